@@ -1,0 +1,1 @@
+"""Picture in, faces out: detection, mesh, alignment, component regions and quality."""

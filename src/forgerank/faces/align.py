@@ -1,0 +1,118 @@
+"""One alignment for training and inference: a similarity transform from five points to a square crop."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from forgerank.types import Image, Points
+
+# Mean five points of frontal portraits in a unit square that holds the whole head with its hair.
+TEMPLATE = np.array(
+    [[0.368, 0.472], [0.635, 0.472], [0.500, 0.641], [0.382, 0.744], [0.621, 0.744]], dtype=np.float32
+)
+
+# Face Mesh vertices: rims of the eyes, tip of the nose, corners of the mouth.
+_IMAGE_LEFT_EYE = (33, 133, 159, 145, 160, 144, 158, 153)
+_IMAGE_RIGHT_EYE = (263, 362, 386, 374, 387, 373, 385, 380)
+_NOSE_TIP, _IMAGE_LEFT_MOUTH, _IMAGE_RIGHT_MOUTH = 1, 61, 291
+
+
+def five_points(landmarks: Points) -> Points:
+    """The five points of a 468-point mesh, (468, 2) -> (5, 2), in the order of `Detection.points`."""
+    return np.stack(
+        [
+            landmarks[list(_IMAGE_LEFT_EYE)].mean(0),
+            landmarks[list(_IMAGE_RIGHT_EYE)].mean(0),
+            landmarks[_NOSE_TIP],
+            landmarks[_IMAGE_LEFT_MOUTH],
+            landmarks[_IMAGE_RIGHT_MOUTH],
+        ]
+    ).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Picture <-> aligned crop. Pixel centres lie at integer + 0.5, as in Pillow's transforms."""
+
+    matrix: NDArray[np.float64]  # (2, 3), picture x, y -> crop x, y, both in pixels
+    size: int  # side of the crop, pixels
+
+    @property
+    def scale(self) -> float:
+        """Crop pixels per picture pixel."""
+        return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
+
+    def to_crop(self, points: Points) -> Points:
+        """Picture points (K, 2) -> crop points (K, 2)."""
+        return (points @ self.matrix[:, :2].T + self.matrix[:, 2]).astype(np.float32)
+
+    def to_picture(self, points: Points) -> Points:
+        """Crop points (K, 2) -> picture points (K, 2)."""
+        inverse = self._inverse()
+        return (points @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
+
+    def crop(self, image: Image) -> Image:
+        """The aligned crop, (size, size, 3); black where the picture ends."""
+        # A bicubic look-up alone would alias when a large face shrinks to the crop.
+        factor = max(1, math.floor(1.0 / self.scale))
+        picture = PILImage.fromarray(image)
+        if factor > 1:
+            picture = picture.reduce(factor)
+        to_picture = self._inverse() / factor
+        aligned = picture.transform(
+            (self.size, self.size),
+            PILImage.Transform.AFFINE,
+            data=tuple(to_picture.ravel()),
+            resample=PILImage.Resampling.BICUBIC,
+        )
+        return np.asarray(aligned)
+
+    def crop_mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A label picture (H, W) under the same transform, nearest neighbour, 0 outside."""
+        aligned = PILImage.fromarray(mask).transform(
+            (self.size, self.size), PILImage.Transform.AFFINE, data=tuple(self._inverse().ravel())
+        )
+        return np.asarray(aligned)
+
+    def paste(self, values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """A map over the crop, (size, size), laid back over the picture (H, W); 0 outside the crop."""
+        laid = PILImage.fromarray(values.astype(np.float32)).transform(
+            (shape[1], shape[0]),
+            PILImage.Transform.AFFINE,
+            data=tuple(self.matrix.ravel()),
+            resample=PILImage.Resampling.BILINEAR,
+        )
+        return np.asarray(laid)
+
+    def _inverse(self) -> NDArray[np.float64]:
+        linear = np.linalg.inv(self.matrix[:, :2])
+        return np.column_stack([linear, -linear @ self.matrix[:, 2]])
+
+
+def estimate_alignment(points: Points, size: int) -> Alignment:
+    """The alignment that takes five points (5, 2) of a picture to the template at `size` pixels.
+
+    Raises ValueError where the points coincide, so that no transform exists.
+    """
+    return Alignment(similarity(points, TEMPLATE * np.float32(size)), size)
+
+
+def similarity(source: Points, target: Points) -> NDArray[np.float64]:
+    """Least-squares similarity transform (Umeyama 1991) of points (K, 2) onto points (K, 2), as (2, 3).
+
+    Raises ValueError where the source points coincide.
+    """
+    source_mean, target_mean = source.mean(0, dtype=np.float64), target.mean(0, dtype=np.float64)
+    centred = source - source_mean
+    variance = float((centred**2).sum() / len(source))
+    if not math.isfinite(variance) or variance < 1e-6:
+        raise ValueError("the points to align coincide")
+    covariance = (target - target_mean).T @ centred / len(source)
+    left, singular, right = np.linalg.svd(covariance)
+    # A mirror image is no similarity: the smallest direction turns instead.
+    sign = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right)) or 1.0])
+    linear = float((singular * sign).sum()) / variance * (left @ np.diag(sign) @ right)
+    return np.column_stack([linear, target_mean - linear @ source_mean])

@@ -1,0 +1,67 @@
+"""Everything about the faces of a picture in one call."""
+
+from pathlib import Path
+
+import numpy as np
+
+from forgerank.faces.boxes import Box, overlaps
+from forgerank.faces.detect import DETECTORS, BlazeFaceDetector, FaceDetector
+from forgerank.faces.landmarks import LandmarkModel, Mesh
+from forgerank.faces.quality import measure_quality
+from forgerank.faces.retinaface import RetinaFaceDetector
+from forgerank.types import Detection, Face, Image, InputError
+
+_MIN_PRESENCE = 0.5
+
+
+class FaceAnalyzer:
+    """Detector, mesh and quality; the models are opened on first use and then kept."""
+
+    def __init__(
+        self, detector: str = "blazeface", detector_weights: str | Path | None = None, *, threads: int = 1
+    ) -> None:
+        """`detector` names one of `DETECTORS`; only retinaface takes weights, and needs them.
+
+        Raises InputError for an unknown detector and for weights that are missing, foreign or not wanted.
+        """
+        self.detector = _make_detector(detector, detector_weights, threads)
+        self._landmarks = LandmarkModel(threads=threads)
+
+    def analyze(self, image: Image) -> list[Face]:
+        """Faces of an RGB picture (H, W, 3), biggest first, without what the mesh does not confirm as one."""
+        found: list[tuple[Detection, Mesh]] = []
+        for detection in self.detector.detect(image):
+            mesh = self._landmarks.landmarks(image, detection)
+            if mesh.presence >= _MIN_PRESENCE and not any(_same_face(mesh, other) for _, other in found):
+                found.append((detection, mesh))
+        faces = [_face(image, detection, mesh) for detection, mesh in found]
+        return sorted(faces, key=lambda face: -face.quality.size)
+
+
+def _make_detector(name: str, weights: str | Path | None, threads: int) -> FaceDetector:
+    if name not in DETECTORS:
+        raise InputError(f"unknown face detector {name!r}; choose from {', '.join(sorted(DETECTORS))}")
+    if name == "retinaface":
+        if weights is None:
+            raise InputError("the retinaface detector needs its weights: --detector-weights FILE.onnx")
+        return RetinaFaceDetector(weights, threads=threads)
+    if weights is not None:
+        raise InputError(f"{weights}: the {name} detector takes no weights file")
+    return BlazeFaceDetector(threads=threads)
+
+
+def _face(image: Image, detection: Detection, mesh: Mesh) -> Face:
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = detection.box
+    box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    return Face(box, detection.score, mesh.landmarks, measure_quality(image, mesh.landmarks, mesh.depth, box))
+
+
+def _same_face(mesh: Mesh, other: Mesh) -> bool:
+    """Two detections whose boxes differ can still lead the mesh to one face."""
+    return float(overlaps(np.array(_extent(mesh)), np.array([_extent(other)]))[0]) > 0.5
+
+
+def _extent(mesh: Mesh) -> Box:
+    (x0, y0), (x1, y1) = mesh.landmarks.min(axis=0), mesh.landmarks.max(axis=0)
+    return float(x0), float(y0), float(x1), float(y1)

@@ -1,0 +1,189 @@
+"""Face detection: BlazeFace over several views of a picture, coarse to fine."""
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from PIL import Image as PILImage
+
+from forgerank.faces.boxes import Floats, containment, overlaps
+from forgerank.faces.embedded import open_embedded
+from forgerank.faces.retinaface import RetinaFaceDetector
+from forgerank.types import Detection, Image, Points
+
+# Measured on portraits drawn ever smaller: the short-range model finds faces of 15 % of its input and up, of
+# 100 % and more with padding; the full-range model finds them from 8 % to 60 %.
+_SHORT_RANGE_SHARE = 0.15
+_SMALLEST_INPUT_FACE = 17.0  # pixels of the full-range model's input
+_SMALLEST_SHARE = 0.02  # of the picture's long side
+_SMALLEST_FACE = 16.0  # pixels: nothing below is found, however large the picture is drawn
+# Beside a face of at least this share of the long side, a face under this many pixels is not worth the time:
+# it is background, and too small to be judged.
+_LARGE_SHARE, _SMALLEST_FACE_BESIDE_LARGE = 0.2, 48.0
+_WORTH_TILING = 1.2  # below this, tiles would show the picture hardly larger than the whole view did
+_TILE_OVERLAP = 48  # input pixels
+_FLAT = 4.0  # grey levels: a tile with less contrast than this holds no face
+_PADDING = 1.6  # a face that fills the picture or is cut by its border is found on a canvas this much larger
+_MOUTH_HALF_WIDTH = 0.45  # of the distance between the eyes
+
+
+class FaceDetector(Protocol):
+    """What the rest of the package asks of a detector."""
+
+    def detect(self, image: Image) -> list[Detection]:
+        """Faces of an RGB picture (H, W, 3) in its pixels, best first; boxes may reach past its border."""
+        ...
+
+
+class _View(NamedTuple):
+    """A square model input and where it lies in the picture: picture = (input - offset) / scale."""
+
+    pixels: Image  # (side, side, 3)
+    scale: float  # input pixels per picture pixel
+    offset: tuple[float, float]  # x, y of the picture's corner in the input
+
+
+class _BlazeFace:
+    """One BlazeFace graph: a square RGB input in [-1, 1], anchors on one or more grids."""
+
+    def __init__(self, file: str, side: int, grids: tuple[tuple[int, int], ...], threads: int) -> None:
+        self.side = side
+        self._file, self._threads = file, threads
+        self._anchors = blazeface_anchors(grids) * side  # (A, 2) pixels of the input
+
+    @cached_property
+    def _session(self) -> ort.InferenceSession:
+        return open_embedded(self._file, threads=self._threads)
+
+    def __call__(self, view: _View, min_score: float) -> tuple[Floats, Floats, Floats]:
+        """Boxes (K, 4), key points (K, 6, 2), both in picture pixels, and scores (K,) of one view."""
+        pixels = view.pixels.astype(np.float32)[None] / 127.5 - 1.0  # (1, side, side, 3)
+        values, logits = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
+        scores = 1.0 / (1.0 + np.exp(-np.clip(logits[0, :, 0], -80.0, 80.0)))
+        keep = scores >= min_score
+        pairs = values[0, keep].reshape(-1, 8, 2)  # centre, size, six key points
+        anchors = self._anchors[keep][:, None]
+        offset = np.asarray(view.offset, dtype=np.float32)
+        centres = (pairs[:, :1] + anchors - offset) / view.scale
+        halves = pairs[:, 1:2] / (2.0 * view.scale)
+        boxes = np.concatenate([centres - halves, centres + halves], axis=2)[:, 0]
+        points = (pairs[:, 2:] + anchors - offset) / view.scale
+        return boxes.astype(np.float32), points.astype(np.float32), scores[keep].astype(np.float32)
+
+
+class BlazeFaceDetector:
+    """The embedded detector: faces from 2 % to over 100 % of the picture's long side, of at least 16 pixels.
+
+    Coarse to fine, and no finer than it can matter: beside a face of at least 20 % of the long side only faces
+    of at least 48 pixels are looked for, which leaves the common portrait at two small views.
+
+    The mouth corners in `Detection.points` are estimated from the mouth's centre and the line of the eyes;
+    the mesh gives the exact ones.
+    """
+
+    def __init__(self, *, min_score: float = 0.5, threads: int = 1) -> None:
+        self._min_score = min_score
+        self._full_range = _BlazeFace("face_detection_full_range.onnx", 192, ((48, 1),), threads)
+        self._short_range = _BlazeFace("face_detection_short_range.onnx", 128, ((16, 2), (8, 6)), threads)
+
+    def detect(self, image: Image) -> list[Detection]:
+        """See `FaceDetector.detect`."""
+        picture = PILImage.fromarray(image)
+        long_side = max(picture.size)
+        near, far = self._short_range, self._full_range
+        views = [letterbox(picture, near.side), letterbox(picture, near.side, padding=_PADDING)]
+        found = self._search(near, views)
+        if _smallest_wanted(found, long_side) >= _SHORT_RANGE_SHARE * long_side:
+            return found
+        found = suppress(found + self._search(far, [letterbox(picture, far.side)]))
+        scale = min(1.0, _SMALLEST_INPUT_FACE / _smallest_wanted(found, long_side))
+        if scale * long_side < _WORTH_TILING * far.side:
+            return found
+        return suppress(found + self._search(far, tiles(picture, scale, far.side)))
+
+    def _search(self, model: _BlazeFace, views: Iterable[_View]) -> list[Detection]:
+        found: list[Detection] = []
+        for view in views:
+            for box, points, score in zip(*model(view, self._min_score), strict=True):
+                corners = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+                found.append(Detection(corners, float(score), five_of_six(points)))
+        return suppress(found)
+
+
+def blazeface_anchors(grids: tuple[tuple[int, int], ...]) -> Floats:
+    """Anchor centres (A, 2) in [0, 1] for grids of (cells per side, anchors per cell), row by row."""
+    parts = []
+    for cells, per_cell in grids:
+        centres = (np.arange(cells, dtype=np.float32) + 0.5) / cells
+        y, x = np.meshgrid(centres, centres, indexing="ij")
+        parts.append(np.repeat(np.stack([x, y], axis=-1).reshape(-1, 2), per_cell, axis=0))
+    return np.concatenate(parts)
+
+
+def five_of_six(points: Points) -> Points:
+    """BlazeFace's six key points (eyes, nose tip, mouth centre, ears) to the five of `Detection.points`."""
+    left_eye, right_eye, nose, mouth = points[:4]
+    half = (right_eye - left_eye) * _MOUTH_HALF_WIDTH
+    return np.stack([left_eye, right_eye, nose, mouth - half, mouth + half]).astype(np.float32)
+
+
+def suppress(faces: list[Detection], *, threshold: float = 0.3, inside: float = 0.7) -> list[Detection]:
+    """Non-maximum suppression, best score first: a face goes where it overlaps a better one by more than
+    `threshold` IoU, or where one of the two lies in the other by `inside` (a tile's border cuts faces).
+    """
+    if not faces:
+        return []
+    boxes = np.array([face.box for face in faces], dtype=np.float32)
+    order = np.argsort([-face.score for face in faces], kind="stable")
+    kept: list[Detection] = []
+    while len(order):
+        best, rest = order[0], order[1:]
+        kept.append(faces[best])
+        apart = overlaps(boxes[best], boxes[rest]) <= threshold
+        order = rest[apart & (containment(boxes[best], boxes[rest]) <= inside)]
+    return kept
+
+
+def letterbox(picture: PILImage.Image, side: int, *, padding: float = 1.0) -> _View:
+    """The whole picture on a black square, centred, filling it up to 1 / `padding` of the side."""
+    scale = side / (max(picture.size) * padding)
+    small = _resize(picture, scale)
+    canvas = PILImage.new("RGB", (side, side))
+    corner = ((side - small.width) // 2, (side - small.height) // 2)
+    canvas.paste(small, corner)
+    return _View(np.asarray(canvas), scale, corner)
+
+
+def tiles(picture: PILImage.Image, scale: float, side: int) -> Iterator[_View]:
+    """Overlapping square tiles that cover the picture at `scale`, flat ones left out."""
+    small = _resize(picture, scale)
+    for top in _starts(small.height, side):
+        for left in _starts(small.width, side):
+            tile = small.crop((left, top, left + side, top + side))
+            if np.asarray(tile.convert("L")).std() >= _FLAT:
+                yield _View(np.asarray(tile), scale, (-left, -top))
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Evenly spread tile starts along one axis."""
+    if length <= side:
+        return [(length - side) // 2]
+    count = -(-(length - _TILE_OVERLAP) // (side - _TILE_OVERLAP))
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def _resize(picture: PILImage.Image, scale: float) -> PILImage.Image:
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, PILImage.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def _smallest_wanted(found: list[Detection], long_side: int) -> float:
+    """Long side in pixels of the smallest face worth a search, given the faces found so far."""
+    largest = max((max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (face.box for face in found)), default=0.0)
+    floor = _SMALLEST_FACE_BESIDE_LARGE if largest >= _LARGE_SHARE * long_side else _SMALLEST_FACE
+    return max(floor, _SMALLEST_SHARE * long_side)
+
+
+DETECTORS = {"blazeface": BlazeFaceDetector, "retinaface": RetinaFaceDetector}

@@ -1,0 +1,36 @@
+"""The face models inside the package: checked against their recorded hash, opened on ONNX Runtime."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import onnxruntime as ort
+
+from forgerank.types import InputError
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+
+def open_embedded(name: str, *, threads: int = 1, assets: Path = ASSETS) -> ort.InferenceSession:
+    """An ONNX Runtime session on the CPU for one of the files that `faces.json` lists.
+
+    Raises InputError where the file is missing or is not the recorded one.
+    """
+    path = assets / name
+    recorded = json.loads((assets / "faces.json").read_text(encoding="utf-8"))["files"][name]["sha256"]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the embedded model ({error.strerror})") from None
+    if hashlib.sha256(content).hexdigest() != recorded:
+        raise InputError(f"{path}: the embedded model is not the recorded one (SHA-256 differs); reinstall forgerank")
+    return ort.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Options for models this small: more than `threads` = 1 costs more in waiting than it gains."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options

@@ -1,0 +1,1 @@
+"""Photographs in, forged sequences with known answers out."""

@@ -1,0 +1,135 @@
+"""A chain: edits in a drawn order with a save after each, and the record of all of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from forgerank.faces.align import five_points
+from forgerank.forge.edits import DONATED, EDITS, Edit
+from forgerank.forge.photos import Photo
+from forgerank.forge.saves import TRACES, Save, Trace, apply_save, draw_save
+from forgerank.labels import COMPONENTS
+from forgerank.types import Image, Points
+
+# An edit that moves the pixels of its region by less than this (mean, grey levels) is drawn again: no label for nothing.
+MINIMUM_CHANGE = 2.5
+_TRIES = 6
+# Half of the pictures are resized before anything else, real and forged alike, to this eye distance in pixels.
+EYE_DISTANCE = (44.0, 76.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Forged:
+    """A picture with the known answer."""
+
+    image: Image  # (H, W, 3) as a reader of the encoded file sees it
+    encoded: bytes  # the last save's file
+    suffix: str  # .jpg or .webp
+    components: tuple[str, ...]  # manipulated, first to last; empty for an original
+    mask: NDArray[np.uint8]  # (H, W) bit i set where component i (0-based, vocabulary order) was edited
+    points: Points  # (5, 2) pixels of `image`
+    steps: tuple[dict[str, Any], ...]
+    saves: tuple[dict[str, Any], ...]
+
+
+def forge_picture(
+    photo: Photo,
+    components: Sequence[str],
+    rng: np.random.Generator,
+    donor: Callable[[], tuple[str, Photo]],
+    *,
+    trace: str = "medium",
+    longest: int = len(COMPONENTS),
+) -> Forged:
+    """Edit the components in the order given, saving after each; no component gives an original.
+
+    donor() draws a donor's name and photograph. longest: the most steps that a picture of this data set can have,
+    so that originals go through as many saves as forged pictures do.
+    """
+    strength = TRACES[trace]
+    photo = _draw_size(photo, rng)
+    before, after = draw_rounds(rng, len(components), longest)
+    image, mask = photo.image, np.zeros(photo.image.shape[:2], np.uint8)
+    steps: list[dict[str, Any]] = []
+    saves: list[Save] = []
+    encoded = b""
+    for component in [None] * before + list(components) + [None] * after:
+        if component is not None:
+            name, other = donor()
+            photo = Photo(image, photo.landmarks, photo.hair)
+            edit, edit_name = _edit_visibly(photo, component, rng, other)
+            image = edit.image
+            mask |= edit.mask.astype(np.uint8) << _bit(component)
+            step = {
+                "component": component,
+                "edit": edit_name,
+                "donor": name if edit_name in DONATED else None,
+            }
+            steps.append(step | {"parameters": edit.parameters, "saves_before": len(saves)})
+        save = draw_save(rng, strength)
+        image, encoded = apply_save(image, save)
+        saves.append(save)
+    return Forged(
+        image,
+        encoded,
+        saves[-1].suffix,
+        tuple(components),
+        mask,
+        five_points(photo.landmarks),
+        tuple(steps),
+        tuple(save.record() for save in saves),
+    )
+
+
+def draw_components(
+    rng: np.random.Generator, steps: tuple[int, int], original_share: float
+) -> tuple[str, ...]:
+    """A random sequence: an original with `original_share` if steps start at 0, else every length alike."""
+    low, high = steps
+    if low == 0 and (high == 0 or rng.random() < original_share):
+        return ()
+    length = int(rng.integers(max(low, 1), high + 1))
+    return tuple(str(name) for name in rng.permutation(COMPONENTS)[:length])
+
+
+def draw_rounds(rng: np.random.Generator, steps: int, longest: int) -> tuple[int, int]:
+    """Saves before the first and after the last edit. An original lives as long as some forged picture would."""
+    before, after = int(rng.integers(0, 3)), int(rng.random() < 0.3)
+    if steps == 0:
+        before += int(rng.integers(1, max(longest, 1) + 1))
+    return before, after
+
+
+def _draw_size(photo: Photo, rng: np.random.Generator) -> Photo:
+    wanted = rng.uniform(*EYE_DISTANCE)
+    return photo if rng.random() < 0.5 else photo.resized(float(wanted) / max(photo.eye_distance, 1.0))
+
+
+def _edit_visibly(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> tuple[Edit, str]:
+    functions = list(EDITS[component])
+    weights = np.array(list(EDITS[component].values()))
+    best: tuple[float, Edit, str] | None = None
+    for _ in range(_TRIES):
+        function = functions[int(rng.choice(len(functions), p=weights / weights.sum()))]
+        edit = function(photo, component, rng, donor)
+        change = _mean_change(photo.image, edit)
+        if best is None or change > best[0]:
+            best = (change, edit, function.__name__)
+        if change >= MINIMUM_CHANGE:
+            break
+    assert best is not None
+    return best[1], best[2]
+
+
+def _mean_change(image: Image, edit: Edit) -> float:
+    if not edit.mask.any():
+        return 0.0
+    return float(cv2.absdiff(edit.image, image)[edit.mask].mean())
+
+
+def _bit(component: str) -> int:
+    return COMPONENTS.index(component) if component in COMPONENTS else 0

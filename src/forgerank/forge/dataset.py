@@ -1,0 +1,245 @@
+"""From a folder of photographs to a data set in the Seq-DeepFake layout, the same bytes for the same seed."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from forgerank import __version__
+from forgerank.forge.chain import Forged, draw_components, forge_picture
+from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
+from forgerank.forge.saves import TRACES
+from forgerank.labels import BINARY, COMPONENTS
+from forgerank.media import find_photos, read_photo
+from forgerank.types import InputError
+
+Progress = Callable[[int, int], None]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides a data set beside the photographs."""
+
+    steps: tuple[int, int] = (0, 5)  # fewest and most edits
+    seed: int = 0
+    trace: str = "medium"
+    task: Literal["components", "binary"] = "components"
+    original_share: float = 1 / 3  # of originals, where steps start at 0
+
+    def __post_init__(self) -> None:
+        low, high = self.steps
+        longest = len(COMPONENTS) if self.task == "components" else 1
+        if not 0 <= low <= high <= longest:
+            raise InputError(
+                f"--steps {low}-{high}: give a range within 0-{longest} for the {self.task} task"
+            )
+        if self.trace not in TRACES:
+            raise InputError(f"--trace {self.trace}: choose one of {', '.join(TRACES)}")
+        if not 0 <= self.original_share < 1:
+            raise InputError(f"original share {self.original_share}: give a number in [0, 1)")
+
+
+def forge_dataset(
+    photos: Path,
+    out: Path,
+    *,
+    recipe: Recipe,
+    per_photo: int = 4,
+    workers: int = 1,
+    landmarks: Path | None = None,
+    split_csv: Path | None = None,
+    splits: Sequence[str] = SPLITS,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Forge `per_photo` pictures from every photograph under `photos` into `out`; returns pictures per split.
+
+    landmarks: an .npz with `files` and `landmarks` (N, 468, 2); found by the embedded models when absent.
+    split_csv: columns file, subject, split; without it files are split 80/10/10 by a hash of their name.
+    splits: only photographs of these are used. A person's pictures never cross splits, nor do donors.
+    Raises InputError for an `out` that is not empty, for no photographs and for no face in any of them.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: not empty; give a new folder")
+    entries = collect_photos(photos, landmarks=landmarks, split_csv=split_csv)
+    entries = [entry for entry in entries if entry.split in splits]
+    groups = [[e for e in entries if e.split == split] for split in SPLITS]
+    total, done, counts = len(entries) * per_photo, 0, {}
+    for number, (split, group) in enumerate(zip(SPLITS, groups, strict=True)):
+        if group:
+            writer = SplitWriter(out, split, recipe)
+            make = partial(_forge_index, recipe=recipe, stream=number, per_photo=per_photo)
+            for index, source, forged in _spread(make, group, len(group) * per_photo, workers):
+                writer.write(index, source, forged)
+                done += 1
+                if progress:
+                    progress(done, total)
+            writer.close()
+            counts[split] = len(group) * per_photo
+    return counts
+
+
+def collect_photos(
+    photos: Path, *, landmarks: Path | None = None, split_csv: Path | None = None
+) -> list[PhotoEntry]:
+    """The photographs of a folder with landmarks, subject and split, sorted by name."""
+    paths, errors = find_photos([photos])
+    if not paths:
+        raise InputError(str(errors[0]) if errors else f"{photos}: no photographs")
+    known = _read_landmarks(landmarks) if landmarks else {}
+    table = _read_splits(split_csv) if split_csv else {}
+    entries = []
+    for path in paths:
+        if split_csv and path.name not in table:
+            continue
+        points = known.get(path.name) if landmarks else _detect(path)
+        if points is not None:
+            subject, split = table.get(path.name) or (path.stem, _hash_split(path.name))
+            entries.append(PhotoEntry(path, subject, split, points))
+    if not entries:
+        raise InputError(f"{photos}: no face found in {len(paths)} photographs")
+    return entries
+
+
+def forge_one(
+    entries: Sequence[PhotoEntry], entry: PhotoEntry, recipe: Recipe, rng: np.random.Generator
+) -> Forged:
+    """One picture of a recipe from one photograph, donors from the same collection."""
+    components = draw_components(rng, recipe.steps, recipe.original_share)
+    if recipe.task == "binary":
+        components = BINARY if components else ()
+
+    def donor() -> tuple[str, Photo]:
+        chosen = choose_donor(entry, entries, rng)
+        return chosen.path.name, chosen.load()
+
+    longest = recipe.steps[1]
+    return forge_picture(entry.load(), components, rng, donor, trace=recipe.trace, longest=longest)
+
+
+def sequence_label(components: Sequence[str], task: str) -> list[int]:
+    """1-based labels, right-padded with 0 to 5 (components) or 1 (binary)."""
+    vocabulary = COMPONENTS if task == "components" else BINARY
+    labels = [vocabulary.index(name) + 1 for name in components]
+    return labels + [0] * (len(vocabulary) - len(labels))
+
+
+class SplitWriter:
+    """Writes images, masks, the annotation CSV and one JSON record per picture of one split."""
+
+    def __init__(self, out: Path, split: str, recipe: Recipe) -> None:
+        self.out, self.split, self.recipe = out, split, recipe
+        for folder in ("annotations", "records", f"masks/{split}"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        self._csv = (out / f"annotations/{split}.csv").open("w", newline="", encoding="utf-8")
+        self._rows = csv.writer(self._csv, lineterminator="\n")
+        self._rows.writerow(["file_path", "label"])
+        self._records = (out / f"records/{split}.jsonl").open("w", encoding="utf-8")
+
+    def write(self, index: int, source: PhotoEntry, forged: Forged) -> None:
+        """Add one picture."""
+        folder = f"images/{self.split}/{'-'.join(forged.components) or 'original'}"
+        (self.out / folder).mkdir(parents=True, exist_ok=True)
+        file_path = f"{folder}/{index:06d}{forged.suffix}"
+        mask_path = f"masks/{self.split}/{index:06d}.png"
+        (self.out / file_path).write_bytes(forged.encoded)
+        (self.out / mask_path).write_bytes(cv2.imencode(".png", forged.mask)[1].tobytes())
+        label = sequence_label(forged.components, self.recipe.task)
+        self._rows.writerow([file_path, json.dumps(label)])
+        record: dict[str, Any] = {
+            "file_path": file_path,
+            "label": label,
+            "mask": mask_path,
+            "points": [[round(float(x), 2), round(float(y), 2)] for x, y in forged.points],
+            "group": source.subject,
+            "source": source.path.name,
+            "trace": self.recipe.trace,
+            "seed": self.recipe.seed,
+            "forgerank_version": __version__,
+            "steps": forged.steps,
+            "saves": forged.saves,
+        }
+        self._records.write(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        """Flush both tables."""
+        self._csv.close()
+        self._records.close()
+
+
+# A worker process holds its split's photographs here, set once by its initializer.
+_ENTRIES: list[PhotoEntry] = []
+
+
+def _hold(entries: list[PhotoEntry]) -> None:
+    cv2.setNumThreads(1)
+    _ENTRIES[:] = entries
+
+
+def _forge_index(
+    index: int, *, recipe: Recipe, stream: int, per_photo: int
+) -> tuple[int, PhotoEntry, Forged]:
+    entry = _ENTRIES[index // per_photo]
+    rng = np.random.default_rng([recipe.seed, stream, index])
+    return index, entry, forge_one(_ENTRIES, entry, recipe, rng)
+
+
+def _spread(
+    make: Callable[[int], tuple[int, PhotoEntry, Forged]], entries: list[PhotoEntry], count: int, workers: int
+) -> Iterator[tuple[int, PhotoEntry, Forged]]:
+    """make(0..count-1) in order, over processes."""
+    if workers <= 1:
+        _hold(entries)
+        yield from map(make, range(count))
+        return
+    # Spawned, not forked: ONNX Runtime and OpenCV hold threads that a fork would break.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _hold, (entries,)) as pool:
+        indices = iter(range(count))
+        # Blocks keep the results waiting to be written few, however slow the disk is.
+        while block := list(islice(indices, 256 * workers)):
+            yield from pool.map(make, block, chunksize=16)
+
+
+def _read_landmarks(path: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            files, points = stored["files"], stored["landmarks"].astype(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a landmark file with `files` and `landmarks`: {error}") from error
+    return {str(name): row for name, row in zip(files, points, strict=True)}
+
+
+def _read_splits(path: Path) -> dict[str, tuple[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return {row["file"]: (row["subject"], row["split"]) for row in csv.DictReader(stream)}
+    except (OSError, KeyError) as error:
+        raise InputError(f"{path}: not a table with the columns file, subject, split: {error}") from error
+
+
+def _detect(path: Path) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    from forgerank.faces.analyze import FaceAnalyzer
+
+    global _ANALYZER
+    if _ANALYZER is None:
+        _ANALYZER = FaceAnalyzer()
+    faces = _ANALYZER.analyze(read_photo(path))
+    return faces[0].landmarks if faces else None
+
+
+_ANALYZER: Any = None
+
+
+def _hash_split(name: str) -> str:
+    bucket = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
+    return "train" if bucket < 8 else SPLITS[bucket - 7]

@@ -1,0 +1,80 @@
+"""The photographs that the forge works on: pictures with landmarks, read once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from forgerank.faces.align import estimate_alignment, five_points
+from forgerank.faces.regions import hair_mask
+from forgerank.media import read_photo
+from forgerank.types import Image, Points
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A face ready to be edited or to donate a component."""
+
+    image: Image  # (H, W, 3)
+    landmarks: Points  # (468, 2) pixels
+    hair: NDArray[np.uint8]  # (H, W) 0 or 255
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def eye_distance(self) -> float:
+        """Distance between the eye centres, pixels."""
+        points = five_points(self.landmarks)
+        return float(np.linalg.norm(points[1] - points[0]))
+
+    def resized(self, scale: float) -> "Photo":
+        """The photograph at another scale; scale > 0."""
+        height, width = (max(1, round(side * scale)) for side in self.image.shape[:2])
+        filter_ = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        return Photo(
+            np.asarray(cv2.resize(self.image, (width, height), interpolation=filter_)),
+            (self.landmarks * np.float32([width, height]) / self.image.shape[1::-1]).astype(np.float32),
+            np.asarray(cv2.resize(self.hair, (width, height), interpolation=cv2.INTER_LINEAR)),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhotoEntry:
+    """One photograph of a collection, not yet read."""
+
+    path: Path
+    subject: str
+    split: str
+    landmarks: Points  # (468, 2) pixels
+    pose: Points = field(
+        init=False
+    )  # (5, 2) where the head's turn leaves the five points of the aligned face
+
+    def __post_init__(self) -> None:
+        points = five_points(self.landmarks)
+        object.__setattr__(self, "pose", estimate_alignment(points, 1).to_crop(points))
+
+    def load(self) -> Photo:
+        """The picture and its hair; kept in memory, so that a second call is cheap."""
+        return _load(self)
+
+
+# Photographs and donors are visited at random: about a gigabyte of them stays decoded in each process.
+@lru_cache(maxsize=2500)
+def _load(entry: PhotoEntry) -> Photo:
+    image = read_photo(entry.path)
+    return Photo(image, entry.landmarks, hair_mask(image, entry.landmarks).astype(np.uint8) * 255)
+
+
+def choose_donor(entry: PhotoEntry, entries: Sequence[PhotoEntry], rng: np.random.Generator) -> PhotoEntry:
+    """Of a few random other people, the one whose head is turned most alike; `entry` itself if there is none."""
+    candidates = [entries[i] for i in rng.integers(len(entries), size=8)]
+    others = [other for other in candidates if other.subject != entry.subject]
+    return min(others, key=lambda other: float(np.abs(entry.pose - other.pose).sum()), default=entry)

@@ -1,0 +1,131 @@
+"""What happens to a picture between two edits: it is resized, filtered, re-encoded, as by apps.
+
+An early edit goes through more saves than a late one: that is the trace that tells their order.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from forgerank.types import Image
+
+Range = tuple[float, float]
+KERNELS = {
+    "area": cv2.INTER_AREA,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How hard the saves of a chain are; probabilities in 0..1, ranges drawn uniformly."""
+
+    quality: Range  # JPEG quality
+    webp: float  # probability of WebP instead of JPEG
+    webp_quality: Range
+    resample: float  # probability of going through another size
+    scale: Range  # that size, relative
+    smooth: float  # probability of a mild Gaussian blur
+    smooth_sigma: Range  # pixels
+    sharpen: float  # probability of a mild unsharp mask
+    sharpen_amount: Range
+    grain: float  # probability of added noise
+    grain_sigma: Range  # grey levels
+
+
+TRACES = {
+    "light": Trace(
+        (60, 93), 0.15, (60, 90), 0.6, (0.72, 0.95), 0.1, (0.3, 0.5), 0.15, (0.1, 0.4), 0.15, (0.5, 1.5)
+    ),
+    "medium": Trace(
+        (55, 92), 0.15, (50, 88), 0.85, (0.58, 0.88), 0.25, (0.3, 0.7), 0.2, (0.1, 0.5), 0.25, (0.5, 2.0)
+    ),
+    "strong": Trace(
+        (45, 88), 0.15, (40, 82), 0.95, (0.48, 0.75), 0.4, (0.4, 0.9), 0.2, (0.1, 0.5), 0.35, (1.0, 3.0)
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """One save with every number drawn: applying it twice gives the same bytes."""
+
+    format: Literal["jpeg", "webp"]
+    quality: int
+    chroma_full: bool  # JPEG 4:4:4 rather than 4:2:0
+    scale: float  # 1 = not resampled
+    down: str  # kernel names of KERNELS
+    up: str
+    smooth_sigma: float  # pixels, 0 = none
+    sharpen_amount: float  # 0 = none
+    grain_sigma: float  # grey levels, 0 = none
+    grain_seed: int
+
+    @property
+    def suffix(self) -> str:
+        """File name extension of the encoded picture."""
+        return ".jpg" if self.format == "jpeg" else ".webp"
+
+    def record(self) -> dict[str, Any]:
+        """The save as plain JSON values."""
+        return asdict(self)
+
+
+def draw_save(rng: np.random.Generator, trace: Trace) -> Save:
+    """Draw one save of a trace's strength."""
+
+    def sometimes(probability: float, low_high: Range, otherwise: float) -> float:
+        value, chance = rng.uniform(*low_high), rng.random()
+        return round(float(value), 3) if chance < probability else otherwise
+
+    webp = rng.random() < trace.webp
+    kernels = list(KERNELS)
+    return Save(
+        format="webp" if webp else "jpeg",
+        quality=round(rng.uniform(*(trace.webp_quality if webp else trace.quality))),
+        chroma_full=bool(rng.random() < 0.3),
+        scale=sometimes(trace.resample, trace.scale, 1.0),
+        down=str(rng.choice(kernels)),
+        up=str(rng.choice(kernels[1:])),
+        smooth_sigma=sometimes(trace.smooth, trace.smooth_sigma, 0.0),
+        sharpen_amount=sometimes(trace.sharpen, trace.sharpen_amount, 0.0),
+        grain_sigma=sometimes(trace.grain, trace.grain_sigma, 0.0),
+        grain_seed=int(rng.integers(2**31)),
+    )
+
+
+def apply_save(image: Image, save: Save) -> tuple[Image, bytes]:
+    """Save and read again: the picture (H, W, 3) at its own size, and the file's bytes."""
+    height, width = image.shape[:2]
+    if save.scale < 1.0:
+        size = (max(1, round(width * save.scale)), max(1, round(height * save.scale)))
+        image = np.asarray(cv2.resize(image, size, interpolation=KERNELS[save.down]))
+    if save.smooth_sigma > 0:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), save.smooth_sigma))
+    if save.sharpen_amount > 0:
+        blurred = cv2.GaussianBlur(image, (0, 0), 1.0)
+        image = np.asarray(cv2.addWeighted(image, 1 + save.sharpen_amount, blurred, -save.sharpen_amount, 0))
+    if save.grain_sigma > 0:
+        grain = np.random.default_rng(save.grain_seed).normal(0, save.grain_sigma, image.shape)
+        image = np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
+    if save.scale < 1.0:
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=KERNELS[save.up]))
+    return encode(image, save)
+
+
+def encode(image: Image, save: Save) -> tuple[Image, bytes]:
+    """Encode with the save's codec; what a reader sees of it, and the bytes."""
+    if save.format == "webp":
+        options = [cv2.IMWRITE_WEBP_QUALITY, save.quality]
+    else:
+        sampling = (
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if save.chroma_full else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+        )
+        options = [cv2.IMWRITE_JPEG_QUALITY, save.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    _, buffer = cv2.imencode(save.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    decoded = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)), buffer.tobytes()

@@ -1,0 +1,47 @@
+"""Results that travel between the stages: frozen, with units in the comments."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Verdict = Literal["real", "forged", "undetermined"]
+Image = NDArray[np.uint8]  # (H, W, 3) RGB, 0..255
+Points = NDArray[np.float32]  # (K, 2) x, y in pixels of the picture, origin at the top left corner
+
+
+class InputError(Exception):
+    """Bad input from the user: `str()` is one line naming the file and the reason; the CLI exits with 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One face as a detector gives it."""
+
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture
+    score: float  # 0..1
+    points: Points  # (5, 2) pixels: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What decides whether a face can be judged at all."""
+
+    size: float  # longer side of the face box, pixels
+    sharpness: float  # variance of the Laplacian of the aligned grey crop, (grey levels)^2, >= 0
+    brightness: float  # mean luma of the aligned face, 0..1
+    clipped: float  # share of face pixels at or below 2 or at or above 253, 0..1
+    yaw: float  # degrees, positive when the face turns to image right
+    pitch: float  # degrees, positive when the face looks up
+    roll: float  # degrees, positive clockwise in the picture
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face that was detected and measured: everything alignment and abstention need."""
+
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture
+    score: float  # detection score, 0..1
+    landmarks: Points  # (468, 2) MediaPipe Face Mesh numbering, pixels of the picture
+    quality: Quality
