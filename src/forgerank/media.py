@@ -47,10 +47,10 @@ def read_photo(path: str | Path, *, max_pixels: int = 80_000_000) -> Image:
     """Decode a photograph to uint8 RGB (H, W, 3), turned upright by its EXIF orientation.
 
     JPEG, PNG, WebP, BMP and TIFF, told by their content and not by the name; of several frames, the first.
-    Transparent pixels are composited on white, as a browser shows them; 16 bits are scaled to 8; CMYK is converted
-    without its profile and embedded ICC profiles are ignored, so that the stored values stay what they are.
-    Raises MediaError for anything else, more than `max_pixels` pixels included (Pillow's own hard limit, about
-    179 million, holds above that).
+    Transparent pixels are composited on white, as a browser shows them; 16 bits are scaled to 8; CMYK is
+    converted without its profile and embedded ICC profiles are ignored: stored values stay as they are.
+    Raises MediaError for anything else, more than `max_pixels` pixels included (Pillow's own hard limit,
+    about 179 million, holds above that).
     """
     _check_file(path)
     with warnings.catch_warnings():

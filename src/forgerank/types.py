@@ -21,7 +21,7 @@ class Detection:
 
     box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture
     score: float  # 0..1
-    points: Points  # (5, 2) pixels: image-left eye, image-right eye, nose tip, image-left and image-right mouth corner
+    points: Points  # (5, 2) pixels: eyes, nose tip, mouth corners; of each pair the image-left one first
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ def overlaps(box: Floats, boxes: Floats) -> Floats:
 
 
 def containment(box: Floats, boxes: Floats) -> Floats:
-    """Intersection over the smaller area, one box (4,) with each of `boxes` (K, 4); returns (K,) in [0, 1]."""
+    """Intersection over the smaller area of one box (4,) and each of `boxes` (K, 4); (K,) in [0, 1]."""
     inter, area, areas = _areas(box, boxes)
     return np.asarray(inter / np.maximum(np.minimum(area, areas), 1e-9), dtype=np.float32)
 

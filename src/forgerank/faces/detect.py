@@ -76,8 +76,8 @@ class _BlazeFace:
 class BlazeFaceDetector:
     """The embedded detector: faces from 2 % to over 100 % of the picture's long side, of at least 16 pixels.
 
-    Coarse to fine, and no finer than it can matter: beside a face of at least 20 % of the long side only faces
-    of at least 48 pixels are looked for, which leaves the common portrait at two small views.
+    Coarse to fine, and no finer than it can matter: beside a face of at least 20 % of the long side only
+    faces of at least 48 pixels are looked for, which leaves the common portrait at two small views.
 
     The mouth corners in `Detection.points` are estimated from the mouth's centre and the line of the eyes;
     the mesh gives the exact ones.

@@ -7,7 +7,7 @@ from PIL import Image as PILImage
 from PIL import ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from forgerank.faces.align import five_points
-from forgerank.faces.regions import Mask, component_masks
+from forgerank.faces.regions import component_masks
 from forgerank.types import Face, Image, Points
 
 COLOURS = {
@@ -23,7 +23,7 @@ _FILL = 0.30  # opacity of a region
 
 
 def draw_faces(image: Image, faces: Sequence[Face]) -> Image:
-    """The picture (H, W, 3) with each face's box, score, five points and named component regions.
+    """The picture (H, W, 3) with each face's box, score, five points and component regions, named beside it.
 
     Pictures with a long side under 480 pixels come back enlarged by a whole factor.
     """
@@ -47,16 +47,12 @@ def _draw_regions(canvas: PILImage.Image, image: Image, landmarks: Points, facto
     corner = (x0 * factor, y0 * factor)
     line = _line_width(landmarks, factor)
     for name, mask in masks.items():
-        region = PILImage.fromarray(mask.astype(np.uint8) * 255).resize(size, PILImage.Resampling.BILINEAR)
-        edge = ImageChops.subtract(region, region.filter(ImageFilter.MinFilter(2 * line + 1)))
+        grey = PILImage.fromarray(mask.astype(np.uint8) * 255).resize(size, PILImage.Resampling.BILINEAR)
+        region = grey.point(lambda value: 255 if value > 127 else 0)
+        inner = region.filter(ImageFilter.BoxBlur(line)).point(lambda value: 255 if value == 255 else 0)
+        edge = ImageChops.subtract(region, inner)
         tint = ImageChops.lighter(region.point(lambda value: round(value * _FILL)), edge)
         canvas.paste(COLOURS[name], corner, tint)
-    draw, font = ImageDraw.Draw(canvas), _font(landmarks, factor)
-    for name, mask in masks.items():
-        anchor = _label_anchor(mask)
-        if anchor is not None:
-            x, y = (anchor + offset) * factor
-            draw.text((x, y), name, font=font, fill=COLOURS[name], anchor="mm", stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _draw_box(canvas: PILImage.Image, face: Face, factor: int) -> None:
@@ -64,12 +60,17 @@ def _draw_box(canvas: PILImage.Image, face: Face, factor: int) -> None:
     line = _line_width(face.landmarks, factor)
     x0, y0, x1, y1 = (value * factor for value in face.box)
     draw.rectangle((x0, y0, x1, y1), outline=_BOX, width=line)
-    font = _font(face.landmarks, factor)
-    label = f"{face.score:.2f}"
-    draw.text((x0 + 2 * line, y0 + 2 * line), label, font=font, fill=_BOX, stroke_width=2, stroke_fill=(0, 0, 0))
     radius = 1.5 * line
     for x, y in five_points(face.landmarks) * factor:
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_BOX, outline=(0, 0, 0))
+    size = float(np.clip((x1 - x0) / 12, 11, 96))
+    font = ImageFont.load_default(size=size)
+    # Names stand to the right of the box, or inside it where the picture ends.
+    left = min(x1 + 2 * line, canvas.width - 4.5 * size)
+    names = [(f"{face.score:.2f}", _BOX), *COLOURS.items()]
+    for row, (text, colour) in enumerate(names):
+        place = (left, y0 + 1.2 * size * row)
+        draw.text(place, text, font=font, fill=colour, stroke_width=max(1, line), stroke_fill=(0, 0, 0))
 
 
 def _head_window(landmarks: Points, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -81,22 +82,8 @@ def _head_window(landmarks: Points, shape: tuple[int, ...]) -> tuple[int, int, i
     return int(x0), int(y0), max(int(x1), int(x0) + 1), max(int(y1), int(y0) + 1)
 
 
-def _label_anchor(mask: Mask) -> Points | None:
-    """A point of the region near its middle, so that a name never floats beside an arc of hair."""
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
-        return None
-    distance = np.hypot(rows - rows.mean(), columns - columns.mean())
-    nearest = int(distance.argmin())
-    return np.array([columns[nearest], rows[nearest]], dtype=np.float32)
-
-
 def _line_width(landmarks: Points, factor: int) -> int:
     return max(1, round(_face_size(landmarks) * factor / 220))
-
-
-def _font(landmarks: Points, factor: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=float(np.clip(_face_size(landmarks) * factor / 16, 11, 96)))
 
 
 def _face_size(landmarks: Points) -> float:

@@ -23,7 +23,7 @@ def open_embedded(name: str, *, threads: int = 1, assets: Path = ASSETS) -> ort.
     except OSError as error:
         raise InputError(f"{path}: cannot read the embedded model ({error.strerror})") from None
     if hashlib.sha256(content).hexdigest() != recorded:
-        raise InputError(f"{path}: the embedded model is not the recorded one (SHA-256 differs); reinstall forgerank")
+        raise InputError(f"{path}: not the recorded model (its SHA-256 differs); reinstall forgerank")
     return ort.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
 
 

@@ -46,7 +46,7 @@ EYEBROWS = (
     (276, 283, 282, 295, 285, 336, 296, 334, 293, 300),
 )
 
-# Hair is looked for in the head: the oval scaled about its centre, wider than high, and never below the mouth.
+# Hair is looked for in the head: the oval enlarged about its centre, and never below the mouth.
 _HEAD_WIDTH, _HEAD_TOP = 1.5, 2.0
 _WORKING_HEIGHT = 140  # pixels from forehead to chin at which hair is told from the rest
 Mask = NDArray[np.bool_]
@@ -100,8 +100,8 @@ def head_region(landmarks: Points, shape: tuple[int, int]) -> Mask:
 
 
 def hair_mask(image: Image, landmarks: Points) -> Mask:
-    """Hair, (H, W): the head region kept where its colour is nearer to that of the band above the forehead than
-    to the background at the sides or to the skin of the cheeks. Large heads are judged at a reduced size.
+    """Hair, (H, W): the head region where its colour is nearer to that of the band above the forehead
+    than to the background at the sides or to the skin of the cheeks. Large heads are judged reduced.
     """
     shape = image.shape[:2]
     mask = np.zeros(shape, dtype=bool)
@@ -121,7 +121,7 @@ def hair_mask(image: Image, landmarks: Points) -> Mask:
 def _segment_hair(picture: PILImage.Image, landmarks: Points) -> Mask:
     shape = (picture.height, picture.width)
     head = head_region(landmarks, shape)
-    band = head & _crown_band(landmarks, shape)
+    band = head & _crown_band(landmarks, shape, 0.06, 0.30)
     if not band.any():
         return band
     colours = np.asarray(picture.filter(ImageFilter.BoxBlur(1)), dtype=np.float32)
@@ -133,11 +133,14 @@ def _segment_hair(picture: PILImage.Image, landmarks: Points) -> Mask:
     finite = np.where(np.isfinite(other), other, 0.0)
     keep = band & (finite >= np.median(finite[band]))
     for _ in range(2):
-        keep = head & (_distance(colours, keep) < other)
+        hair = _distance(colours, keep)
+        keep = head & (hair < other)
         if keep.sum() < 0.3 * band.sum():
-            # Where colour says nothing (a hat, hair like the backdrop), the band is the honest guess.
-            return band
-    return _median(keep) & head
+            return band  # where colour says nothing (a hat, a wig like the backdrop) it is the honest guess
+    scalp = head & _crown_band(landmarks, shape, 0.06, 0.18)
+    if (skin < hair)[scalp].mean() > 0.7 and (hair < other)[rim].mean() > 0.1:
+        return scalp  # a bald head: what was taken for hair is backdrop
+    return _majority(keep) & head
 
 
 def _window(landmarks: Points, shape: tuple[int, int]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
@@ -155,20 +158,20 @@ def _face_height(landmarks: Points) -> float:
 
 def _up_axis(landmarks: Points) -> Points:
     axis = landmarks[10] - landmarks[152]
-    return (axis / max(float(np.linalg.norm(axis)), 1e-6)).astype(np.float32)
+    return np.asarray(axis / max(float(np.linalg.norm(axis)), 1e-6), dtype=np.float32)
 
 
 def _shrink(polygon: Points, factor: float) -> Points:
     centre = polygon.mean(0)
-    return (centre + (polygon - centre) * factor).astype(np.float32)
+    return np.asarray(centre + (polygon - centre) * factor, dtype=np.float32)
 
 
-def _crown_band(landmarks: Points, shape: tuple[int, int]) -> Mask:
-    """A band above the forehead's edge, where hair most often is."""
+def _crown_band(landmarks: Points, shape: tuple[int, int], start: float, end: float) -> Mask:
+    """A band from one to another share of the face's height above the forehead, where hair most often is."""
     top = landmarks[[21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251]]
     height = _face_height(landmarks)
     up = _up_axis(landmarks)
-    lower, upper = top + up * 0.06 * height, top + up * 0.30 * height
+    lower, upper = top + up * start * height, top + up * end * height
     return fill_polygons([np.concatenate([lower, upper[::-1]]).astype(np.float32)], shape)
 
 
@@ -192,14 +195,18 @@ def _distance(image: NDArray[np.float32], region: Mask) -> NDArray[np.float32]:
     covariance = np.cov((colours - centre).T) + 60.0 * np.eye(3)
     inverse = np.linalg.inv(covariance)
     offset = image - centre
-    mahalanobis = np.einsum("...i,ij,...j->...", offset, inverse, offset, optimize=True)
+    mahalanobis = ((offset @ inverse.astype(np.float32)) * offset).sum(axis=-1)
     return np.asarray((mahalanobis + np.log(np.linalg.det(covariance))) / 2, dtype=np.float32)
 
 
 def _dilate(mask: Mask, radius: int) -> Mask:
-    grown = PILImage.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(2 * radius + 1))
-    return np.asarray(grown) > 0
+    return _box_mean(mask, radius) > 0
 
 
-def _median(mask: Mask) -> Mask:
-    return np.asarray(PILImage.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MedianFilter(5))) > 0
+def _majority(mask: Mask) -> Mask:
+    """The median of each 5 x 5 window, which for two values is what most of it holds."""
+    return _box_mean(mask, 2) > 127
+
+
+def _box_mean(mask: Mask, radius: int) -> NDArray[np.uint8]:
+    return np.asarray(PILImage.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(radius)))

@@ -35,8 +35,8 @@ class RetinaFaceDetector:
 
     The graph takes (1, 3, H, W) float32 BGR minus its mean and gives, in any order, boxes (1, P, 4), class
     probabilities after the softmax (1, P, 2) and landmarks (1, P, 10) for the P priors of the input. A graph
-    with fixed H and W gets the picture scaled to fit and padded; one with free axes gets it with a long side of
-    at most `max_side` pixels.
+    with fixed H and W gets the picture scaled to fit and padded; one with free axes gets it with a long side
+    of at most `max_side` pixels.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class RetinaFaceDetector:
         locations, confidences, landmarks = self._run(pixels)
         priors = retinaface_priors(height, width)
         if len(priors) != len(locations):
-            raise InputError(f"{self._weights}: gives {len(locations)} boxes where RetinaFace has {len(priors)}")
+            raise InputError(f"{self._weights}: gives {len(locations)} boxes, RetinaFace has {len(priors)}")
         scores = confidences[:, 1]
         keep = scores >= self._min_score
         size = np.array([width, height], dtype=np.float32)

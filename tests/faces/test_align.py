@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forgerank.faces.align import TEMPLATE, Alignment, estimate_alignment, similarity
+
+points5 = st.tuples(
+    st.floats(20, 400), st.floats(-3.1, 3.1), st.floats(-500, 500), st.floats(-500, 500), st.integers(32, 512)
+)
+
+
+def placed(size: float, angle: float, x: float, y: float) -> np.ndarray:
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return (TEMPLATE * size @ rotation.T + [x, y]).astype(np.float32)
+
+
+@given(points5)
+def test_the_five_points_land_on_the_template_and_back(case: tuple[float, float, float, float, int]) -> None:
+    *place, side = case
+    points = placed(*place)
+    alignment = estimate_alignment(points, side)
+    assert np.abs(alignment.to_crop(points) - TEMPLATE * side).max() < 0.02
+    assert np.abs(alignment.to_picture(alignment.to_crop(points)) - points).max() < 0.05
+    assert alignment.scale == pytest.approx(side / place[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [60.0, 150.0, 420.0])
+def test_crop_and_back_within_a_pixel(size: float) -> None:
+    rows, columns = np.mgrid[:500, :500]
+    centre = (260.0, 240.0)
+    spot = np.exp(-((columns - centre[0]) ** 2 + (rows - centre[1]) ** 2) / (2 * (size / 20) ** 2))
+    image = np.repeat((255 * spot).astype(np.uint8)[..., None], 3, axis=2)
+    points = placed(size, 0.3, centre[0] - size / 2, centre[1] - size / 2)
+    alignment = estimate_alignment(points, 224)
+    back = alignment.paste(alignment.crop(image)[..., 0].astype(np.float32), (500, 500))
+    weights = back / back.sum()
+    found = float((weights * columns).sum()), float((weights * rows).sum())
+    assert np.hypot(found[0] - centre[0], found[1] - centre[1]) < 1.0
+
+
+def test_a_map_is_laid_inside_the_crop_only() -> None:
+    points = placed(100, 0.0, 50, 50)
+    laid = estimate_alignment(points, 64).paste(np.ones((64, 64), np.float32), (300, 300))
+    assert laid[100, 100] == pytest.approx(1.0)
+    assert laid[250, 250] == 0.0
+    assert laid.sum() == pytest.approx(100 * 100, rel=0.03)
+
+
+def test_labels_follow_the_pixels() -> None:
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[80:120, 60:140] = 255
+    alignment = estimate_alignment(placed(160, 0.2, 20, 20), 96)
+    mask = alignment.crop_mask((image[..., 0] > 0).astype(np.uint8) * 16)
+    assert set(np.unique(mask)) == {0, 16}
+    assert np.mean((mask > 0) == (alignment.crop(image)[..., 0] > 127)) > 0.99
+
+
+def test_a_large_face_does_not_alias() -> None:
+    checks = np.indices((800, 800)).sum(0) % 2 * 255
+    image = np.repeat(checks.astype(np.uint8)[..., None], 3, axis=2)
+    crop = estimate_alignment(placed(700, 0.0, 50, 50), 64).crop(image)
+    assert np.abs(crop[8:-8, 8:-8].astype(float) - 127.5).max() < 8
+
+
+def test_a_mirrored_face_is_turned_not_mirrored() -> None:
+    mirrored = TEMPLATE * np.float32([-100, 100])
+    assert np.linalg.det(estimate_alignment(mirrored, 64).matrix[:, :2]) > 0
+
+
+def test_coinciding_points_have_no_alignment() -> None:
+    with pytest.raises(ValueError, match="coincide"):
+        similarity(np.ones((5, 2), np.float32), TEMPLATE)
+
+
+def test_identity() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    same = Alignment(np.array([[1.0, 0, 0], [0, 1.0, 0]]), 64)
+    assert np.array_equal(same.crop(image), image)

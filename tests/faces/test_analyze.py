@@ -1,0 +1,187 @@
+"""Mesh, quality and drawing on the astronaut, and under transforms whose effect is known."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+from PIL import ImageFilter
+from skimage.data import astronaut
+
+from forgerank.faces import embedded
+from forgerank.faces.analyze import FaceAnalyzer
+from forgerank.faces.draw import COLOURS, draw_faces
+from forgerank.faces.embedded import open_embedded
+from forgerank.faces.quality import head_pose
+from forgerank.labels import COMPONENTS
+from forgerank.types import Face, InputError
+
+# Eye corners, nose tip and mouth corners: vertices and the astronaut's pixels, by eye.
+VERTICES = [33, 263, 1, 61, 291]
+PIXELS = np.array([[194, 101], [254, 104], [223, 131], [202, 139], [246, 141]])
+# Vertices and their mirror images.
+PAIRS = [(1, 1), (10, 10), (152, 152), (33, 263), (133, 362), (61, 291), (70, 300), (98, 327), (234, 454)]
+
+
+@pytest.fixture(scope="module")
+def analyzer() -> FaceAnalyzer:
+    return FaceAnalyzer()
+
+
+@pytest.fixture(scope="module")
+def portrait() -> np.ndarray:
+    return np.ascontiguousarray(astronaut()[:300, 80:380])
+
+
+def only(faces: list[Face]) -> Face:
+    assert len(faces) == 1
+    return faces[0]
+
+
+@pytest.fixture(scope="module")
+def face(analyzer: FaceAnalyzer, portrait: np.ndarray) -> Face:
+    return only(analyzer.analyze(portrait))
+
+
+def test_landmarks_of_the_astronaut(face: Face) -> None:
+    assert face.landmarks.shape == (468, 2)
+    assert face.landmarks.dtype == np.float32
+    assert np.abs(face.landmarks[VERTICES] + (80, 0) - PIXELS).max() < 5
+
+
+def test_landmarks_follow_translation(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
+    moved = np.pad(portrait, ((37, 0), (21, 0), (0, 0)), mode="edge")
+    shift = only(analyzer.analyze(moved)).landmarks - face.landmarks
+    assert np.abs(np.median(shift, axis=0) - (21, 37)).max() < 1
+    assert np.abs(shift - (21, 37)).max() < 4
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 5.0])
+def test_landmarks_follow_scaling(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face, scale: float
+) -> None:
+    side = round(300 * scale)
+    resized = np.asarray(PILImage.fromarray(portrait).resize((side, side), PILImage.Resampling.LANCZOS))
+    error = only(analyzer.analyze(resized)).landmarks / scale - face.landmarks
+    assert np.median(np.abs(error)) < 1
+    assert np.abs(error).max() < 5
+
+
+def test_landmarks_follow_a_flip(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
+    mirrored = only(analyzer.analyze(np.ascontiguousarray(portrait[:, ::-1])))
+    for vertex, twin in PAIRS:
+        expected = (300 - face.landmarks[vertex, 0], face.landmarks[vertex, 1])
+        assert np.abs(mirrored.landmarks[twin] - expected).max() < 4
+    assert mirrored.quality.yaw == pytest.approx(-face.quality.yaw, abs=4)
+    assert mirrored.quality.roll == pytest.approx(-face.quality.roll, abs=3)
+
+
+def test_roll_follows_the_picture(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
+    turned = np.asarray(PILImage.fromarray(portrait).rotate(-25, PILImage.Resampling.BICUBIC))  # clockwise
+    assert only(analyzer.analyze(turned)).quality.roll - face.quality.roll == pytest.approx(25, abs=3)
+
+
+def test_cut_face_stays_inside_the_picture(analyzer: FaceAnalyzer) -> None:
+    cut = np.ascontiguousarray(astronaut()[80:300, 190:400])
+    box = only(analyzer.analyze(cut)).box
+    assert box[0] >= 0
+    assert box[1] >= 0
+    assert box[2] - box[0] > 60
+
+
+def test_biggest_face_first(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
+    small = np.asarray(PILImage.fromarray(portrait).resize((180, 180)))
+    canvas = np.full((320, 520, 3), 110, dtype=np.uint8)
+    canvas[10:190, 10:190] = small
+    canvas[10:310, 200:500] = portrait
+    sizes = [found.quality.size for found in analyzer.analyze(canvas)]
+    assert len(sizes) == 2
+    assert sizes[0] > 1.4 * sizes[1]
+
+
+def test_quality_follows_blur_and_light(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
+    picture = PILImage.fromarray(portrait)
+    blurred = [
+        only(analyzer.analyze(np.asarray(picture.filter(ImageFilter.GaussianBlur(radius))))).quality.sharpness
+        for radius in (0.7, 1.5, 3.0)
+    ]
+    sharpness = [face.quality.sharpness, *blurred]
+    assert sharpness == sorted(sharpness, reverse=True)
+    assert sharpness[0] > 10 * sharpness[-1] > 0
+    dark = only(analyzer.analyze((portrait * 0.5).astype(np.uint8))).quality
+    assert dark.brightness == pytest.approx(face.quality.brightness / 2, abs=0.02)
+    assert 0.4 < face.quality.brightness < 0.8
+    burnt = only(analyzer.analyze(np.clip(portrait.astype(int) + 90, 0, 255).astype(np.uint8))).quality
+    assert burnt.clipped > 0.1 > face.quality.clipped
+    assert face.quality.size == pytest.approx(106, abs=12)
+
+
+def head(yaw: float, pitch: float, roll: float) -> tuple[np.ndarray, np.ndarray]:
+    """A head whose pose vertices are upright, turned as `Quality` says, in degrees: yaw to image right, pitch
+    up, roll clockwise, in that order.
+    """
+    mesh = np.random.default_rng(0).normal(size=(468, 3)) * 0.1
+    for vertices, x in (((33, 133, 127, 234, 93, 129), -60.0), ((263, 362, 356, 454, 323, 358), 60.0)):
+        mesh[list(vertices)] = (x, 0.0, 20.0)
+    for vertices, y in (((10, 151, 9, 8), -50.0), ((2, 164, 199, 175), 50.0)):
+        mesh[list(vertices)] = (0.0, y, -10.0)
+    a, b, c = np.radians([yaw, pitch, roll])
+    # x right, y down, z away: turning to image right moves the image-right side away from the camera.
+    about_y = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])
+    # Looking up brings the chin nearer, towards smaller z.
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), np.sin(b)], [0, -np.sin(b), np.cos(b)]])
+    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    turned = mesh @ (about_z @ about_x @ about_y).T
+    return turned[:, :2] + 200, turned[:, 2]
+
+
+@pytest.mark.parametrize("degrees", [-35.0, 0.0, 20.0])
+def test_pose_of_a_turned_head(degrees: float) -> None:
+    assert head_pose(*head(degrees, 0, 0)) == pytest.approx((degrees, 0, 0), abs=0.5)
+    assert head_pose(*head(0, degrees, 0)) == pytest.approx((0, degrees, 0), abs=0.5)
+    assert head_pose(*head(0, 0, degrees)) == pytest.approx((0, 0, degrees), abs=0.5)
+    assert head_pose(*head(15, -10, degrees)) == pytest.approx((15, -10, degrees), abs=4)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_drawing(face: Face, portrait: np.ndarray, scale: int) -> None:
+    """Every component's colour shows, small pictures are enlarged, and far from the face nothing changes."""
+    image = np.asarray(PILImage.fromarray(portrait).resize((300 * scale, 300 * scale)))
+    box = tuple(scale * value for value in face.box)
+    drawn = draw_faces(image, [Face(box, face.score, face.landmarks * scale, face.quality)])
+    assert drawn.shape == ((600, 600, 3) if scale == 1 else image.shape)
+    assert list(COLOURS) == list(COMPONENTS)
+    for colour in COLOURS.values():
+        assert (np.abs(drawn.astype(int) - colour).sum(axis=2) < 12).sum() > 20
+    plain = draw_faces(image, [])
+    assert (drawn != plain).any(axis=2).mean() > 0.05
+    np.testing.assert_array_equal(drawn[-20:], plain[-20:])
+    np.testing.assert_array_equal(draw_faces(image, []).shape, drawn.shape)
+
+
+def test_embedded_model_is_checked(tmp_path: Path) -> None:
+    for name in ("faces.json", "face_landmark.onnx"):
+        shutil.copy(embedded.ASSETS / name, tmp_path)
+    open_embedded("face_landmark.onnx", assets=tmp_path)
+    content = bytearray((tmp_path / "face_landmark.onnx").read_bytes())
+    content[1000] ^= 1
+    (tmp_path / "face_landmark.onnx").write_bytes(content)
+    for name, reason in (
+        ("face_landmark.onnx", "not the recorded model"),
+        ("face_detection_short_range.onnx", "cannot read the embedded model"),
+    ):
+        with pytest.raises(InputError) as refusal:
+            open_embedded(name, assets=tmp_path)
+        assert str(refusal.value).startswith(f"{tmp_path / name}: ")
+        assert reason in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+def test_every_embedded_model_has_its_provenance() -> None:
+    recorded = json.loads((embedded.ASSETS / "faces.json").read_text(encoding="utf-8"))
+    assert {path.name for path in embedded.ASSETS.glob("face_*.onnx")} == set(recorded["files"])
+    assert all(entry["source"] and len(entry["sha256"]) == 64 for entry in recorded["files"].values())
+    for name in recorded["files"]:
+        assert open_embedded(name).get_inputs()
