@@ -13,7 +13,7 @@ from forgerank.types import Image, Points
 Alpha = NDArray[np.float32]  # (H, W), 0 untouched .. 1 replaced
 Window = tuple[slice, slice]  # rows and columns of the picture that an edit touches
 
-# How far a region may grow beyond its polygon, in eye distances: neighbours overlap (eye and brow, nose and lip).
+# How far a region may grow beyond its polygon, in eye distances: neighbours overlap, as eye and brow.
 GROWTH = {
     "nose": (0.02, 0.14),
     "eye": (0.06, 0.2),
@@ -37,7 +37,8 @@ class Softness:
         side = 2 * abs(self.radius) + 1
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
         grown = cv2.dilate(hard, kernel) if self.radius >= 0 else cv2.erode(hard, kernel)
-        return cv2.GaussianBlur(grown, (0, 0), self.sigma).astype(np.float32) / 255
+        soft = np.asarray(cv2.GaussianBlur(grown, (0, 0), self.sigma), dtype=np.float32)
+        return soft / np.float32(255)
 
 
 def draw_softness(photo: Photo, component: str, rng: np.random.Generator) -> Softness:
@@ -47,12 +48,16 @@ def draw_softness(photo: Photo, component: str, rng: np.random.Generator) -> Sof
     return Softness(round(unit * growth), max(0.6, float(unit * rng.uniform(*FEATHER))))
 
 
+def hard_region(photo: Photo, component: str) -> NDArray[np.uint8]:
+    """The region of one component as a 0/255 mask (H, W), empty where the picture does not show it."""
+    if component == "hair":
+        return photo.hair
+    return fill(region_polygons(photo.landmarks, component), photo.shape)
+
+
 def region_alpha(photo: Photo, component: str, softness: Softness) -> Alpha:
     """The soft region of one component; 'face' is the whole oval."""
-    hard = (
-        photo.hair if component == "hair" else fill(region_polygons(photo.landmarks, component), photo.shape)
-    )
-    return softness.alpha(hard)
+    return softness.alpha(hard_region(photo, component))
 
 
 def fill(polygons: list[Points], shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -115,5 +120,5 @@ def paste(image: Image, other: Image, alpha: Alpha, *, poisson: bool) -> Image:
     if min(width, height) < 3:
         return mix(image, other, alpha)
     centre = (x + width // 2, y + height // 2)
-    cloned = np.asarray(cv2.seamlessClone(other, image, hard, centre, cv2.NORMAL_CLONE))
+    cloned = np.asarray(cv2.seamlessClone(other, image, hard, centre, cv2.NORMAL_CLONE), dtype=np.uint8)
     return mix(image, cloned, np.clip(alpha * 1.5, 0, 1))

@@ -9,16 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forgerank.faces.align import five_points
+from forgerank.forge.blend import hard_region
 from forgerank.forge.edits import DONATED, EDITS, Edit
 from forgerank.forge.photos import Photo
-from forgerank.forge.saves import TRACES, Save, Trace, apply_save, draw_save
+from forgerank.forge.saves import TRACES, Save, apply_save, draw_save
 from forgerank.labels import COMPONENTS
 from forgerank.types import Image, Points
 
-# An edit that moves the pixels of its region by less than this (mean, grey levels) is drawn again: no label for nothing.
+# No label for nothing: an edit that moves the pixels of its mask by less (mean, grey levels) is drawn again.
 MINIMUM_CHANGE = 2.5
 _TRIES = 6
-# Half of the pictures are resized before anything else, real and forged alike, to this eye distance in pixels.
+_MINIMUM_REGION = 12  # pixels
+# Half of the pictures are resized at first, real and forged alike, to an eye distance of so many pixels.
 EYE_DISTANCE = (44.0, 76.0)
 
 
@@ -47,11 +49,15 @@ def forge_picture(
 ) -> Forged:
     """Edit the components in the order given, saving after each; no component gives an original.
 
-    donor() draws a donor's name and photograph. longest: the most steps that a picture of this data set can have,
-    so that originals go through as many saves as forged pictures do.
+    A component that the picture does not show, such as hair above its rim, is left out. donor() draws a donor's name
+    and photograph. longest: the most steps that a picture of this data set has, so that originals go through as many
+    saves as forged pictures do.
     """
     strength = TRACES[trace]
     photo = _draw_size(photo, rng)
+    components = [
+        name for name in components if np.count_nonzero(hard_region(photo, name)) >= _MINIMUM_REGION
+    ]
     before, after = draw_rounds(rng, len(components), longest)
     image, mask = photo.image, np.zeros(photo.image.shape[:2], np.uint8)
     steps: list[dict[str, Any]] = []
@@ -97,7 +103,7 @@ def draw_components(
 
 
 def draw_rounds(rng: np.random.Generator, steps: int, longest: int) -> tuple[int, int]:
-    """Saves before the first and after the last edit. An original lives as long as some forged picture would."""
+    """Saves before the first and after the last edit; an original gets those of edits too."""
     before, after = int(rng.integers(0, 3)), int(rng.random() < 0.3)
     if steps == 0:
         before += int(rng.integers(1, max(longest, 1) + 1))

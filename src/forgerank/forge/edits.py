@@ -84,7 +84,7 @@ def swap(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -
 
 
 def _hair_alpha(photo: Photo, donor_hair: NDArray[np.uint8], whole: bool, softness: Softness) -> Alpha:
-    """Where both have hair, or the donor's whole hair, which may fall over the forehead but not over the face."""
+    """Where both have hair, or the donor's whole hair, which may fall over the forehead but no deeper."""
     oval = region_polygons(photo.landmarks, "face")[0]
     inner = oval.mean(0) + (oval - oval.mean(0)) * np.float32([0.86, 0.9])
     hair = np.maximum(photo.hair, donor_hair) if whole else np.minimum(photo.hair, donor_hair)
@@ -101,7 +101,7 @@ def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], box: Window) ->
 
 
 def liquify(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
-    """The person's own pixels pushed: bigger or smaller eyes, nose width, plumper lips, raised brows, fuller hair."""
+    """The person's own pixels pushed: larger eyes, another nose, plumper lips, raised brows, fuller hair."""
     amount = float(rng.uniform(0.1, 0.32) * rng.choice([-1, 1]))
     lift = float(rng.uniform(-0.12, 0.12)) * photo.eye_distance if component == "eyebrow" else 0.0
     stretch_x, stretch_y = STRETCH[component]
@@ -141,7 +141,7 @@ def _clip_box(low: Points, high: Points, shape: tuple[int, int]) -> Window:
 
 
 def recolour(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
-    """Lightness, saturation and hue of the region changed: dyed hair, lipstick, darker brows, brighter eyes."""
+    """Lightness, saturation and hue of the region changed: dyed hair, lipstick, darker brows."""
     alpha = region_alpha(photo, component, draw_softness(photo, component, rng))
     box = window(alpha)
     lightness = float(rng.uniform(4, 18) * rng.choice([-1, 1]))
@@ -187,7 +187,7 @@ def renoise(photo: Photo, component: str, rng: np.random.Generator, donor: Photo
     box = window(alpha)
     sigma, size = float(rng.uniform(4, 12)), float(rng.uniform(0.0, 1.2))
     part = cv2.GaussianBlur(photo.image[box], (0, 0), 1.0).astype(np.float32)
-    grain = rng.normal(0, 1, part.shape[:2] + (1 if rng.random() < 0.5 else 3,)).astype(np.float32)
+    grain = rng.normal(0, 1, (*part.shape[:2], 1 if rng.random() < 0.5 else 3)).astype(np.float32)
     if size > 0.3:
         grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), size)).reshape(*part.shape[:2], -1)
     grain *= sigma / (float(grain.std()) + 1e-6)
@@ -210,7 +210,7 @@ def resample(photo: Photo, component: str, rng: np.random.Generator, donor: Phot
 
 
 def inpaint(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
-    """Parts of the region erased and filled from around (Telea 2004): thinned brows, closed lashes, removed marks."""
+    """Parts of the region erased and filled from around (Telea 2004): thinned brows, removed marks."""
     alpha = region_alpha(photo, component, draw_softness(photo, component, rng))
     box = window(alpha)
     part, weight = photo.image[box], alpha[box]

@@ -74,7 +74,7 @@ def _load(entry: PhotoEntry) -> Photo:
 
 
 def choose_donor(entry: PhotoEntry, entries: Sequence[PhotoEntry], rng: np.random.Generator) -> PhotoEntry:
-    """Of a few random other people, the one whose head is turned most alike; `entry` itself if there is none."""
+    """Of a few random other people, the one with the most similar pose; `entry` itself if there is none."""
     candidates = [entries[i] for i in rng.integers(len(entries), size=8)]
     others = [other for other in candidates if other.subject != entry.subject]
     return min(others, key=lambda other: float(np.abs(entry.pose - other.pose).sum()), default=entry)

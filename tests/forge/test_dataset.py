@@ -1,0 +1,138 @@
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from forgerank.forge.dataset import Recipe, forge_dataset, sequence_label
+from forgerank.labels import COMPONENTS
+from forgerank.types import InputError
+
+PhotoFolder = Callable[[], tuple[Path, Path, Path]]
+
+
+def tree_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    with PILImage.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_a_data_set_holds_what_it_says(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+    photos, landmarks, splits = photo_folder()
+    seen: list[tuple[int, int]] = []
+    out = tmp_path / "forged"
+    counts = forge_dataset(
+        photos,
+        out,
+        recipe=Recipe(seed=3),
+        per_photo=6,
+        landmarks=landmarks,
+        split_csv=splits,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert counts == {"train": 18, "val": 6}
+    assert seen == [(i, 24) for i in range(1, 25)]
+    for split, count in counts.items():
+        rows = list(csv.DictReader((out / f"annotations/{split}.csv").read_text().splitlines()))
+        records = read_records(out / f"records/{split}.jsonl")
+        assert len(rows) == len(records) == count
+        for row, record in zip(rows, records, strict=True):
+            assert row["file_path"] == record["file_path"]
+            assert json.loads(row["label"]) == record["label"]
+            named = [COMPONENTS.index(step["component"]) + 1 for step in record["steps"]]
+            assert record["label"] == named + [0] * (5 - len(named))
+            image, mask = (read_pixels(out / record[key]) for key in ("file_path", "mask"))
+            assert image.shape[:2] == mask.shape
+            bits = {i + 1 for i in range(5) if (mask >> i & 1).any()}
+            assert bits == set(named)
+            folder = Path(row["file_path"]).parent.name
+            assert folder == ("-".join(COMPONENTS[i - 1] for i in named) or "original")
+            assert (record["group"] == "person-3") == (split == "val")
+
+
+def test_the_same_seed_gives_the_same_bytes_for_any_number_of_workers(
+    photo_folder: PhotoFolder, tmp_path: Path
+) -> None:
+    photos, landmarks, splits = photo_folder()
+    for name, workers, seed in [("one", 1, 5), ("two", 2, 5), ("other", 1, 6)]:
+        forge_dataset(
+            photos,
+            tmp_path / name,
+            recipe=Recipe(seed=seed),
+            per_photo=2,
+            workers=workers,
+            landmarks=landmarks,
+            split_csv=splits,
+        )
+    assert tree_hash(tmp_path / "one") == tree_hash(tmp_path / "two")
+    assert tree_hash(tmp_path / "one") != tree_hash(tmp_path / "other")
+
+
+def test_whole_face_forgeries_and_found_landmarks(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+    photos, _, _ = photo_folder()
+    out = tmp_path / "binary"
+    counts = forge_dataset(photos, out, recipe=Recipe(steps=(0, 1), task="binary"), per_photo=5)
+    assert sum(counts.values()) == 20
+    records = [record for path in (out / "records").iterdir() for record in read_records(path)]
+    assert {record["label"][0] for record in records} == {0, 1}
+    assert {step["edit"] for record in records for step in record["steps"]} == {"face_swap", "self_blend"}
+
+
+def test_labels_are_padded_on_the_right() -> None:
+    assert sequence_label(("lip", "eye"), "components") == [4, 2, 0, 0, 0]
+    assert sequence_label((), "components") == [0] * 5
+    assert sequence_label(("face",), "binary") == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"steps": (0, 6)}, "0-6"),
+        ({"steps": (3, 2)}, "3-2"),
+        ({"steps": (0, 2), "task": "binary"}, "0-1"),
+        ({"trace": "enormous"}, "light, medium, strong"),
+        ({"original_share": 1.0}, "original share"),
+    ],
+)
+def test_bad_recipes_are_refused_in_one_line(options: dict[str, object], reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        Recipe(**options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_folders_are_refused_in_one_line(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+    photos, landmarks, splits = photo_folder()
+    recipe, full, empty = Recipe(), tmp_path / "full", tmp_path / "empty"
+    full.mkdir()
+    empty.mkdir()
+    (full / "file").write_text("mine")
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    PILImage.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(noise / "n.png")
+    cases = [
+        (photos, full, {}, "not empty"),
+        (empty, tmp_path / "a", {}, "no photograph"),
+        (tmp_path / "missing", tmp_path / "b", {}, "missing"),
+        (noise, tmp_path / "c", {}, "no face"),
+        (photos, tmp_path / "d", {"landmarks": splits}, "splits.csv"),
+        (photos, tmp_path / "e", {"landmarks": landmarks, "split_csv": landmarks}, "landmarks.npz"),
+    ]
+    for source, out, options, reason in cases:
+        with pytest.raises(InputError, match=reason) as caught:
+            forge_dataset(source, out, recipe=recipe, per_photo=1, **options)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
