@@ -49,9 +49,9 @@ def forge_picture(
 ) -> Forged:
     """Edit the components in the order given, saving after each; no component gives an original.
 
-    A component that the picture does not show, such as hair above its rim, is left out. donor() draws a donor's name
-    and photograph. longest: the most steps that a picture of this data set has, so that originals go through as many
-    saves as forged pictures do.
+    A component that the picture does not show, such as hair above its rim, is left out. donor() draws a
+    donor's name and photograph. longest: the most steps that a picture of this data set has, so that
+    originals go through as many saves as forged pictures do.
     """
     strength = TRACES[trace]
     photo = _draw_size(photo, rng)

@@ -1,0 +1,137 @@
+"""Time from process start to the first verdict, and per further face, beside a plain ResNet-50.
+
+    python benchmarks/detect.py [--weights DIR] [--repeats 5]
+
+Cold start: a fresh process runs `forgerank detect` on one photograph; the median over the repeats, after one
+that does not count. Per face: how much longer a warm picture of the same size takes when it holds four faces
+instead of one, a third of it, everything included (detection, landmarks, alignment, network). ResNet-50: one
+picture of 256 px, random weights, same ONNX Runtime, same threads; the warm runs take turns.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from skimage import data
+
+from forgerank.infer import Detector
+from forgerank.infer.runtime import usable_cores
+
+RUN = "from forgerank.app.cli import main; main()"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+
+    portrait = data.astronaut()
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "portrait.jpg"
+        Image.fromarray(portrait).save(photo, quality=92)
+        command = [sys.executable, "-c", RUN, "detect", str(photo)]
+        command += ["--weights", str(options.weights)] if options.weights else []
+        (cold,) = median_times(
+            [lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)], options.repeats
+        )
+        resnet = resnet50(Path(folder) / "resnet50.onnx")
+
+    detector = Detector(options.weights)
+    grey = np.full_like(portrait, 128)
+    one = np.vstack([np.hstack([portrait, grey]), np.hstack([grey, grey])])
+    four = np.tile(portrait, (2, 2, 1))
+    faces = [len(report.faces) for report in detector.detect([one, four])]
+    assert faces == [1, 4], f"expected one and four faces, found {faces}"
+    noise = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
+    one_face, four_faces, plain = median_times(
+        [
+            lambda: detector.detect([one]),
+            lambda: detector.detect([four]),
+            lambda: resnet.run(None, {"images": noise}),
+        ],
+        4 * options.repeats,
+    )
+    report(cold, one_face, (four_faces - one_face) / 3, plain)
+
+
+def median_times(actions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Median seconds of actions that take turns, after one round that does not count."""
+    times: list[list[float]] = [[] for _ in actions]
+    for turn in range(repeats + 1):
+        for action, taken in zip(actions, times, strict=True):
+            start = time.perf_counter()
+            action()
+            if turn > 0:
+                taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def resnet50(path: Path) -> ort.InferenceSession:
+    """A plain classifier with random weights, on as many threads as the detector."""
+    import timm
+    import torch
+
+    model = timm.create_model("resnet50", pretrained=False).eval()
+    torch.onnx.export(
+        model,
+        (torch.zeros(1, 3, 256, 256),),
+        path,
+        input_names=["images"],
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def report(cold: float, one: float, further: float, plain: float) -> None:
+    """The table, and the machine it was measured on."""
+    table = Table("", "ms", "ResNet-50 = 1", "allowed ms")
+    rows = (
+        ("start to first verdict", cold, "2000"),
+        ("one face, warm", one, ""),
+        ("each further face", further, "60"),
+        ("ResNet-50, 256 px", plain, ""),
+    )
+    for name, seconds, allowed in rows:
+        table.add_row(name, f"{seconds * 1e3:.0f}", f"{seconds / plain:.2f}", allowed)
+    console = Console()
+    console.print(table)
+    load = os.getloadavg()[0]
+    console.print(
+        f"{usable_cores()} cores, {processor()}, load {load:.1f}, Python {platform.python_version()}, "
+        f"onnxruntime {ort.__version__}"
+    )
+
+
+def processor() -> str:
+    """The processor's name where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+if __name__ == "__main__":
+    main()

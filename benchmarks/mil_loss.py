@@ -1,0 +1,135 @@
+"""Exact l_MIL of forgerank against the letter of Eq. 4-10: time and peak memory on the CPU.
+
+Both go from tokens (B, N, d) to the scalar l_MIL and its gradient with respect to the tokens. The letter
+sorts u, loops over 100 evenly spaced k with slice means, and takes the logarithm of tanh. Times alternate
+between the two in one process and the fastest round counts; memory is the growth of the peak resident set in
+a fresh process for each.
+"""
+
+import argparse
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from forgerank.losses.mil import forgery_gap, mil_loss
+
+SIZES = (64, 256, 576, 1024)
+BATCH, WIDTH, TAU, K_POINTS = 8, 256, 0.1, 100
+REQUIRED_SPEEDUP = 3.0
+
+
+def exact_mil(tokens: Tensor, forged: Tensor) -> Tensor:
+    return mil_loss(forgery_gap(tokens), forged, tau=TAU)
+
+
+def literal_mil(tokens: Tensor, forged: Tensor) -> Tensor:
+    """Eq. 4-10 as printed, vectorised over the batch."""
+    similarity = (tokens @ tokens.mT).clamp_min(0)
+    rows, columns = torch.triu_indices(tokens.shape[1], tokens.shape[1], 1)
+    v = 1 - similarity[:, rows, columns].sort(dim=1).values
+    n = v.shape[1]
+    probabilities = []
+    for k in torch.linspace(1, n - 1, K_POINTS).round().long().tolist():
+        gap = v[:, :k].mean(dim=1) - v[:, k:].mean(dim=1)
+        probabilities.append(torch.tanh(gap / (2 * TAU)))
+    probability = torch.stack(probabilities, dim=1).amax(dim=1)
+    return -(forged * probability.log() + (1 - forged) * (1 - probability).log()).mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"exact": exact_mil, "literal": literal_mil}
+
+
+def make_batch(count: int) -> tuple[Tensor, Tensor]:
+    """Tokens of real images alike, of forged ones with a quarter of them apart."""
+    generator = torch.Generator().manual_seed(count)
+    tokens = torch.randn(BATCH, count, WIDTH, generator=generator)
+    tokens += torch.randn(BATCH, 1, WIDTH, generator=generator)
+    forged = (torch.arange(BATCH) % 2).float()
+    tokens[forged > 0, : count // 4] -= 2 * tokens[forged > 0].mean(dim=1, keepdim=True)
+    return F.normalize(tokens, dim=-1).requires_grad_(), forged
+
+
+def run_once(name: str, tokens: Tensor, forged: Tensor) -> float:
+    """Seconds for one forward and backward pass."""
+    start = time.perf_counter()
+    torch.autograd.grad(LOSSES[name](tokens, forged), tokens)
+    return time.perf_counter() - start
+
+
+def peak_growth(name: str, count: int) -> float:
+    """MiB by which one pass raises the peak resident set; only meaningful in a fresh process."""
+    run_once(name, *make_batch(4))  # libraries and thread pools come in before the count starts
+    tokens, forged = make_batch(count)
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak: importing torch has the highest so far
+    before = resident_peak()
+    run_once(name, tokens, forged)
+    return resident_peak() - before
+
+
+def resident_peak() -> float:
+    """MiB. Not from getrusage, whose peak a process inherits from the one that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def measure_memory(name: str, count: int, threads: int) -> float:
+    command = [sys.executable, __file__, "--threads", str(threads), "--memory", name, str(count)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure_times(count: int, rounds: int) -> dict[str, float]:
+    """Milliseconds, the fastest of `rounds`, the two losses in turn."""
+    tokens, forged = make_batch(count)
+    seconds: dict[str, list[float]] = {name: [] for name in LOSSES}
+    for _ in range(rounds + 1):
+        for name, times in seconds.items():
+            times.append(run_once(name, tokens, forged))
+    return {name: 1000 * min(times[1:]) for name, times in seconds.items()}  # the first round warms up
+
+
+def machine() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {len(names) or '?'} cores"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--memory", nargs=2, metavar=("LOSS", "N"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.memory:
+        print(peak_growth(options.memory[0], int(options.memory[1])))
+        return 0
+    table = Table(title=f"l_MIL, forward + backward, batch {BATCH}, d {WIDTH}, {options.threads} threads")
+    for heading in ("N", "exact, ms", "literal, ms", "faster by", "exact, MiB", "literal, MiB"):
+        table.add_column(heading, justify="right")
+    passed, console = True, Console()
+    for count in SIZES:
+        console.print(f"measuring N = {count}", style="dim")
+        times = measure_times(count, options.rounds)
+        memory = {name: measure_memory(name, count, options.threads) for name in LOSSES}
+        ratio = times["literal"] / times["exact"]
+        passed &= ratio >= REQUIRED_SPEEDUP and memory["exact"] <= memory["literal"]
+        row = [f"{times['exact']:.1f}", f"{times['literal']:.1f}", f"{ratio:.1f}x"]
+        table.add_row(str(count), *row, f"{memory['exact']:.1f}", f"{memory['literal']:.1f}")
+    console.print(table)
+    console.print(f"{machine()}, torch {torch.__version__}", highlight=False)
+    console.print(f"at least {REQUIRED_SPEEDUP:g}x as fast in no more memory: {'yes' if passed else 'NO'}")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

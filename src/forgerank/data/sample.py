@@ -1,0 +1,45 @@
+"""What a data set yields: samples on disk, and pictures ready to be aligned."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forgerank.types import Image, Points
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One annotated face on disk."""
+
+    image: Path
+    sequence: tuple[int, ...]  # 1-based labels in order of manipulation, empty for a real picture
+    group: str  # who is shown: samples of one group are never independent
+    split: str
+    dataset: str
+    points: Points | None = None  # (5, 2) pixels of the stored picture
+    mask: Path | None = None  # 8-bit picture, bit i-1 set where label i was edited
+    source: str = ""  # where the photograph came from, for the breakdown of an evaluation
+
+
+class Picture(NamedTuple):
+    """One annotated face in memory, before the alignment."""
+
+    image: Image
+    points: Points  # (5, 2)
+    sequence: tuple[int, ...]
+    mask: NDArray[np.uint8] | None  # (H, W), bit i-1 set where label i was edited
+
+
+class Source(Protocol):
+    """A data set of annotated faces: read from disk or made on the fly, the transforms see no difference."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        """The picture at `index`; all chance comes from `rng`."""
+
+    def sample(self, index: int) -> Sample:
+        """Its annotation, without decoding anything."""

@@ -1,0 +1,166 @@
+"""Seq-DeepFake's layout, as the academic sets and as `forgerank forge` writes it (design, section 3)."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from forgerank.data.sample import Picture, Sample
+from forgerank.labels import COMPONENTS, check_sequence
+from forgerank.types import Image, InputError
+
+
+class SeqDeepFake:
+    """One split of `root/annotations/{split}.csv` as a `Source`.
+
+    `file_path` is relative to `root` or, in the academic sets, to the folder above it. Points, masks and
+    groups come from `root/records/{split}.jsonl` where it exists. `reverse` turns every sequence round, as
+    some follow-ups of the benchmark do: their Fixed-Acc is not comparable.
+
+    Raises InputError naming file and line for a missing picture or a bad label.
+    """
+
+    def __init__(
+        self, root: Path, split: str, *, reverse: bool = False, length: int = len(COMPONENTS)
+    ) -> None:
+        self.samples = list(read_samples(root, split, length=length))
+        if reverse:
+            self.samples = [replace(sample, sequence=sample.sequence[::-1]) for sample in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def sample(self, index: int) -> Sample:
+        """The annotation at `index`."""
+        return self.samples[index]
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        """Decode the picture and its mask; `rng` is not used. Raises InputError for an unreadable file."""
+        return load_sample(self.samples[index])
+
+
+def load_sample(sample: Sample) -> Picture:
+    """Decode one sample. Raises InputError for an unreadable file or a sample without points."""
+    if sample.points is None:
+        raise InputError(f"{sample.image}: no points of the face are known")
+    mask = None if sample.mask is None else read_mask(sample.mask)
+    return Picture(read_picture(sample.image), sample.points, sample.sequence, mask)
+
+
+def read_picture(path: Path) -> Image:
+    """A picture as RGB (H, W, 3), turned upright. Raises InputError for an unreadable file."""
+    try:
+        with PILImage.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened) if opened.getexif() else opened
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, UnidentifiedImageError, PILImage.DecompressionBombError) as error:
+        raise InputError(f"{path}: cannot be read as a picture: {error}") from error
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """A mask of edited labels, (H, W), one bit per label. Raises InputError for an unreadable file."""
+    try:
+        with PILImage.open(path) as opened:
+            if opened.mode != "L":
+                raise InputError(f"{path}: a mask must be 8-bit grey, got mode {opened.mode}")
+            return np.asarray(opened)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a mask: {error}") from error
+
+
+def read_samples(root: Path, split: str, *, length: int = len(COMPONENTS)) -> Iterator[Sample]:
+    """The samples of one split in the order of its CSV. Raises InputError as `SeqDeepFake` does."""
+    table = root / "annotations" / f"{split}.csv"
+    records = _read_records(root / "records" / f"{split}.jsonl")
+    base: Path | None = None
+    for line, file_path, label in _read_rows(table):
+        if Path(file_path).is_absolute():
+            raise InputError(f"{table}:{line}: file_path must be relative, got {file_path}")
+        if base is None:
+            base = root if (root / file_path).is_file() else root.parent
+        image = base / file_path
+        if not image.is_file():
+            raise InputError(f"{table}:{line}: missing picture {file_path}")
+        sequence = _parse_label(label, length, f"{table}:{line}")
+        record = records.get(file_path, {})
+        yield _to_sample(image, sequence, split, root, record)
+
+
+def _read_rows(table: Path) -> Iterator[tuple[int, str, str]]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            missing = {"file_path", "label"} - set(reader.fieldnames or ())
+            if missing:
+                raise InputError(f"{table}:1: missing column {', '.join(sorted(missing))}")
+            for row in reader:
+                if not row["file_path"] or row["label"] is None:
+                    raise InputError(f"{table}:{reader.line_num}: expected file_path and label")
+                yield reader.line_num, row["file_path"], row["label"]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{table}: cannot be read: {error}") from error
+
+
+def _parse_label(text: str, length: int, where: str) -> tuple[int, ...]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: label {text!r} is not JSON") from error
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise InputError(f"{where}: label must be a list of integers, got {text}")
+    if len(values) > length:
+        raise InputError(f"{where}: label {text} is longer than {length}")
+    try:
+        return check_sequence(values, length)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _read_records(path: Path) -> dict[str, dict[str, Any]]:
+    records: dict[str, dict[str, Any]] = {}
+    if not path.is_file():
+        return records
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                record = json.loads(line)
+                # A record also holds every parameter of the forging: of no use here, and large.
+                kept = {key: record.get(key) for key in ("points", "mask", "group", "source")}
+                records[record["file_path"]] = kept
+            except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{path}:{number}: bad record: {error!r}") from error
+    return records
+
+
+def _to_sample(
+    image: Path, sequence: tuple[int, ...], split: str, root: Path, record: dict[str, Any]
+) -> Sample:
+    points = None
+    if record.get("points") is not None:
+        points = np.asarray(record["points"], dtype=np.float32)
+        if points.shape != (5, 2) or not np.isfinite(points).all():
+            raise InputError(f"{image}: its record must hold five finite points, got {record['points']}")
+    mask = None if record.get("mask") is None else root / record["mask"]
+    return Sample(
+        image=image,
+        sequence=sequence,
+        group=str(record.get("group") or image.stem),
+        split=split,
+        dataset=root.name,
+        points=points,
+        mask=mask,
+        source=_source_name(record.get("source")),
+    )
+
+
+def _source_name(file: str | None) -> str:
+    """The collection that a source photograph belongs to: `ffhq-0012.jpg` -> `ffhq`."""
+    return re.sub(r"[-_ ]?\d*$", "", Path(file).stem) if file else ""

@@ -1,0 +1,159 @@
+"""From an annotated picture to tensors: wild augmentation, alignment, colour; masks follow the pixels."""
+
+import io
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL import ImageFilter
+from pydantic import BaseModel, ConfigDict, Field
+
+from forgerank.data.sample import Picture
+from forgerank.faces.align import Alignment, estimate_alignment
+from forgerank.types import Image
+
+# Nearest neighbour at this many samples per side and mask cell, then their mean: thin brows survive.
+_SAMPLES_PER_CELL = 4
+
+
+class AugmentConfig(BaseModel):
+    """Chance in training. Probabilities 0..1; every amount is the largest one, drawn evenly."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rotation: float = Field(default=8.0, ge=0)  # degrees
+    scale: float = Field(default=0.08, ge=0, lt=1)  # relative
+    shift: float = Field(default=0.03, ge=0)  # share of the crop's side
+    flip: float = Field(default=0.5, ge=0, le=1)  # probability
+    wild: float = Field(default=0.3, ge=0, le=1)  # probability of each of resize, blur, encoding and noise
+    resize: tuple[float, float] = (0.5, 1.5)
+    blur: float = Field(default=1.2, ge=0)  # standard deviation, pixels
+    quality: tuple[int, int] = (40, 95)  # of JPEG and WebP
+    webp: float = Field(default=0.2, ge=0, le=1)  # share of encodings that are WebP
+    noise: float = Field(default=6.0, ge=0)  # standard deviation, grey levels
+    colour: float = Field(default=0.15, ge=0, lt=1)  # relative brightness, contrast, saturation
+
+
+class Tensors(NamedTuple):
+    """What the network sees of one face."""
+
+    image: Image  # (S, S, 3)
+    masks: NDArray[np.float32] | None  # (L, m, m), share of each cell that was edited, 0..1
+
+
+def to_tensors(
+    picture: Picture,
+    *,
+    size: int,
+    length: int,
+    mask_size: int | None = None,
+    augment: AugmentConfig | None = None,
+    rng: np.random.Generator | None = None,
+) -> Tensors:
+    """Align a picture to `size`; with `augment`, every random choice comes from `rng`.
+
+    Raises ValueError where `mask_size` is asked for and a manipulated picture has no mask, or the points
+    coincide.
+    """
+    if augment is None or rng is None:
+        alignment = estimate_alignment(picture.points, size)
+        return Tensors(alignment.crop(picture.image), _masks(picture, alignment, length, mask_size))
+    image, factors = degrade(picture.image, augment, rng)
+    points = picture.points * np.asarray(factors, dtype=np.float32)
+    alignment = _jitter(estimate_alignment(points, size), augment, rng)
+    crop = alignment.crop(image)
+    unscaled = replace(alignment, matrix=alignment.matrix @ np.diag([*factors, 1.0]))
+    masks = _masks(picture, unscaled, length, mask_size)
+    if rng.random() < augment.flip:
+        crop = crop[:, ::-1]
+        masks = None if masks is None else masks[:, :, ::-1]
+    return Tensors(_recolour(crop, augment, rng), masks)
+
+
+def degrade(
+    image: Image, augment: AugmentConfig, rng: np.random.Generator
+) -> tuple[Image, tuple[float, float]]:
+    """What apps and platforms do to a picture: resize, blur, noise, encoding, each with probability `wild`.
+
+    Returns the picture and the factors by which its width and height grew.
+    """
+    picture = PILImage.fromarray(image)
+    if rng.random() < augment.wild:
+        picture = resized(picture, float(np.exp(rng.uniform(*np.log(augment.resize)))), rng)
+    if rng.random() < augment.wild:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, augment.blur)))
+    if rng.random() < augment.wild:
+        picture = _add_noise(picture, rng.uniform(0, augment.noise), rng)
+    if rng.random() < augment.wild:
+        webp = rng.random() < augment.webp
+        picture = encoded(picture, int(rng.integers(augment.quality[0], augment.quality[1] + 1)), webp=webp)
+    height, width = image.shape[:2]
+    return np.asarray(picture), (picture.width / width, picture.height / height)
+
+
+def resized(picture: PILImage.Image, factor: float, rng: np.random.Generator) -> PILImage.Image:
+    """The picture, `factor` times as large, by one of the usual filters."""
+    filters = (PILImage.Resampling.BILINEAR, PILImage.Resampling.BICUBIC, PILImage.Resampling.LANCZOS)
+    width, height = (max(1, round(side * factor)) for side in picture.size)
+    return picture.resize((width, height), filters[rng.integers(len(filters))])
+
+
+def encoded(picture: PILImage.Image, quality: int, *, webp: bool = False) -> PILImage.Image:
+    """The picture after one lossy save."""
+    buffer = io.BytesIO()
+    if webp:
+        picture.save(buffer, "WEBP", quality=quality, method=0)
+    else:
+        picture.save(buffer, "JPEG", quality=quality)
+    return PILImage.open(buffer).convert("RGB")
+
+
+def _add_noise(picture: PILImage.Image, deviation: float, rng: np.random.Generator) -> PILImage.Image:
+    values = np.asarray(picture, dtype=np.float32)
+    values = values + deviation * rng.standard_normal(values.shape, dtype=np.float32)
+    return PILImage.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
+
+
+def _jitter(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generator) -> Alignment:
+    """Rotation, scale and shift about the crop's centre, folded into its one resampling."""
+    angle = np.deg2rad(rng.uniform(-augment.rotation, augment.rotation))
+    scale = rng.uniform(1 - augment.scale, 1 + augment.scale)
+    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centre = np.full(2, alignment.size / 2)
+    shift = rng.uniform(-augment.shift, augment.shift, size=2) * alignment.size
+    offset = centre - linear @ centre + shift
+    matrix = linear @ alignment.matrix
+    matrix[:, 2] += offset
+    return Alignment(matrix, alignment.size)
+
+
+def _masks(
+    picture: Picture, alignment: Alignment, length: int, mask_size: int | None
+) -> NDArray[np.float32] | None:
+    if mask_size is None:
+        return None
+    if picture.mask is None:
+        if picture.sequence:
+            raise ValueError("a mask of every manipulated picture is needed while mask_size is set")
+        return np.zeros((length, mask_size, mask_size), dtype=np.float32)
+    fine = mask_size * _SAMPLES_PER_CELL
+    shrunk = Alignment(alignment.matrix * (fine / alignment.size), fine).crop_mask(picture.mask)
+    bits = (shrunk[None] >> np.arange(length, dtype=np.uint8)[:, None, None]) & 1  # (L, fine, fine)
+    cells = bits.reshape(length, mask_size, _SAMPLES_PER_CELL, mask_size, _SAMPLES_PER_CELL)
+    shares: NDArray[np.float32] = cells.mean(axis=(2, 4), dtype=np.float32)
+    return shares
+
+
+def _recolour(crop: Image, augment: AugmentConfig, rng: np.random.Generator) -> Image:
+    """Brightness, contrast and saturation as one affine map of the colours."""
+    brightness, contrast, saturation = rng.uniform(1 - augment.colour, 1 + augment.colour, size=3)
+    luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    linear = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * luma
+    values = crop.astype(np.float32)
+    centre = np.float32(values.mean())
+    linear = (linear * np.float32(brightness * contrast)).astype(np.float32)
+    values = values @ linear.T + centre * np.float32(brightness * (1 - contrast))
+    recoloured: Image = np.rint(values).clip(0, 255).astype(np.uint8)
+    return recoloured

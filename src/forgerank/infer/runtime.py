@@ -1,0 +1,77 @@
+"""ONNX Runtime session of the exported network: aligned crops in, every output in one pass."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forgerank.infer.weights import Weights
+from forgerank.types import Image, InputError
+
+INPUT = "images"
+OUTPUTS = ("gap", "probability", "component_probabilities", "component_maps", "similarity")
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """Outputs for B crops; L components, N tokens, maps of h x w."""
+
+    gap: Float  # (B,) max_k D(k), the forgery gap of Eq. 7
+    probability: Float  # (B,) P(x) of Eq. 6, 0..1, not calibrated
+    component_probabilities: Float  # (B, L) sigmoid(f), 0..1
+    component_maps: Float  # (B, L, h, w), 0..1
+    similarity: Float  # (B, N, N), S of Eq. 4, 0..1
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Runtime:
+    """A loaded network; runs at most `batch_size` crops at once on `threads` cores (default: all usable)."""
+
+    def __init__(self, weights: Weights, *, threads: int | None = None, batch_size: int = 8) -> None:
+        """Raises InputError where the file is no ONNX network with the expected inputs and outputs."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(weights.content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors share no other base class
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(f"{weights.path}: ONNX Runtime cannot load it ({reason})") from error
+        names = {output.name for output in self._session.get_outputs()}
+        inputs = [value.name for value in self._session.get_inputs()]
+        if inputs != [INPUT] or not names.issuperset(OUTPUTS):
+            raise InputError(
+                f"{weights.path}: not a forgerank network (inputs {inputs}, outputs {sorted(names)})"
+            )
+        self.input_size = weights.metadata.input_size
+        self.labels = len(weights.metadata.labels)
+        self._batch_size = batch_size
+
+    def run(self, crops: list[Image]) -> Prediction:
+        """At least one aligned crop, each (input_size, input_size, 3) uint8 RGB -> outputs for all."""
+        parts = [
+            self._session.run(list(OUTPUTS), {INPUT: _to_tensor(crops[start : start + self._batch_size])})
+            for start in range(0, len(crops), self._batch_size)
+        ]
+        prediction = Prediction(*(np.concatenate(output) for output in zip(*parts, strict=True)))
+        if prediction.component_probabilities.shape[1] != self.labels:
+            raise InputError(
+                f"the network answers for {prediction.component_probabilities.shape[1]} components, "
+                f"its description names {self.labels}"
+            )
+        return prediction
+
+
+def _to_tensor(crops: list[Image]) -> Float:
+    batch = np.stack(crops).astype(np.float32) / np.float32(255.0)
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))  # (B, 3, S, S)

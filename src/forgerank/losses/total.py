@@ -1,0 +1,85 @@
+"""The total of Eq. 15, every term of which can be switched off alone."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from forgerank.losses.localization import mask_loss
+from forgerank.losses.mil import Reduction, forgery_gap, mil_loss, regularization_loss
+from forgerank.losses.multilabel import multilabel_loss
+from forgerank.losses.ranking import Order, pairwise_rank_loss, plackett_luce_loss, rank_loss
+from forgerank.model.network import Output
+
+DIRECT = {"pairwise": pairwise_rank_loss, "plackett_luce": plackett_luce_loss}
+
+
+class Targets(NamedTuple):
+    """What a batch should have come out as."""
+
+    presence: Tensor  # (B, L) float in {0, 1}, Eq. 1
+    ranks: Tensor  # (B, L) long, Eq. 2
+    masks: Tensor | None = None  # (B, L, h', w') float in [0, 1], share of each cell that was edited
+
+
+class LossConfig(BaseModel):
+    """Weights and forms of the terms; a weight of 0 or a switch set to false leaves its term out.
+
+    Table 3: I is `lambda_cls=0, bce_v=False, lambda2=0`; II `bce_v=False, lambda2=0`; III `lambda_cls=0,
+    bce_v=False`; IV `bce_v=False`; V `bce_u=False`; VI the default.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tau: float = Field(default=0.1, gt=0)
+    lambda_cls: float = Field(default=1.0, ge=0)  # weight of L_CLS = l_MIL + (1 - J) l_Reg, Eq. 12
+    lambda1: float = Field(default=1.0, ge=0)  # weight of L_BCE, Eq. 16
+    lambda2: float = Field(default=1.0, ge=0)  # weight of L_Rank, Eq. 13
+    lambda_direct: float = Field(default=1.0, ge=0)  # weight of the direct ranking loss
+    lambda_mask: float = Field(default=0.0, ge=0)  # weight of the auxiliary mask loss
+    bce_u: bool = True  # L_BCE^U, Eq. 17
+    bce_v: bool = True  # L_BCE^V, Eq. 18
+    alpha: float = Field(default=1.0, gt=0)  # Eq. 14
+    direct: Literal["none", "pairwise", "plackett_luce"] = "none"
+    order: Order = "first_to_last"  # which end of the sequence gets the largest logit
+    k_points: int | None = Field(default=None, ge=1)  # None: every k; 100: the paper's
+    regularization: Reduction = "mean"  # over the pairs of Eq. 11; "sum" is the paper's letter
+
+
+def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
+    """Eq. 15. The weighted "total" and each term that is switched on, unweighted, all scalars in float32.
+
+    Terms: "mil", "reg", "bce_u", "bce_v", "rank", "direct", "mask". An image is forged if any component is.
+    """
+    terms: dict[str, tuple[float, Tensor]] = {}
+    if config.lambda_cls:
+        forged = targets.presence.amax(dim=1)  # (B,)
+        gap = forgery_gap(output.tokens, config.k_points)
+        terms["mil"] = config.lambda_cls, mil_loss(gap, forged, tau=config.tau)
+        regularization = regularization_loss(output.tokens, forged, reduction=config.regularization)
+        terms["reg"] = config.lambda_cls, regularization
+    if config.lambda1 and config.bce_u:
+        terms["bce_u"] = config.lambda1, multilabel_loss(output.logits_u, targets.presence)
+    if config.lambda1 and config.bce_v:
+        terms["bce_v"] = config.lambda1, multilabel_loss(output.logits_v, targets.presence)
+    labels = output.logits, targets.presence, targets.ranks
+    if config.lambda2:
+        terms["rank"] = config.lambda2, rank_loss(*labels, alpha=config.alpha, order=config.order)
+    if config.direct != "none" and config.lambda_direct:
+        terms["direct"] = config.lambda_direct, DIRECT[config.direct](*labels, order=config.order)
+    if config.lambda_mask:
+        terms["mask"] = config.lambda_mask, _mask_term(output, targets)
+    if not terms:
+        raise ValueError("every term of the loss is switched off")
+    losses = {name: loss for name, (_, loss) in terms.items()}
+    losses["total"] = torch.stack([weight * loss for weight, loss in terms.values()]).sum()
+    return losses
+
+
+def _mask_term(output: Output, targets: Targets) -> Tensor:
+    if output.mask_logits is None:
+        raise ValueError("lambda_mask > 0 needs a network with mask_head=True")
+    if targets.masks is None:
+        raise ValueError("lambda_mask > 0 needs targets with masks")
+    return mask_loss(output.mask_logits, targets.masks)

@@ -1,0 +1,1 @@
+"""What is reported: pure functions of arrays, with bootstrap intervals."""

@@ -1,0 +1,63 @@
+"""Real against forged, and each component against its absence. Scores grow with the evidence of forgery."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn import metrics
+
+
+def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Area under the ROC curve, ties counted half; labels (M,) in {0, 1}; NaN where a class is missing."""
+    truth = np.asarray(labels)
+    if truth.min() == truth.max():
+        return float("nan")
+    return float(metrics.roc_auc_score(truth, scores))
+
+
+def average_precision(presence: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """Average precision of each label, (L,); presence and scores (M, L); NaN where one never occurs."""
+    truth, values = np.asarray(presence), np.asarray(scores)
+    return np.array(
+        [
+            metrics.average_precision_score(truth[:, i], values[:, i]) if truth[:, i].any() else np.nan
+            for i in range(truth.shape[1])
+        ]
+    )
+
+
+def mean_average_precision(presence: ArrayLike, scores: ArrayLike) -> float:
+    """The mean of `average_precision` over the labels that occur; NaN where none does."""
+    values = average_precision(presence, scores)
+    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+
+
+def threshold_at_fpr(labels: ArrayLike, scores: ArrayLike, rate: float) -> float:
+    """The smallest threshold t for which at most `rate` of the real images score t or more."""
+    real = np.sort(np.asarray(scores, dtype=np.float64)[np.asarray(labels) == 0])[::-1]
+    if not len(real):
+        raise ValueError("a threshold needs at least one real image")
+    allowed = int(np.floor(rate * len(real) + 1e-9))
+    return float(np.nextafter(real[allowed], np.inf)) if allowed < len(real) else float(real[-1])
+
+
+def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, rate: float) -> float:
+    """Share of the forged images found while at most `rate` of the real ones are called forged."""
+    forged = np.asarray(scores)[np.asarray(labels) == 1]
+    return float((forged >= threshold_at_fpr(labels, scores, rate)).mean()) if len(forged) else float("nan")
+
+
+def false_positive_rate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> float:
+    """Share of the real images that score `threshold` or more; NaN where none is real."""
+    real = np.asarray(scores)[np.asarray(labels) == 0]
+    return float((real >= threshold).mean()) if len(real) else float("nan")
+
+
+def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> float:
+    """The error at which misses and false alarms are equally frequent, interpolated on the ROC curve."""
+    truth = np.asarray(labels)
+    if truth.min() == truth.max():
+        return float("nan")
+    fpr, tpr, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
+    difference = fpr - (1 - tpr)  # rises from -1 to 1
+    right = int(np.argmax(difference >= 0))
+    low, high = difference[right - 1], difference[right]
+    return float(fpr[right - 1] + (fpr[right] - fpr[right - 1]) * (-low / (high - low)))

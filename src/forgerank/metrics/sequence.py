@@ -1,0 +1,90 @@
+"""Accuracy of predicted sequences, as the Seq-DeepFake benchmark defines it (design, section 3)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Order = Literal["first_to_last", "last_to_first"]
+Labels = NDArray[np.int64]  # (M, P) 1-based labels in order of manipulation, right-padded with 0
+
+
+def pad_sequences(sequences: Sequence[Sequence[int]], length: int = 5) -> Labels:
+    """Sequences of labels -> (M, length), right-padded with 0. Raises ValueError where one is longer.
+
+    >>> pad_sequences([[4, 2], []], 3).tolist()
+    [[4, 2, 0], [0, 0, 0]]
+    """
+    padded = np.zeros((len(sequences), length), dtype=np.int64)
+    for row, sequence in zip(padded, sequences, strict=True):
+        if len(sequence) > length:
+            raise ValueError(f"the sequence {list(sequence)} is longer than {length}")
+        row[: len(sequence)] = sequence
+    return padded
+
+
+def predict_sequences(scores: ArrayLike, thresholds: ArrayLike, order: Order) -> Labels:
+    """The labels whose score reaches its threshold, in the order that the scores tell.
+
+    scores (M, L) and thresholds (L,) on one scale, probabilities or logits; returns (M, L).
+
+    >>> predict_sequences([[0.9, 0.1, 0.6]], [0.5, 0.5, 0.5], "last_to_first").tolist()
+    [[3, 1, 0]]
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    present = values >= np.asarray(thresholds)
+    signed = -values if order == "first_to_last" else values
+    # Absent labels sort behind all present ones; among equals the smaller label comes first.
+    ranking = np.argsort(np.where(present, signed, np.inf), axis=1, kind="stable")
+    return np.where(np.take_along_axis(present, ranking, axis=1), ranking + 1, 0)
+
+
+def multi_label_accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Share of right yes-or-no answers over all images and labels; both (M, L) in {0, 1}."""
+    true, guess = _same_shape(truth, predicted)
+    return float((true == guess).mean())
+
+
+def fixed_accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Fixed-Acc: share of matches over all positions, padding counted; both (M, P) padded sequences.
+
+    >>> fixed_accuracy([[4, 2, 0, 0, 0]], [[4, 3, 0, 0, 0]])
+    0.8
+    """
+    true, guess = _same_shape(truth, predicted)
+    return float((true == guess).mean())
+
+
+def adaptive_accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Adaptive-Acc: matches over the first m positions / m, summed over images before the division.
+
+    m = the larger number of labels in truth and prediction; an image where both are empty counts 1 right of
+    1.
+
+    >>> adaptive_accuracy([[4, 2, 0, 0, 0], [0, 0, 0, 0, 0]], [[4, 3, 1, 0, 0], [0, 0, 0, 0, 0]])
+    0.5
+    """
+    true, guess = _same_shape(truth, predicted)
+    counts = np.maximum((true > 0).sum(1), (guess > 0).sum(1))
+    positions = np.arange(true.shape[1]) < np.maximum(counts, 1)[:, None]
+    return float(((true == guess) & positions).sum() / positions.sum())
+
+
+def complete_sequence_share(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Share of images whose whole sequence is right; both (M, P)."""
+    true, guess = _same_shape(truth, predicted)
+    return float((true == guess).all(1).mean())
+
+
+def all_none_floor(truth: ArrayLike) -> float:
+    """Fixed-Acc of answering "nothing was manipulated" throughout; truth (M, P)."""
+    true = np.asarray(truth)
+    return fixed_accuracy(true, np.zeros_like(true))
+
+
+def _same_shape(truth: ArrayLike, predicted: ArrayLike) -> tuple[Labels, Labels]:
+    true, guess = np.asarray(truth), np.asarray(predicted)
+    if true.ndim != 2 or true.shape != guess.shape or true.size == 0:
+        raise ValueError(f"expected two equal shapes (M, P), got {true.shape} and {guess.shape}")
+    return true, guess

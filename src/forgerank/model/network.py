@@ -1,0 +1,109 @@
+"""The whole network: picture in, tokens, logits and maps out."""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from forgerank.model.backbone import Backbone
+from forgerank.model.heads import MapHead, TokenHead
+from forgerank.model.tokens import PatchTokens, sine_positions
+
+
+class ModelConfig(BaseModel):
+    """Shape of the network. The paper gives no widths: the defaults are those of SeqFakeFormer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str = "resnet50"  # any timm name
+    pretrained: bool | str = False  # see model.backbone.Backbone
+    fold_norm: bool = False  # fold frozen batch normalisation into the convolutions
+    components: int = Field(default=5, ge=1)  # L
+    input_size: int = Field(default=256, ge=32)  # pixels, a multiple of `stride`
+    stride: int = Field(default=16, ge=1)  # pixels per patch token
+    levels: tuple[int, ...] = (4, 8, 16, 32)  # strides of the backbone's maps that enter the pyramid
+    width: int = Field(default=256, ge=8, multiple_of=4)  # d
+    pyramid_width: int | None = Field(default=None, ge=1)  # channels inside the pyramid; None: `width`
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=4, ge=1)
+    feedforward: int = Field(default=512, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    prediction: Literal["both", "u", "v"] = (
+        "both"  # f: mean of f^U and f^V, or one alone as in Table 3's I to V
+    )
+    mask_head: bool = False  # auxiliary localisation head
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModelConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if self.input_size % self.stride or self.input_size < 2 * self.stride:
+            raise ValueError(
+                f"input_size {self.input_size} must be a multiple, 2 or more, of stride {self.stride}"
+            )
+        if not self.levels or any(max(level, self.stride) % min(level, self.stride) for level in self.levels):
+            raise ValueError(f"levels {self.levels} must divide stride {self.stride} or be divided by it")
+        return self
+
+
+class Output(NamedTuple):
+    """What the network says about a batch, the same in training and in evaluation."""
+
+    tokens: Tensor  # (B, N, d) rows of U~, unit length, Eq. 3
+    logits_u: Tensor  # (B, L) f^U
+    logits_v: Tensor  # (B, L) f^V
+    logits: Tensor  # (B, L) f
+    component_maps: Tensor  # (B, L, h, w) whose mean over positions is f^U; N = h*w
+    mask_logits: Tensor | None  # (B, L, h, w), only with `mask_head`
+
+
+class Network(nn.Module):
+    """CNN, feature pyramid, one transformer encoder over patch and class tokens together (Fig. 2, Eq. 3)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        d, components = config.width, config.components
+        self.backbone = Backbone(
+            config.backbone,
+            strides=config.levels,
+            pretrained=config.pretrained,
+            input_size=config.input_size,
+            fold_norm=config.fold_norm,
+        )
+        self.patches = PatchTokens(self.backbone.channels, pyramid_width=config.pyramid_width or d, width=d)
+        self.classes = nn.Parameter(torch.randn(components, d))
+        self.position_scale = nn.Parameter(torch.tensor(0.2))
+        layer = nn.TransformerEncoderLayer(
+            d, config.heads, config.feedforward, config.dropout, batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, config.layers, nn.LayerNorm(d), enable_nested_tensor=False
+        )
+        self.map_head = MapHead(d, components)
+        self.token_head = TokenHead(d, components)
+        self.mask_head = nn.Conv2d(d, components, 1) if config.mask_head else None
+
+    def forward(self, images: Tensor) -> Output:
+        """images (B, 3, S, S), RGB in [0, 1], any S that the stride divides; normalisation is inside."""
+        size = images.shape[2] // self.config.stride, images.shape[3] // self.config.stride
+        if (images.shape[2] % self.config.stride, images.shape[3] % self.config.stride) != (0, 0):
+            raise ValueError(f"stride {self.config.stride} does not divide {tuple(images.shape[2:])}")
+        patches = self._encoder_input(self.patches(self.backbone(images), size), size)
+        classes = self.classes.expand(images.shape[0], -1, -1)
+        encoded = self.encoder(torch.cat([patches, classes], dim=1))  # (B, N + L, d)
+        patches, classes = encoded[:, : -self.config.components], encoded[:, -self.config.components :]
+        feature_map = patches.mT.unflatten(2, size)  # (B, d, h, w)
+        logits_u, maps = self.map_head(feature_map)
+        logits_v = self.token_head(classes)
+        logits = {"both": (logits_u + logits_v) / 2, "u": logits_u, "v": logits_v}[self.config.prediction]
+        mask_logits = None if self.mask_head is None else self.mask_head(feature_map)
+        return Output(F.normalize(patches, dim=2), logits_u, logits_v, logits, maps, mask_logits)
+
+    def _encoder_input(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        # rows of unit length would drown in what the layers add: channels are brought to the order of 1
+        positions = sine_positions(*size, self.config.width, device=tokens.device)
+        return tokens * math.sqrt(self.config.width) + self.position_scale * positions

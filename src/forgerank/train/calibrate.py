@@ -1,0 +1,112 @@
+"""From validation predictions to calibrated probabilities and the thresholds that travel with the weights."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+
+from forgerank.infer.weights import Calibration, Thresholds
+from forgerank.metrics.detection import threshold_at_fpr
+from forgerank.train.scorers import Predictions, join
+from forgerank.types import InputError
+
+FALSE_POSITIVES = 0.01  # share of real validation faces that may be called forged
+FALSE_NEGATIVES = 0.05  # share of forged validation faces that may be called real
+_LOGIT_FLOOR = 1e-6
+
+
+def fit_calibration(probability: ArrayLike, forged: ArrayLike) -> Calibration:
+    """Platt's scaling of logit P(x), both classes with equal weight: the prior is 0.5 whatever the data's
+    mixture.
+
+    Raises InputError where a class is missing or P(x) does not grow with the evidence.
+    """
+    labels = np.asarray(forged)
+    if labels.min() == labels.max():
+        raise InputError("calibration needs real and forged pictures")
+    model = LogisticRegression(C=1e6, class_weight="balanced", max_iter=1000)
+    model.fit(_logit(probability)[:, None], labels)
+    slope = float(model.coef_[0, 0])
+    if slope <= 0:
+        raise InputError("calibration failed: forged pictures have no larger P(x) than real ones")
+    return Calibration(slope=slope, intercept=float(model.intercept_[0]))
+
+
+def calibrated(probability: ArrayLike, calibration: Calibration) -> NDArray[np.float64]:
+    """sigmoid(slope * logit(P(x)) + intercept), P(x) kept within 1e-6 of 0 and 1."""
+    score = calibration.slope * _logit(probability) + calibration.intercept
+    return np.exp(-np.logaddexp(0, -score))
+
+
+def choose_thresholds(probability: ArrayLike, components: ArrayLike, presence: ArrayLike) -> Thresholds:
+    """Thresholds on calibrated P(x), (M,), and on component probabilities, (M, L).
+
+    `forged`: at most FALSE_POSITIVES of the real faces reach it, and it is never below 0.5. `real`: at most
+    FALSE_NEGATIVES of the forged faces lie under it, and it never exceeds `forged`. Each component's
+    maximises its accuracy.
+    """
+    values, truth = np.asarray(probability, dtype=np.float64), np.asarray(presence)
+    labels = truth.max(axis=1)
+    # Where the classes part cleanly, any threshold would do: none that calls the unlikely forged.
+    forged = min(1.0, max(0.5, threshold_at_fpr(labels, values, FALSE_POSITIVES)))
+    found = np.sort(values[labels == 1])
+    real = min(forged, float(found[int(FALSE_NEGATIVES * len(found))]))
+    scores = np.asarray(components, dtype=np.float64)
+    best = tuple(_most_accurate(scores[:, i], truth[:, i]) for i in range(truth.shape[1]))
+    return Thresholds(forged=forged, real=real, components=best)
+
+
+def calibrate(predictions: Predictions) -> tuple[Calibration, Thresholds]:
+    """Calibration first, then the thresholds on its result."""
+    calibration = fit_calibration(predictions.probability, predictions.forged)
+    probability = calibrated(predictions.probability, calibration)
+    return calibration, choose_thresholds(probability, predictions.components, predictions.presence)
+
+
+def held_out_rates(
+    predictions: Predictions, degraded: Predictions, *, folds: int = 5, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """How often faces reach the `forged` threshold when it was chosen on other people.
+
+    The groups are dealt into `folds`; each is judged by the calibration and threshold of the rest, chosen on
+    plain and degraded pictures together. Returns the rates of both parts, 0..1.
+    """
+    both = join(predictions, degraded)
+    names = sorted(set(both.groups))
+    dealt = dict(zip(names, np.random.default_rng(seed).permutation(len(names)) % folds, strict=True))
+    fold = np.array([dealt[group] for group in both.groups])
+    judged = np.zeros(len(fold), dtype=bool)
+    for number in range(folds):
+        calibration, thresholds = calibrate(both.rows(fold != number))
+        out = fold == number
+        judged[out] = calibrated(both.probability[out], calibration) >= thresholds.forged
+    count = len(predictions.forged)
+    return {
+        "plain": _rates(judged[:count], predictions.forged),
+        "wild": _rates(judged[count:], degraded.forged),
+    }
+
+
+def _rates(judged: NDArray[np.bool_], forged: NDArray[np.int64]) -> dict[str, float]:
+    return {
+        "false_positive_rate": float(judged[forged == 0].mean()),
+        "true_positive_rate": float(judged[forged == 1].mean()),
+    }
+
+
+def _most_accurate(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """The threshold with the most right answers; among equals the one nearest to 0.5."""
+    order = np.argsort(scores, kind="stable")
+    values = scores[order]
+    cuts = np.concatenate([[0.0], (values[1:] + values[:-1]) / 2, [1.0]])
+    # Below cut i lie the i smallest scores: right are the absent among them and the present among the rest.
+    absent = np.concatenate([[0], np.cumsum(1 - labels[order])])
+    right = (absent + (labels.sum() - np.arange(len(values) + 1) + absent)).astype(np.float64)
+    # A cut between two equal scores does not part them.
+    right[1:-1][values[1:] == values[:-1]] = -1
+    candidates = cuts[right == right.max()]
+    return float(candidates[np.argmin(np.abs(candidates - 0.5))])
+
+
+def _logit(probability: ArrayLike) -> NDArray[np.float64]:
+    kept = np.clip(np.asarray(probability, dtype=np.float64), _LOGIT_FLOOR, 1 - _LOGIT_FLOOR)
+    return np.log(kept) - np.log1p(-kept)

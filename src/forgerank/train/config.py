@@ -1,0 +1,151 @@
+"""One YAML file per experiment. Relative paths in it are relative to the current directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from forgerank.data.datasets import DATASETS
+from forgerank.data.transforms import AugmentConfig
+from forgerank.labels import VOCABULARIES
+from forgerank.losses.total import LossConfig
+from forgerank.model.network import ModelConfig
+from forgerank.types import InputError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Strict):
+    """Which pictures, and how they become tensors."""
+
+    dataset: str = "seqdeepfake"  # a key of DATASETS
+    roots: tuple[Path, ...] = Field(min_length=1)  # the splits of several folders are joined
+    val_roots: tuple[Path, ...] | None = None  # where the validation split lies, if not in `roots`
+    train_split: str = "train"
+    val_split: str = "val"
+    options: dict[str, Any] = {}  # keywords of the data set
+    vocabulary: Literal["components", "attributes", "binary"] = "components"
+    mask_size: int | None = Field(default=None, ge=1)  # side of the target masks; None: no masks are read
+    augment: AugmentConfig = AugmentConfig()
+    points_cache: Path | None = None  # folder for detected points, where a data set has none
+    train_pictures: int | None = Field(default=None, ge=1)  # the first so many of the split; None: all
+    val_pictures: int | None = Field(default=None, ge=1)  # so many, evenly spread over the split; None: all
+    workers: int = Field(default=2, ge=0)
+
+    @model_validator(mode="after")
+    def _known_dataset(self) -> "DataConfig":
+        if self.dataset not in DATASETS:
+            raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, got {self.dataset}")
+        return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels, L of them."""
+        return VOCABULARIES[self.vocabulary]
+
+
+class OptimConfig(_Strict):
+    """AdamW and its learning rate over the run, in shares of the run (0..1)."""
+
+    lr: float = Field(default=1e-3, gt=0)
+    backbone_lr: float = Field(default=1e-4, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    clip: float | None = Field(default=1.0, gt=0)  # largest norm of the gradient
+    schedule: Literal["cosine", "step"] = "cosine"
+    warmup: float = Field(default=0.02, ge=0, lt=1)  # linear from 0 over this share of the run
+    floor: float = Field(default=0.01, ge=0, le=1)  # cosine: factor at the end
+    milestones: tuple[float, ...] = (0.41, 0.71)  # step: where the rate falls
+    gamma: float = Field(default=0.1, gt=0, le=1)  # step: by this factor
+
+
+class TrainConfig(_Strict):
+    """Everything that a run depends on."""
+
+    name: str = "forgerank"
+    output: Path
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    start: Path | None = None  # weights (.safetensors or .ckpt) to begin from
+    seed: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=32, ge=1)
+    early_size: int | None = Field(
+        default=None, ge=32
+    )  # side of the crops at first, pixels; small ones train faster
+    early_share: float = Field(default=0.0, ge=0, le=1)  # of all steps
+    pictures_per_epoch: int | None = Field(
+        default=None, ge=1
+    )  # validation after each; None: one pass over the split
+    epochs: int = Field(default=1, ge=1)
+    max_minutes: float | None = Field(default=None, gt=0)  # ends the run early, the schedule anneals in time
+    checkpoint_steps: int = Field(default=200, ge=1)  # steps between two saves of last.ckpt
+    log_steps: int = Field(default=20, ge=1)
+    monitor: str = "val/auc"  # the larger the better: decides which checkpoint is the best
+    average_decay: float = Field(
+        default=0.999, ge=0, lt=1
+    )  # of the exponential moving average of the weights
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = False
+    threads: int | None = Field(default=None, ge=1)  # of the main process; None: torch's choice
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> "TrainConfig":
+        if self.model.components != len(self.data.labels):
+            names = ", ".join(self.data.labels)
+            raise ValueError(f"model.components is {self.model.components}, but the labels are {names}")
+        if self.early_size and self.early_size % self.model.stride:
+            raise ValueError(f"early_size {self.early_size} must be a multiple of stride {self.model.stride}")
+        if self.loss.lambda_mask and not (self.model.mask_head and self.data.mask_size):
+            raise ValueError("loss.lambda_mask needs model.mask_head and data.mask_size")
+        return self
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a YAML file and apply overrides such as `model.input_size=160`, whose values are YAML too.
+
+    Raises InputError, one line naming file and key, for anything unknown or out of range.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected keys and values")
+    for override in overrides:
+        _override(values, override)
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict[str, Any], where: str) -> TrainConfig:
+    """Validate plain values. Raises InputError, one line that names `where` and the first bad key."""
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "settings"
+        reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise InputError(f"{where}: {key}: {reason}") from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set {override}: expected key=value")
+    *parents, last = key.split(".")
+    level = values
+    for parent in parents:
+        level = level.setdefault(parent, {})
+        if not isinstance(level, dict):
+            raise InputError(f"--set {override}: {parent} holds no keys")
+    try:
+        level[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: the value is not YAML") from error

@@ -1,0 +1,179 @@
+"""From a config to data loaders."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from forgerank.data.crops import Crops, Item, StreamBatches
+from forgerank.data.datasets import DATASETS
+from forgerank.data.points import detect_points
+from forgerank.data.sample import Picture, Sample, Source
+from forgerank.data.seqdeepfake import SeqDeepFake, load_sample
+from forgerank.data.transforms import AugmentConfig
+from forgerank.train.config import DataConfig, TrainConfig
+from forgerank.types import InputError
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples on disk as a `Source`."""
+
+    samples: Sequence[Sample]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def sample(self, index: int) -> Sample:
+        """The annotation at `index`."""
+        return self.samples[index]
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        """Decode it; `rng` is not used."""
+        return load_sample(self.samples[index])
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several sources, one after the other."""
+
+    parts: Sequence[Source]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def sample(self, index: int) -> Sample:
+        """The annotation at `index`."""
+        part, index = self._find(index)
+        return part.sample(index)
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        """The picture at `index`."""
+        part, index = self._find(index)
+        return part.load(index, rng)
+
+    def _find(self, index: int) -> tuple[Source, int]:
+        for part in self.parts:
+            if index < len(part):
+                return part, index
+            index -= len(part)
+        raise IndexError(index)
+
+
+def open_source(config: DataConfig, split: str, *, roots: Sequence[Path] | None = None) -> Source:
+    """The pictures of one split, every one with its five points.
+
+    Pictures without known points are searched for a face; those without a face are left out, with a warning.
+    """
+    places = config.roots if roots is None else roots
+    options = {**config.options, "length": len(config.labels)}
+    parts = [DATASETS[config.dataset](root, split, **options) for root in places]
+    if not all(isinstance(part, SeqDeepFake) for part in parts):
+        return parts[0] if len(parts) == 1 else Joined(parts)
+    samples = [sample for part in parts for sample in part.samples]  # type: ignore[attr-defined]
+    kept, lost = detect_points(samples, cache=config.points_cache)
+    if lost:
+        Console(stderr=True).print(
+            f"{len(lost)} of {len(samples)} pictures of {split} show no face: left out"
+        )
+    return Samples(kept)
+
+
+def limited(source: Source, count: int | None) -> Source:
+    """`count` pictures, evenly spread over the source."""
+    if count is None or count >= len(source):
+        return source
+    return _Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int).tolist())
+
+
+@dataclass(frozen=True)
+class _Subset:
+    source: Source
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def sample(self, index: int) -> Sample:
+        return self.source.sample(self.indices[index])
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        return self.source.load(self.indices[index], rng)
+
+
+class StreamLoader(DataLoader[Item]):
+    """A loader whose place is the trainer's step: it has no state of its own to save."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: `StreamBatches.position` knows."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+def train_loader(config: TrainConfig, source: Source, *, position: Callable[[], int]) -> StreamLoader:
+    """Augmented crops of the endless stream; `position` gives the number of batches already trained on."""
+    data = config.data
+    crops = Crops(
+        source,
+        size=config.model.input_size,
+        length=len(data.labels),
+        seed=config.seed,
+        mask_size=data.mask_size,
+        augment=data.augment,
+    )
+    batches = StreamBatches(
+        len(source),
+        batch_size=config.batch_size,
+        batches=batches_per_epoch(config, len(source)),
+        seed=config.seed,
+        position=position,
+        size=lambda batch: crop_size(config, batch, len(source)),
+    )
+    return StreamLoader(crops, batch_sampler=batches, **_worker_options(data.workers))
+
+
+def crop_size(config: TrainConfig, batch: int, count: int) -> int:
+    """Side of the crops of a batch, counted over the whole run, in pixels."""
+    early = config.early_share * config.epochs * batches_per_epoch(config, count)
+    return config.early_size if config.early_size and batch < early else config.model.input_size
+
+
+def batches_per_epoch(config: TrainConfig, count: int) -> int:
+    """Whole batches between two validations, at least one. Raises InputError for an empty split."""
+    if count == 0:
+        raise InputError("the training split holds no usable picture")
+    return max(1, (config.pictures_per_epoch or count) // config.batch_size)
+
+
+def plain_loader(
+    config: TrainConfig, source: Source, *, masks: bool = False, augment: AugmentConfig | None = None
+) -> DataLoader[Item]:
+    """Every picture once, in order; not augmented unless asked for."""
+    crops = Crops(
+        source,
+        size=config.model.input_size,
+        length=len(config.data.labels),
+        seed=config.seed,
+        mask_size=config.data.mask_size if masks else None,
+        augment=augment,
+    )
+    return DataLoader(crops, batch_size=config.batch_size, **_worker_options(config.data.workers))
+
+
+def _worker_options(workers: int) -> dict[str, Any]:
+    # An own generator: the workers' seeds must not be drawn from the chance of training.
+    options: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator().manual_seed(0)}
+    if workers:
+        options |= {"persistent_workers": True, "worker_init_fn": _start_worker, "prefetch_factor": 4}
+    return options
+
+
+def _start_worker(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,171 @@
+"""The network in training: losses, optimiser, schedule, averaged weights, validation metrics."""
+
+import copy
+import math
+import time
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from forgerank.data.crops import Item
+from forgerank.losses.mil import forgery_gap
+from forgerank.losses.total import Targets, total_loss
+from forgerank.metrics.detection import auc, mean_average_precision
+from forgerank.metrics.ordering import pairwise_order_accuracy
+from forgerank.metrics.sequence import fixed_accuracy, multi_label_accuracy, predict_sequences
+from forgerank.model.network import Network, Output
+from forgerank.train.config import OptimConfig, TrainConfig
+
+
+def learning_rate_factor(progress: float, config: OptimConfig) -> float:
+    """The share of the full learning rate at `progress` 0..1 of a run."""
+    if progress < config.warmup:
+        return progress / config.warmup
+    if config.schedule == "step":
+        return float(config.gamma ** sum(progress >= milestone for milestone in config.milestones))
+    rest = min(1.0, (progress - config.warmup) / (1 - config.warmup))
+    return config.floor + (1 - config.floor) * (1 + math.cos(math.pi * rest)) / 2
+
+
+def to_images(batch: Item, *, channels_last: bool = False) -> Tensor:
+    """The pictures of a batch as the network takes them, (B, 3, S, S) float 0..1."""
+    images = batch["image"].float().div_(255)
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+
+class ForgeryModule(L.LightningModule):
+    """Trains `network`; `average` holds the moving average of its weights, which is what gets validated and
+    saved.
+    """
+
+    def __init__(self, config: TrainConfig, network: Network, *, max_steps: int) -> None:
+        super().__init__()
+        self.config = config
+        self.max_steps = max_steps
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=layout)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self._elapsed_before = 0.0  # seconds, of the sittings before this one
+        self._started = time.monotonic()
+        self._seen: list[dict[str, np.ndarray[Any, Any]]] = []
+
+    @property
+    def elapsed_minutes(self) -> float:
+        """Wall clock of the run so far, over all its sittings."""
+        return (self._elapsed_before + time.monotonic() - self._started) / 60
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is over, 0..1: by steps or by the clock, whichever is further."""
+        by_steps = self.global_step / self.max_steps
+        by_clock = self.elapsed_minutes / self.config.max_minutes if self.config.max_minutes else 0.0
+        return min(1.0, max(by_steps, by_clock))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW with an own rate for the backbone and no decay for tensors of one dimension."""
+        optim = self.config.optim
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                key = name.startswith("backbone."), parameter.ndim > 1
+                groups.setdefault(key, []).append(parameter)
+        return torch.optim.AdamW(
+            [
+                {
+                    "params": parameters,
+                    "lr": optim.backbone_lr if backbone else optim.lr,
+                    "full_lr": optim.backbone_lr if backbone else optim.lr,
+                    "weight_decay": optim.weight_decay if decays else 0.0,
+                }
+                for (backbone, decays), parameters in groups.items()
+            ]
+        )
+
+    def on_fit_start(self) -> None:
+        """The clock starts here, not while the data set is read."""
+        self._started = time.monotonic()
+
+    def on_train_batch_start(self, batch: Item, batch_idx: int) -> None:
+        """Chance and learning rate are functions of the step alone: a resumed run repeats them exactly."""
+        torch.manual_seed((self.config.seed << 32) + self.global_step)
+        # The rate of the step's middle: with steps counted from 0 the first would have none.
+        factor = learning_rate_factor(min(1.0, self.progress + 0.5 / self.max_steps), self.config.optim)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["full_lr"] * factor
+
+    def training_step(self, batch: Item, batch_idx: int) -> Tensor:
+        """Eq. 15 on one batch. Raises FloatingPointError where it is not finite."""
+        output = self.network(to_images(batch, channels_last=self.config.channels_last))
+        losses = total_loss(output, _to_targets(batch), self.config.loss)
+        total = losses["total"]
+        if not torch.isfinite(total):
+            terms = {name: float(value) for name, value in losses.items()}
+            raise FloatingPointError(f"the loss is not finite at step {self.global_step}: {terms}")
+        values = {f"train/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict({name: value for name, value in values.items() if name != "train/total"})
+        self.log("train/total", values["train/total"], prog_bar=True)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return total
+
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        """Step, and move the average towards the new weights: here, so that every checkpoint holds both."""
+        super().optimizer_step(*args, **options)
+        # Few steps weigh more at the beginning, or the average would remember the starting weights for long.
+        decay = min(self.config.average_decay, self.global_step / (10 + self.global_step))
+        with torch.no_grad():
+            means, values = list(self.average.state_dict().values()), list(self.network.state_dict().values())
+            floats = [i for i, mean in enumerate(means) if mean.is_floating_point()]
+            torch._foreach_lerp_([means[i] for i in floats], [values[i] for i in floats], 1 - decay)
+
+    def validation_step(self, batch: Item, batch_idx: int) -> None:
+        """Collect what the metrics need."""
+        self.average.eval()
+        output: Output = self.average(to_images(batch, channels_last=self.config.channels_last))
+        losses = total_loss(output, _to_targets(batch), self.config.loss)
+        self.log_dict(
+            {f"val/loss_{name}": loss for name, loss in losses.items()}, batch_size=len(batch["index"])
+        )
+        gap = forgery_gap(output.tokens, self.config.loss.k_points)
+        collected = {
+            "gap": gap,
+            "logits": output.logits,
+            "presence": batch["presence"],
+            "ranks": batch["ranks"],
+        }
+        self._seen.append({name: value.float().cpu().numpy() for name, value in collected.items()})
+
+    def on_validation_epoch_end(self) -> None:
+        """The figures that choose the best checkpoint."""
+        gap, logits, presence, ranks = (
+            np.concatenate([seen[name] for seen in self._seen])
+            for name in ("gap", "logits", "presence", "ranks")
+        )
+        self._seen.clear()
+        half = np.zeros(logits.shape[1])
+        order = self.config.loss.order
+        # Absent labels score 0 here, present ones from 1 for the last to L for the first.
+        truth = predict_sequences(presence * (logits.shape[1] + 1 - ranks), half + 0.5, "first_to_last")
+        values = {
+            "val/auc": auc(presence.max(1), gap),
+            "val/map": mean_average_precision(presence, logits),
+            "val/accuracy": multi_label_accuracy(presence, (logits >= 0).astype(presence.dtype)),
+            "val/fixed": fixed_accuracy(truth, predict_sequences(logits, half, order)),
+            "val/order": pairwise_order_accuracy(truth, logits, order),
+        }
+        self.log_dict({name: value for name, value in values.items() if not math.isnan(value)}, prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Settings and clock travel with the weights."""
+        checkpoint["settings"] = self.config.model_dump(mode="json")
+        checkpoint["elapsed_seconds"] = self.elapsed_minutes * 60
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the clock of the earlier sittings."""
+        self._elapsed_before = float(checkpoint["elapsed_seconds"])
+
+
+def _to_targets(batch: Item) -> Targets:
+    return Targets(batch["presence"], batch["ranks"], batch.get("masks"))

@@ -1,0 +1,78 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from forgerank.data.crops import Crops, StreamBatches
+from forgerank.data.sample import Picture, Sample
+from forgerank.data.transforms import AugmentConfig
+from forgerank.faces.align import TEMPLATE
+from forgerank.types import InputError
+
+
+@dataclass
+class Noise:
+    """Pictures made on the fly from the generator that the loader hands over."""
+
+    count: int = 4
+
+    def __len__(self) -> int:
+        return self.count
+
+    def sample(self, index: int) -> Sample:
+        raise NotImplementedError
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        image = rng.integers(0, 256, size=(40, 40, 3), dtype=np.uint8)
+        return Picture(image, TEMPLATE * 40, (4, 2), np.zeros((40, 40), dtype=np.uint8))
+
+
+def test_an_item_holds_the_labels_of_equations_1_and_2() -> None:
+    item = Crops(Noise(), size=32, length=5, mask_size=4)[3]
+    assert item["presence"].tolist() == [0, 1, 0, 1, 0]
+    assert item["ranks"].tolist() == [5, 2, 5, 1, 5]
+    assert item["image"].shape == (3, 32, 32)
+    assert item["image"].dtype == torch.uint8
+    assert item["masks"].shape == (5, 4, 4)
+    assert item["index"].item() == 3
+
+
+def test_items_depend_on_seed_draw_and_index_alone() -> None:
+    crops = Crops(Noise(), size=32, length=5, seed=1, augment=AugmentConfig())
+    again = Crops(Noise(), size=32, length=5, seed=1, augment=AugmentConfig())
+    first = crops[2, 1, 32]["image"]
+    assert torch.equal(first, again[2, 1, 32]["image"])
+    for other in (crops[3, 1, 32], crops[2, 0, 32]):
+        assert not torch.equal(first, other["image"])
+    reseeded = Crops(Noise(), size=32, length=5, seed=2, augment=AugmentConfig())
+    assert not torch.equal(first, reseeded[2, 1, 32]["image"])
+    assert crops[2, 1, 48]["image"].shape == (3, 48, 48)
+
+
+def stream(position: int, *, batches: int = 5) -> list[list[tuple[int, int, int]]]:
+    return list(
+        StreamBatches(
+            7, batch_size=4, batches=batches, seed=3, position=lambda: position, size=lambda batch: 32 + batch
+        )
+    )
+
+
+def test_each_pass_of_the_stream_shows_every_picture_once() -> None:
+    keys = [key for batch in stream(0, batches=7) for key in batch]
+    for draw in range(4):
+        assert sorted(index for d, index, _ in keys if d == draw) == list(range(7))
+    orders = [[index for d, index, _ in keys if d == draw] for draw in range(2)]
+    assert orders[0] != orders[1]
+
+
+def test_a_stream_resumes_with_the_very_next_batch() -> None:
+    whole = stream(0) + stream(5)
+    assert stream(3) == whole[3:5]
+    assert stream(8) == whole[8:]
+    assert [batch[0][2] for batch in whole] == [32 + i for i in range(10)]
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(InputError, match="no usable picture"):
+        StreamBatches(0, batch_size=1, batches=1, seed=0, position=lambda: 0, size=lambda batch: 32)

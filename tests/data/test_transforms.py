@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from forgerank.data.sample import Picture
+from forgerank.data.transforms import AugmentConfig, degrade, to_tensors
+from forgerank.faces.align import TEMPLATE
+
+STILL = AugmentConfig(rotation=0, scale=0, shift=0, flip=0, wild=0, colour=0)
+SIDE = 128
+
+
+def make_picture(bit: int = 1) -> Picture:
+    """Grey noise with a red square that the mask's `bit` marks."""
+    image = np.random.default_rng(0).integers(60, 90, size=(SIDE, SIDE, 3), dtype=np.uint8)
+    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    image[40:80, 20:60] = (250, 0, 0)
+    mask[40:80, 20:60] = 1 << bit
+    return Picture(image, TEMPLATE * SIDE, (bit + 1,), mask)
+
+
+def redness(
+    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    return image[:, :, 0].astype(int) - image[:, :, 1] > 100
+
+
+def test_the_same_seed_gives_the_same_tensors_and_another_does_not() -> None:
+    augment = AugmentConfig(wild=0.8)
+    first, second, other = (
+        to_tensors(
+            make_picture(), size=64, length=5, mask_size=8, augment=augment, rng=np.random.default_rng(seed)
+        )
+        for seed in (7, 7, 8)
+    )
+    assert np.array_equal(first.image, second.image)
+    assert first.masks is not None
+    assert second.masks is not None
+    assert np.array_equal(first.masks, second.masks)
+    assert not np.array_equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_masks_follow_the_pixels(seed: int) -> None:
+    augment = AugmentConfig(rotation=20, scale=0.2, shift=0.1, flip=0.5, wild=0.7, blur=0.5, noise=2)
+    tensors = to_tensors(
+        make_picture(2), size=96, length=5, mask_size=48, augment=augment, rng=np.random.default_rng(seed)
+    )
+    assert tensors.masks is not None
+    marked = tensors.masks[2].repeat(2, axis=0).repeat(2, axis=1) > 0.5
+    seen = redness(tensors.image)
+    assert (marked & seen).sum() / (marked | seen).sum() > 0.9
+    assert tensors.masks[[0, 1, 3, 4]].max() == 0
+
+
+def test_nothing_changes_without_chance() -> None:
+    picture = make_picture()
+    plain = to_tensors(picture, size=64, length=5, mask_size=8)
+    still = to_tensors(picture, size=64, length=5, mask_size=8, augment=STILL, rng=np.random.default_rng(0))
+    assert np.array_equal(plain.image, still.image)
+    assert plain.masks is not None
+    assert still.masks is not None
+    assert np.array_equal(plain.masks, still.masks)
+
+
+def test_flip_mirrors_picture_and_masks() -> None:
+    picture = make_picture()
+    plain = to_tensors(picture, size=64, length=5, mask_size=8)
+    flipped = to_tensors(
+        picture,
+        size=64,
+        length=5,
+        mask_size=8,
+        augment=STILL.model_copy(update={"flip": 1.0}),
+        rng=np.random.default_rng(0),
+    )
+    assert np.array_equal(flipped.image, plain.image[:, ::-1])
+    assert plain.masks is not None
+    assert flipped.masks is not None
+    assert np.array_equal(flipped.masks, plain.masks[:, :, ::-1])
+
+
+def test_mask_cells_hold_the_edited_share() -> None:
+    tensors = to_tensors(make_picture(0), size=SIDE, length=5, mask_size=16)
+    assert tensors.masks is not None
+    # 40 x 40 of 128 x 128 pixels; the alignment of the template itself is the identity.
+    assert tensors.masks[0].mean() == pytest.approx(40 * 40 / SIDE**2, abs=0.01)
+    assert tensors.masks[0, 6, 4] == 1
+    assert tensors.masks[0, 6, 2] == pytest.approx(0.5)
+
+
+def test_a_manipulated_picture_needs_a_mask_and_an_original_does_not() -> None:
+    picture = make_picture()._replace(mask=None)
+    with pytest.raises(ValueError, match="mask of every manipulated picture"):
+        to_tensors(picture, size=64, length=5, mask_size=8)
+    original = to_tensors(picture._replace(sequence=()), size=64, length=5, mask_size=8)
+    assert original.masks is not None
+    assert original.masks.shape == (5, 8, 8)
+    assert original.masks.max() == 0
+    assert to_tensors(picture, size=64, length=5).masks is None
+
+
+@pytest.mark.parametrize("webp", [0.0, 1.0])
+def test_degrading_reports_how_the_picture_grew(webp: float) -> None:
+    augment = AugmentConfig(wild=1, resize=(0.6, 0.6), quality=(60, 60), webp=webp)
+    image, factors = degrade(make_picture().image, augment, np.random.default_rng(0))
+    assert image.shape == (77, 77, 3)
+    assert factors == (77 / 128, 77 / 128)
+
+
+def test_colour_changes_keep_the_neutral_direction() -> None:
+    grey = Picture(np.full((64, 64, 3), 120, dtype=np.uint8), TEMPLATE * 64, (), None)
+    augment = STILL.model_copy(update={"colour": 0.3})
+    tensors = to_tensors(grey, size=32, length=5, augment=augment, rng=np.random.default_rng(3))
+    inner = tensors.image[4:-4, 4:-4].astype(int)
+    assert np.ptp(inner.reshape(-1, 3), axis=1).max() <= 1
+    assert abs(int(inner.mean()) - 120) > 1

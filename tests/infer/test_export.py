@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from forgerank.infer.export import export
+from forgerank.infer.runtime import OUTPUTS, Runtime
+from forgerank.infer.weights import load_weights
+from forgerank.losses.mil import forgery_gap, forgery_probability
+from forgerank.model.network import Network
+from forgerank.train import fit, graph
+from forgerank.train.checkpoints import load_network
+from forgerank.train.config import parse_config
+from forgerank.train.evaluate import evaluate
+from forgerank.types import InputError
+from squares import tiny_settings, write_squares
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that tell squares from noise."""
+    folder = tmp_path_factory.mktemp("export")
+    root = write_squares(folder / "squares", {"train": 64, "val": 24})
+    settings = tiny_settings(root, folder / "run", epochs=6)
+    return fit.run(parse_config(settings, "test"), progress=False)
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path) -> Path:
+    out = weights.parent / "exported"
+    export(weights, out, resamples=5, progress=False)
+    return out
+
+
+def test_onnx_agrees_with_torch_and_with_the_losses(weights: Path, tmp_path: Path) -> None:
+    network, config = load_network(weights)
+    difference = graph.export_onnx(network, config.loss.tau, tmp_path / "float.onnx")
+    assert difference <= 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "float.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == list(OUTPUTS)
+    images = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    gap, probability, components, maps, similarity = session.run(list(OUTPUTS), {"images": images.numpy()})
+    with torch.no_grad():
+        output = network(images)
+    expected = forgery_gap(output.tokens)
+    assert np.allclose(gap, expected, atol=1e-4)
+    assert np.allclose(probability, forgery_probability(expected, config.loss.tau), atol=1e-4)
+    assert np.allclose(components, output.logits.sigmoid(), atol=1e-4)
+    assert output.mask_logits is not None
+    assert np.allclose(maps, output.mask_logits.sigmoid(), atol=1e-4)
+    assert similarity.shape == (5, 16, 16)
+    assert 0 <= similarity.min() <= similarity.max() <= 1
+
+
+def test_class_activation_maps_without_a_mask_head() -> None:
+    settings = tiny_settings(Path(), Path(), loss={"lambda_mask": 0}, model={"mask_head": False})
+    config = parse_config(settings, "test")
+    network = Network(config.model).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        maps = graph.ExportGraph(network, 0.1)(images)[3]
+        expected = network(images).component_maps.sigmoid()
+    assert torch.equal(maps, expected)
+
+
+def test_a_difference_from_torch_is_an_error(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, config = load_network(weights)
+    monkeypatch.setattr(graph, "TOLERANCE", -1.0)
+    with pytest.raises(ValueError, match="ONNX and torch differ"):
+        graph.export_onnx(network, config.loss.tau, tmp_path / "float.onnx")
+
+
+def test_the_exported_folder_is_what_the_detector_loads(exported: Path) -> None:
+    loaded = load_weights(exported)
+    metadata = loaded.metadata
+    assert set(metadata.files) == {"onnx", "safetensors"}
+    assert load_weights(exported, kind="safetensors").sha256 == metadata.files["safetensors"].sha256
+    assert (metadata.input_size, metadata.order) == (64, "first_to_last")
+    assert metadata.metrics["torch_difference"] <= 1e-4
+    assert metadata.metrics["pictures"] == 24
+    assert 0.5 <= metadata.thresholds.forged <= 1
+    crops = list(np.random.default_rng(0).integers(0, 256, size=(3, 64, 64, 3), dtype=np.uint8))
+    prediction = Runtime(loaded, threads=1).run(crops)
+    assert prediction.component_maps.shape == (3, 5, 4, 4)
+    json.loads((exported / "forgerank.json").read_text())
+
+
+def test_int8_is_kept_where_it_costs_nothing(exported: Path) -> None:
+    metrics = load_weights(exported).metadata.metrics
+    cheap = metrics["float32_auc"] - metrics["int8_auc"] < 0.005
+    assert metrics["precision"] == ("int8" if cheap else "float32")
+    operators = {node.op_type for node in onnx.load(exported / "forgerank.onnx").graph.node}
+    assert ("QuantizeLinear" in operators) == cheap
+
+
+def test_evaluation_of_the_exported_files(exported: Path) -> None:
+    onnx_result = evaluate(exported, resamples=2, progress=False)
+    torch_result = evaluate(exported / "forgerank.safetensors", resamples=2, progress=False)
+    for result in (onnx_result, torch_result):
+        assert result["metrics"]["false_positive_rate"]["value"] is not None
+        assert result["metrics"]["auc"]["value"] > 0.9
+
+
+def test_export_without_int8_and_of_nothing(weights: Path, tmp_path: Path) -> None:
+    metadata = export(weights, tmp_path / "out", int8=False, limit=12, resamples=2, progress=False)
+    assert metadata.metrics["precision"] == "float32"
+    assert metadata.metrics["pictures"] == 12
+    with pytest.raises(InputError, match="none"):
+        export(tmp_path / "none.safetensors", tmp_path / "out", progress=False)

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from forgerank.train.config import load_config
+from forgerank.types import InputError
+from squares import tiny_settings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    settings = tiny_settings(tmp_path, tmp_path / "run")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path / "tiny.yaml"
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(config: Path) -> None:
+    assert load_config(config).output.parts[0] == "runs"
+
+
+def test_the_paper_config_is_the_paper() -> None:
+    config = load_config(CONFIGS / "paper.yaml")
+    assert (config.model.backbone, config.model.input_size, config.model.width) == ("resnet50", 256, 256)
+    assert (config.loss.order, config.loss.direct, config.loss.k_points) == ("first_to_last", "none", 100)
+    assert (config.optim.lr, config.optim.backbone_lr, config.optim.clip) == (1e-3, 1e-4, 0.1)
+    assert (config.batch_size, config.epochs) == (32, 170)
+    shares = (config.optim.warmup, *config.optim.milestones)
+    assert [round(share * 170) for share in shares] == [20, 70, 120]
+
+
+def test_overrides_are_yaml(path: Path) -> None:
+    overrides = ["loss.tau=0.2", "data.workers=3", "max_minutes=null", "model.levels=[8, 16]", "name=x"]
+    config = load_config(path, overrides)
+    assert (config.loss.tau, config.data.workers, config.max_minutes, config.name) == (0.2, 3, None, "x")
+    assert config.model.levels == (8, 16)
+
+
+def test_the_resolved_config_reads_back(path: Path, tmp_path: Path) -> None:
+    config = load_config(path, ["seed=5"])
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert load_config(resolved) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("optim.speed=1", r"tiny\.yaml: optim\.speed: unknown key"),
+        ("sped=1", r"tiny\.yaml: sped: unknown key"),
+        ("batch_size=0", r"tiny\.yaml: batch_size: .*greater than or equal to 1"),
+        ("data.dataset=celeb", "dataset must be one of seqdeepfake"),
+        ("data.vocabulary=binary", "model.components is 5, but the labels are face"),
+        ("data.mask_size=null", "lambda_mask needs"),
+        ("batch_size.x=1", "batch_size holds no keys"),
+        ("name", "expected key=value"),
+        ("name=[", "not YAML"),
+    ],
+)
+def test_errors_are_one_line_with_the_key(path: Path, override: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        load_config(path, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("a: [", "is not YAML"), ("- 1", "expected keys")])
+def test_broken_files(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(InputError, match=reason):
+        load_config(tmp_path / "bad.yaml")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")

@@ -1,0 +1,153 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from forgerank.train import fit
+from forgerank.train.checkpoints import load_network
+from forgerank.train.config import TrainConfig, load_config
+from forgerank.types import InputError
+from squares import tiny_settings
+
+# Lightning asks torch for a class that torch is about to retire.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+
+SHORT = {"epochs": 3, "checkpoint_steps": 2, "data": {"train_pictures": 44, "val_pictures": 12}}
+
+KILLED_RUN = """
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
+from pathlib import Path
+from forgerank.train import fit
+from forgerank.train.config import load_config
+from forgerank.train.module import ForgeryModule
+
+original = ForgeryModule.on_train_batch_start
+
+def killed(self, batch, batch_idx):
+    if self.global_step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(self, batch, batch_idx)
+
+ForgeryModule.on_train_batch_start = killed
+fit.run(load_config(Path(sys.argv[1])), progress=False)
+"""
+
+
+def read_losses(output: Path) -> dict[int, dict[str, float]]:
+    """The training terms of each step, over all sittings of a run."""
+    losses: dict[int, dict[str, float]] = {}
+    for path in sorted(output.glob("csv/version_*/metrics.csv")):
+        with path.open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                if row.get("train/total"):
+                    step = int(row["step"])
+                    losses[step] = {name: float(row[name]) for name in row if name.startswith("train/")}
+    return losses
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The config file and the output folder of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    settings = tiny_settings(squares, folder / "run", **SHORT)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    fit.run(load_config(path), progress=False)
+    return path, folder / "run"
+
+
+@pytest.mark.parametrize(("death", "saved"), [(9, 8), (5, 5)], ids=["mid-epoch", "epoch-end"])
+def test_resume_after_kill_repeats_the_losses(
+    uninterrupted: tuple[Path, Path], tmp_path: Path, death: int, saved: int
+) -> None:
+    path, whole = uninterrupted
+    settings = yaml.safe_load(path.read_text())
+    settings["output"] = str(tmp_path / "run")
+    killed = tmp_path / "config.yaml"
+    killed.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-c", KILLED_RUN, str(killed), str(death)]
+    child = subprocess.run(command, capture_output=True, check=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == saved
+
+    fit.run(load_config(killed), resume=True, progress=False)
+
+    expected, resumed = read_losses(whole), read_losses(tmp_path / "run")
+    assert sorted(expected) == list(range(15))
+    assert set(resumed) >= set(range(saved, 15))
+    for step in range(saved, 15):
+        assert resumed[step] == expected[step]
+    first, second = (load_file(folder / "weights.safetensors") for folder in (whole, tmp_path / "run"))
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_a_run_describes_itself(uninterrupted: tuple[Path, Path]) -> None:
+    path, folder = uninterrupted
+    assert load_config(folder / "config.yaml") == load_config(path)
+    assert {"python", "torch", "git"} <= set(json.loads((folder / "environment.json").read_text()))
+    description = json.loads((folder / "weights.json").read_text())
+    assert description["labels"] == ["nose", "eye", "eyebrow", "lip", "hair"]
+    assert description["input_size"] == 64
+    assert set(description["metrics"]) >= {"val/auc", "val/map", "val/fixed", "val/order", "val/loss_total"}
+    assert list((folder / "tensorboard").glob("events.*"))
+    terms = {"mil", "reg", "bce_u", "bce_v", "rank", "direct", "mask", "total", "lr"}
+    assert set(read_losses(folder)[0]) == {f"train/{term}" for term in terms}
+
+
+def test_an_existing_run_is_not_overwritten(uninterrupted: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match="holds a run already"):
+        fit.run(load_config(uninterrupted[0]), progress=False)
+
+
+def test_training_learns(trained: Path) -> None:
+    metrics = json.loads((trained / "weights.json").read_text())["metrics"]
+    assert metrics["val/auc"] > 0.95
+    assert metrics["val/map"] > 0.9
+    losses = read_losses(trained)
+    assert losses[143]["train/total"] < 0.7 * losses[0]["train/total"]
+
+
+def test_weights_and_checkpoint_hold_the_averaged_network(trained: Path) -> None:
+    from_weights, config = load_network(trained / "weights.safetensors")
+    from_checkpoint, _ = load_network(trained / "last.ckpt")
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(from_weights(images).logits, from_checkpoint(images).logits)
+    assert config.model.input_size == 64
+
+
+def test_a_time_limit_anneals_and_stops(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:
+    config = tiny_config(
+        epochs=1000, max_minutes=0.03, start=str(trained / "weights.safetensors"), data={"val_pictures": 8}
+    )
+    fit.run(config, progress=False)
+    rates = [losses["train/lr"] for _, losses in sorted(read_losses(config.output).items())]
+    assert 2 < len(rates) < 12_000
+    assert rates[-1] < 0.5 * max(rates)
+
+
+def test_starting_weights_must_fit(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:
+    config = tiny_config(start=str(trained / "weights.safetensors"), model={"width": 48})
+    with pytest.raises(InputError, match="its network differs"):
+        fit.run(config, progress=False)
+
+
+def test_workers_see_the_same_pictures(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    short = {"train_pictures": 16, "val_pictures": 8}
+    results = []
+    for workers in (0, 1):
+        config = tiny_config(data={**short, "workers": workers})
+        config = config.model_copy(update={"output": tmp_path / f"w{workers}"})
+        fit.run(config, progress=False)
+        results.append(read_losses(config.output))
+    assert results[0] == results[1]
