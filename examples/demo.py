@@ -1,0 +1,57 @@
+"""Judge a real photograph and a forged version of it: `make demo`, or `python examples/demo.py [FOLDER]`.
+
+The photograph, NASA's portrait of Eileen Collins, ships in scikit-image. The forge edits two components
+in a known order and saves the picture after each edit, as people do.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from skimage import data
+
+from forgerank.app.cli import one_line_errors
+from forgerank.app.detect import Outputs, detect_files
+from forgerank.faces.analyze import FaceAnalyzer
+from forgerank.faces.regions import hair_mask
+from forgerank.forge.chain import forge_picture
+from forgerank.forge.photos import Photo
+from forgerank.infer import Detector
+
+SEQUENCE = ("lip", "eye")
+SEED = 1
+
+
+def main(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    image = data.astronaut()
+    real, forged = folder / "astronaut.png", folder / "astronaut-forged.jpg"
+    Image.fromarray(image).save(real)
+
+    photo = with_landmarks(image)
+    mirrored = with_landmarks(np.ascontiguousarray(image[:, ::-1]))
+    made = forge_picture(photo, SEQUENCE, np.random.default_rng(SEED), lambda: ("mirrored", mirrored))
+    forged = forged.with_suffix(made.suffix)
+    forged.write_bytes(made.encoded)
+
+    console = Console()
+    console.print(
+        f"{real.name} is a real photograph. {forged.name} was forged: {', then '.join(SEQUENCE)}.\n"
+    )
+    report = folder / "report.html"
+    code = detect_files([real, forged], Detector(), Outputs(html=report), console, Console(stderr=True))
+    console.print(f"\nReport: {report.resolve().as_uri()}", soft_wrap=True)
+    return code
+
+
+def with_landmarks(image: np.ndarray) -> Photo:
+    face = FaceAnalyzer().analyze(image)[0]
+    hair = hair_mask(image, face.landmarks).astype(np.uint8) * 255
+    return Photo(image, face.landmarks, hair)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo")))

@@ -1,0 +1,1 @@
+"""Reports for machines (JSON), eyes (heatmaps) and readers (HTML)."""
