@@ -151,6 +151,8 @@ def _walk(folder: Path, errors: list[MediaError]) -> Iterator[Path]:
     for root, folders, files in os.walk(folder, followlinks=True, onerror=note):
         status = os.stat(root)
         if (status.st_dev, status.st_ino) in visited:
+            if Path(root).parent.resolve().is_relative_to(Path(root).resolve()):
+                errors.append(MediaError(root, "leads back to a folder that it lies in"))
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))

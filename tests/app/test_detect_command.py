@@ -113,11 +113,15 @@ def test_bad_input_is_one_line_each_and_stops_nothing(
     assert all(error["reason"] and "\n" not in error["reason"] for error in report["errors"])
 
 
-def test_a_folder_that_links_back_to_itself_ends(photos: Path, weights: list[str], tmp_path: Path) -> None:
+def test_a_folder_that_links_back_to_itself_ends_with_one_line(
+    photos: Path, weights: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "real.png").write_bytes((photos / "real.png").read_bytes())
     (tmp_path / "again").symlink_to(tmp_path)
     result = detect(tmp_path, "--json", "-", *weights)
     assert [Path(entry["path"]).name for entry in json.loads(result.stdout)["reports"]] == ["real.png"]
+    assert result.exit_code == 2
+    assert result.stderr == f"forgerank: {tmp_path / 'again'}: leads back to a folder that it lies in\n"
 
 
 def test_nothing_but_bad_input(weights: list[str], tmp_path: Path) -> None:

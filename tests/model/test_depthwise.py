@@ -1,6 +1,6 @@
 import pytest
 import torch
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from forgerank.model.depthwise import DepthwiseConv2d, replace_depthwise

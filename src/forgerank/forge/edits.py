@@ -86,7 +86,7 @@ def swap(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -
 def _hair_alpha(photo: Photo, donor_hair: NDArray[np.uint8], whole: bool, softness: Softness) -> Alpha:
     """Where both have hair, or the donor's whole hair, which may fall over the forehead but no deeper."""
     oval = region_polygons(photo.landmarks, "face")[0]
-    inner = oval.mean(0) + (oval - oval.mean(0)) * np.float32([0.86, 0.9])
+    inner = oval.mean(0) + (oval - oval.mean(0)) * np.array([0.86, 0.9], np.float32)
     hair = np.maximum(photo.hair, donor_hair) if whole else np.minimum(photo.hair, donor_hair)
     return softness.alpha(np.where(fill([inner], photo.shape) > 0, np.uint8(0), hair))
 
@@ -108,7 +108,7 @@ def liquify(photo: Photo, component: str, rng: np.random.Generator, donor: Photo
     shift = np.zeros((2, *photo.shape), np.float32)
     for polygon in region_polygons(photo.landmarks, "face" if component == "hair" else component):
         centre, half = polygon.mean(0), np.ptp(polygon, axis=0) / 2 + 0.08 * photo.eye_distance
-        reach = half * (np.float32([2.2, 2.4]) if component == "hair" else np.float32(1.5))
+        reach = half * np.array([2.2, 2.4] if component == "hair" else [1.5, 1.5], np.float32)
         box = _clip_box(centre - reach, centre + reach, photo.shape)
         rows, columns = np.ogrid[box]
         dx, dy = columns - centre[0], rows - centre[1]
@@ -189,8 +189,8 @@ def renoise(photo: Photo, component: str, rng: np.random.Generator, donor: Photo
     part = cv2.GaussianBlur(photo.image[box], (0, 0), 1.0).astype(np.float32)
     grain = rng.normal(0, 1, (*part.shape[:2], 1 if rng.random() < 0.5 else 3)).astype(np.float32)
     if size > 0.3:
-        grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), size)).reshape(*part.shape[:2], -1)
-    grain *= sigma / (float(grain.std()) + 1e-6)
+        grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), size), np.float32).reshape(*part.shape[:2], -1)
+    grain *= np.float32(sigma / (float(grain.std()) + 1e-6))
     noisy = np.clip(part + grain, 0, 255).astype(np.uint8)
     return _local(photo, noisy, alpha, box, sigma=sigma, grain_size=size)
 
@@ -222,7 +222,7 @@ def inpaint(photo: Photo, component: str, rng: np.random.Generator, donor: Photo
         cv2.ellipse(
             holes, (int(column), int(row)), tuple(map(int, axes)), float(rng.uniform(0, 180)), 0, 360, 255, -1
         )
-    filled = np.asarray(cv2.inpaint(part, holes, 3, cv2.INPAINT_TELEA))
+    filled = np.asarray(cv2.inpaint(part, holes, 3, cv2.INPAINT_TELEA), dtype=np.uint8)
     soft = cv2.GaussianBlur(holes.astype(np.float32) / 255, (0, 0), 1.0) * np.minimum(1, weight * 1.5)
     where = np.zeros_like(alpha)
     where[box] = soft
@@ -248,9 +248,9 @@ def self_blend(photo: Photo, component: str, rng: np.random.Generator, donor: Ph
     height, width = photo.shape
     angle, scale = float(rng.uniform(-2, 2)), float(rng.uniform(0.96, 1.04))
     move = rng.uniform(-0.05, 0.05, 2) * photo.eye_distance
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
+    matrix = np.array(cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), np.float64)
     matrix[:, 2] += move
-    copy = _warp(photo.image, np.asarray(matrix, np.float64), (slice(0, height), slice(0, width)))
+    copy = _warp(photo.image, matrix, (slice(0, height), slice(0, width)))
     lab = cv2.cvtColor(copy, cv2.COLOR_RGB2LAB).astype(np.float32) + rng.uniform(-8, 8, 3).astype(np.float32)
     copy = np.asarray(cv2.cvtColor(np.clip(lab, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB))
     if rng.random() < 0.5:

@@ -40,7 +40,7 @@ class Photo:
         filter_ = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         return Photo(
             np.asarray(cv2.resize(self.image, (width, height), interpolation=filter_)),
-            (self.landmarks * np.float32([width, height]) / self.image.shape[1::-1]).astype(np.float32),
+            (self.landmarks * np.array([width, height]) / self.image.shape[1::-1]).astype(np.float32),
             np.asarray(cv2.resize(self.hair, (width, height), interpolation=cv2.INTER_LINEAR)),
         )
 

@@ -128,4 +128,5 @@ def encode(image: Image, save: Save) -> tuple[Image, bytes]:
         options = [cv2.IMWRITE_JPEG_QUALITY, save.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     _, buffer = cv2.imencode(save.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     decoded = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)), buffer.tobytes()
+    assert decoded is not None  # it was encoded just now
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8), buffer.tobytes()

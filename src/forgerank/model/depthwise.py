@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -91,6 +91,7 @@ def _weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: i
 
 
 def _kernel_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    result: Tensor
     _, result, _ = torch.ops.aten.convolution_backward(
         gradient, images, weight, None,
         [stride, stride], [padding, padding], [1, 1], False, [0, 0], weight.shape[0], [False, True, False],
