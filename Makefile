@@ -24,6 +24,7 @@ format: .venv-dev/.installed
 
 bench: .venv-dev/.installed
 	$(DEV)/python benchmarks/mil_loss.py
+	$(DEV)/python benchmarks/depthwise.py
 	$(DEV)/python benchmarks/detect.py
 
 clean:
