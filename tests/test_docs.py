@@ -45,20 +45,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: NDArra
     return tmp_path
 
 
-# Package weights may be absent from a checkout in the middle of a training run; nothing else may skip this.
-needs_weights = pytest.mark.skipif(
-    not (SOURCE / "assets/forgerank.json").exists(), reason="the package holds no weights"
-)
-
-
-@needs_weights
 @pytest.mark.parametrize("code", blocks("python"))
 @pytest.mark.usefixtures("workplace")
 def test_python_blocks_run(code: str) -> None:
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
 
-@needs_weights
 @pytest.mark.parametrize("line", commands("detect", "faces"))
 @pytest.mark.usefixtures("workplace")
 def test_shell_lines_run(line: str) -> None:
