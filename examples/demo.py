@@ -1,8 +1,8 @@
 """Judge a real photograph and a forged version of it: `make demo`, or `python examples/demo.py [FOLDER]`.
 
 The photograph, NASA's portrait of Eileen Collins, ships in scikit-image. The forge edits four components
-in a known order and saves the picture after each edit, as people do. Sequence and seed were chosen so that the
-forgery is found: the present weights miss many others, as docs/results/default.md says.
+in a known order and saves the picture after each edit, as people do. Sequence and seed were chosen so that
+the forgery is found: the present weights miss many others, as docs/results/default.md says.
 """
 
 import sys
