@@ -223,7 +223,7 @@ def _read_splits(path: Path) -> dict[str, tuple[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             return {row["file"]: (row["subject"], row["split"]) for row in csv.DictReader(stream)}
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a table with the columns file, subject, split: {error}") from error
 
 

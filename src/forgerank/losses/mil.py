@@ -1,6 +1,7 @@
 """Contrast between patch tokens as evidence of forgery: Eq. 4-12."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -97,7 +98,7 @@ class _ForgeryGap(torch.autograd.Function):
         # on the CPU a part of the batch at a time stays in the cache; a GPU wants all of it at once
         part = max(len(tokens), 1)
         if tokens.device.type == "cpu":
-            part = max(_CACHED_PAIRS // tokens.shape[1] ** 2, 1)
+            part = max(_CACHED_PAIRS // tokens.shape[1] ** 2, torch.get_num_threads())
         results = [_gap_and_slope(some, k_points) for some in torch.split(tokens, part)]
         ctx.save_for_backward(torch.cat([slope for _, slope in results]))
         return torch.cat([gap for gap, _ in results])
@@ -131,10 +132,15 @@ def _pair_index(count: int) -> NDArray[np.int32]:
 
 
 def _sort_pairs_(pairs: Tensor) -> Tensor:
-    """Sort each row, in place on the CPU, where NumPy sorts values alone several times as fast as torch."""
+    """Sort each row, in place on the CPU, where NumPy sorts values alone several times as fast as torch.
+
+    It lets go of the interpreter meanwhile, so that rows are sorted side by side.
+    """
     if pairs.device.type != "cpu":
         return pairs.sort(dim=1).values
-    pairs.numpy().sort(axis=1)
+    rows = list(pairs.numpy())
+    with ThreadPoolExecutor(min(len(rows), torch.get_num_threads()) or 1) as pool:
+        list(pool.map(np.ndarray.sort, rows))
     return pairs
 
 
