@@ -16,7 +16,6 @@ from skimage import data
 from forgerank.app.cli import one_line_errors
 from forgerank.app.detect import Outputs, detect_files
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.faces.regions import hair_mask
 from forgerank.forge.chain import forge_picture
 from forgerank.forge.photos import Photo
 from forgerank.infer import Detector
@@ -48,9 +47,7 @@ def main(folder: Path) -> int:
 
 
 def with_landmarks(image: np.ndarray) -> Photo:
-    face = FaceAnalyzer().analyze(image)[0]
-    hair = hair_mask(image, face.landmarks).astype(np.uint8) * 255
-    return Photo(image, face.landmarks, hair)
+    return Photo.prepare(image, FaceAnalyzer().analyze(image)[0].landmarks)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import skimage.data
 from PIL import Image as PILImage
 
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.faces.regions import hair_mask
 from forgerank.forge.photos import Photo
 from forgerank.types import Image
 
@@ -33,7 +32,7 @@ def photos() -> list[Photo]:
         image = portrait(variant)
         (face,) = analyzer.analyze(image)
         image.setflags(write=False)
-        made.append(Photo(image, face.landmarks, hair_mask(image, face.landmarks).astype(np.uint8) * 255))
+        made.append(Photo.prepare(image, face.landmarks))
     return made
 
 

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forgerank.infer.verdict import calibrate as calibrate_one
+from forgerank.infer.verdict import calibrated
 from forgerank.infer.weights import Calibration
-from forgerank.train.calibrate import calibrated, choose_thresholds, fit_calibration, held_out_rates
+from forgerank.train.calibrate import choose_thresholds, fit_calibration, held_out_rates
 from forgerank.train.scorers import Predictions
 from forgerank.types import InputError
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,25 @@ from forgerank.labels import COMPONENTS, check_sequence
 from forgerank.types import Image, InputError
 
 
-class SeqDeepFake:
+class Samples:
+    """Samples on disk as a `Source`."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def sample(self, index: int) -> Sample:
+        """The annotation at `index`."""
+        return self.samples[index]
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        """Decode the picture and its mask; `rng` is not used. Raises InputError for an unreadable file."""
+        return load_sample(self.samples[index])
+
+
+class SeqDeepFake(Samples):
     """One split of `root/annotations/{split}.csv` as a `Source`.
 
     `file_path` is relative to `root` or, in the academic sets, to the folder above it. Points, masks and
@@ -31,20 +49,10 @@ class SeqDeepFake:
     def __init__(
         self, root: Path, split: str, *, reverse: bool = False, length: int = len(COMPONENTS)
     ) -> None:
-        self.samples = list(read_samples(root, split, length=length))
+        samples = list(read_samples(root, split, length=length))
         if reverse:
-            self.samples = [replace(sample, sequence=sample.sequence[::-1]) for sample in self.samples]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def sample(self, index: int) -> Sample:
-        """The annotation at `index`."""
-        return self.samples[index]
-
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
-        """Decode the picture and its mask; `rng` is not used. Raises InputError for an unreadable file."""
-        return load_sample(self.samples[index])
+            samples = [replace(sample, sequence=sample.sequence[::-1]) for sample in samples]
+        super().__init__(samples)
 
 
 def load_sample(sample: Sample) -> Picture:

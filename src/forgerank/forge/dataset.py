@@ -16,12 +16,13 @@ import cv2
 import numpy as np
 
 from forgerank import __version__
+from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.forge.chain import Forged, draw_components, forge_picture
 from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
 from forgerank.labels import BINARY, COMPONENTS
 from forgerank.media import find_photos, read_photo
-from forgerank.types import InputError
+from forgerank.types import InputError, Points
 
 Progress = Callable[[int, int], None]
 SPLITS = ("train", "val", "test")
@@ -96,13 +97,14 @@ def collect_photos(
     paths, errors = find_photos([photos])
     if not paths:
         raise InputError(str(errors[0]) if errors else f"{photos}: no photographs")
-    known = _read_landmarks(landmarks) if landmarks else {}
+    known = _read_landmarks(landmarks) if landmarks else None
+    analyzer = FaceAnalyzer()  # opens its models on first use
     table = _read_splits(split_csv) if split_csv else {}
     entries = []
     for path in paths:
         if split_csv and path.name not in table:
             continue
-        points = known.get(path.name) if landmarks else _detect(path)
+        points = _detect(analyzer, path) if known is None else known.get(path.name)
         if points is not None:
             subject, split = table.get(path.name) or (path.stem, _hash_split(path.name))
             entries.append(PhotoEntry(path, subject, split, points))
@@ -210,7 +212,7 @@ def _spread(
             yield from pool.map(make, block, chunksize=16)
 
 
-def _read_landmarks(path: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+def _read_landmarks(path: Path) -> dict[str, Points]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             files, points = stored["files"], stored["landmarks"].astype(np.float32)
@@ -227,17 +229,9 @@ def _read_splits(path: Path) -> dict[str, tuple[str, str]]:
         raise InputError(f"{path}: not a table with the columns file, subject, split: {error}") from error
 
 
-def _detect(path: Path) -> np.ndarray[Any, np.dtype[np.float32]] | None:
-    from forgerank.faces.analyze import FaceAnalyzer
-
-    global _ANALYZER
-    if _ANALYZER is None:
-        _ANALYZER = FaceAnalyzer()
-    faces = _ANALYZER.analyze(read_photo(path))
+def _detect(analyzer: FaceAnalyzer, path: Path) -> Points | None:
+    faces = analyzer.analyze(read_photo(path))
     return faces[0].landmarks if faces else None
-
-
-_ANALYZER: Any = None
 
 
 def _hash_split(name: str) -> str:

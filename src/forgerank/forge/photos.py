@@ -23,6 +23,11 @@ class Photo:
     landmarks: Points  # (468, 2) pixels
     hair: NDArray[np.uint8]  # (H, W) 0 or 255
 
+    @classmethod
+    def prepare(cls, image: Image, landmarks: Points) -> "Photo":
+        """Find the hair of a face whose landmarks are known."""
+        return cls(image, landmarks, hair_mask(image, landmarks).astype(np.uint8) * 255)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width, pixels."""
@@ -69,8 +74,7 @@ class PhotoEntry:
 # Photographs and donors are visited at random: about a gigabyte of them stays decoded in each process.
 @lru_cache(maxsize=2500)
 def _load(entry: PhotoEntry) -> Photo:
-    image = read_photo(entry.path)
-    return Photo(image, entry.landmarks, hair_mask(image, entry.landmarks).astype(np.uint8) * 255)
+    return Photo.prepare(read_photo(entry.path), entry.landmarks)
 
 
 def choose_donor(entry: PhotoEntry, entries: Sequence[PhotoEntry], rng: np.random.Generator) -> PhotoEntry:

@@ -1,10 +1,9 @@
 """From probabilities and quality to a verdict in words. "Could not decide" is a result."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from forgerank.infer.result import Component, FaceReport
 from forgerank.infer.weights import Calibration, Order, Thresholds
@@ -29,10 +28,20 @@ _LOGIT_FLOOR = 1e-6
 
 
 def calibrate(probability: float, calibration: Calibration) -> float:
-    """Calibrated P(x), 0..1: sigmoid(slope * logit(P(x)) + intercept), with P(x) kept off 0 and 1."""
-    kept = min(max(probability, _LOGIT_FLOOR), 1.0 - _LOGIT_FLOOR)
-    score = calibration.slope * math.log(kept / (1.0 - kept)) + calibration.intercept
-    return 1.0 / (1.0 + math.exp(-score)) if score >= 0 else math.exp(score) / (1.0 + math.exp(score))
+    """`calibrated` of one face."""
+    return float(calibrated(probability, calibration))
+
+
+def calibrated(probability: ArrayLike, calibration: Calibration) -> NDArray[np.float64]:
+    """Calibrated P(x), 0..1: sigmoid(slope * logit(P(x)) + intercept), P(x) kept within 1e-6 of 0 and 1."""
+    score = calibration.slope * logit(probability) + calibration.intercept
+    return np.asarray(np.exp(-np.logaddexp(0, -score)))
+
+
+def logit(probability: ArrayLike) -> NDArray[np.float64]:
+    """log(p / (1 - p)) in float64, with p kept within 1e-6 of 0 and 1."""
+    kept = np.clip(np.asarray(probability, dtype=np.float64), _LOGIT_FLOOR, 1 - _LOGIT_FLOOR)
+    return np.asarray(np.log(kept) - np.log1p(-kept))
 
 
 def judge_face(probability: float, quality: Quality, thresholds: Thresholds) -> tuple[Verdict, str | None]:

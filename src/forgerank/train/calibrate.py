@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 
+from forgerank.infer.verdict import calibrated, logit
 from forgerank.infer.weights import Calibration, Thresholds
 from forgerank.metrics.detection import threshold_at_fpr
 from forgerank.train.scorers import Predictions, join
@@ -11,7 +12,6 @@ from forgerank.types import InputError
 
 FALSE_POSITIVES = 0.01  # share of real validation faces that may be called forged
 FALSE_NEGATIVES = 0.05  # share of forged validation faces that may be called real
-_LOGIT_FLOOR = 1e-6
 
 
 def fit_calibration(probability: ArrayLike, forged: ArrayLike) -> Calibration:
@@ -24,17 +24,11 @@ def fit_calibration(probability: ArrayLike, forged: ArrayLike) -> Calibration:
     if labels.min() == labels.max():
         raise InputError("calibration needs real and forged pictures")
     model = LogisticRegression(C=1e6, class_weight="balanced", max_iter=1000)
-    model.fit(_logit(probability)[:, None], labels)
+    model.fit(logit(probability)[:, None], labels)
     slope = float(model.coef_[0, 0])
     if slope <= 0:
         raise InputError("calibration failed: forged pictures have no larger P(x) than real ones")
     return Calibration(slope=slope, intercept=float(model.intercept_[0]))
-
-
-def calibrated(probability: ArrayLike, calibration: Calibration) -> NDArray[np.float64]:
-    """sigmoid(slope * logit(P(x)) + intercept), P(x) kept within 1e-6 of 0 and 1."""
-    score = calibration.slope * _logit(probability) + calibration.intercept
-    return np.exp(-np.logaddexp(0, -score))
 
 
 def choose_thresholds(probability: ArrayLike, components: ArrayLike, presence: ArrayLike) -> Thresholds:
@@ -105,8 +99,3 @@ def _most_accurate(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
     right[1:-1][values[1:] == values[:-1]] = -1
     candidates = cuts[right == right.max()]
     return float(candidates[np.argmin(np.abs(candidates - 0.5))])
-
-
-def _logit(probability: ArrayLike) -> NDArray[np.float64]:
-    kept = np.clip(np.asarray(probability, dtype=np.float64), _LOGIT_FLOOR, 1 - _LOGIT_FLOOR)
-    return np.log(kept) - np.log1p(-kept)

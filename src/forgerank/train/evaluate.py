@@ -13,10 +13,10 @@ from rich.table import Table
 
 from forgerank.data.sample import Source
 from forgerank.data.transforms import AugmentConfig
+from forgerank.infer.verdict import calibrated
 from forgerank.infer.weights import Calibration, Thresholds
 from forgerank.metrics import detection, ordering, sequence
 from forgerank.metrics.bootstrap import bootstrap_interval
-from forgerank.train.calibrate import calibrated
 from forgerank.train.config import TrainConfig
 from forgerank.train.loaders import limited, open_source, plain_loader
 from forgerank.train.scorers import Predictions, Scorer, open_scorer, predict

@@ -14,28 +14,10 @@ from forgerank.data.crops import Crops, Item, StreamBatches
 from forgerank.data.datasets import DATASETS
 from forgerank.data.points import detect_points
 from forgerank.data.sample import Picture, Sample, Source
-from forgerank.data.seqdeepfake import SeqDeepFake, load_sample
+from forgerank.data.seqdeepfake import Samples
 from forgerank.data.transforms import AugmentConfig
 from forgerank.train.config import DataConfig, TrainConfig
 from forgerank.types import InputError
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples on disk as a `Source`."""
-
-    samples: Sequence[Sample]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def sample(self, index: int) -> Sample:
-        """The annotation at `index`."""
-        return self.samples[index]
-
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
-        """Decode it; `rng` is not used."""
-        return load_sample(self.samples[index])
 
 
 @dataclass(frozen=True)
@@ -73,9 +55,10 @@ def open_source(config: DataConfig, split: str, *, roots: Sequence[Path] | None 
     places = config.roots if roots is None else roots
     options = {**config.options, "length": len(config.labels)}
     parts = [DATASETS[config.dataset](root, split, **options) for root in places]
-    if not all(isinstance(part, SeqDeepFake) for part in parts):
+    on_disk = [part for part in parts if isinstance(part, Samples)]
+    if len(on_disk) < len(parts):
         return parts[0] if len(parts) == 1 else Joined(parts)
-    samples = [sample for part in parts for sample in part.samples]  # type: ignore[attr-defined]
+    samples = [sample for part in on_disk for sample in part.samples]
     kept, lost = detect_points(samples, cache=config.points_cache)
     if lost:
         Console(stderr=True).print(
