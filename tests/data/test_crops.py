@@ -1,10 +1,11 @@
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from forgerank.data.crops import Crops, StreamBatches
+from forgerank.data.crops import Crops, StreamBatches, shuffled
 from forgerank.data.sample import Picture, Sample
 from forgerank.data.transforms import AugmentConfig
 from forgerank.faces.align import TEMPLATE
@@ -53,7 +54,12 @@ def test_items_depend_on_seed_draw_and_index_alone() -> None:
 def stream(position: int, *, batches: int = 5) -> list[list[tuple[int, int, int]]]:
     return list(
         StreamBatches(
-            7, batch_size=4, batches=batches, seed=3, position=lambda: position, size=lambda batch: 32 + batch
+            list("aabbccd"),
+            batch_size=4,
+            batches=batches,
+            seed=3,
+            position=lambda: position,
+            size=lambda batch: 32 + batch,
         )
     )
 
@@ -73,6 +79,15 @@ def test_a_stream_resumes_with_the_very_next_batch() -> None:
     assert [batch[0][2] for batch in whole] == [32 + i for i in range(10)]
 
 
+def test_pictures_of_a_group_stand_together() -> None:
+    groups = list("abcabcabcab")
+    order = shuffled(groups, 2, np.random.default_rng(0))
+    assert sorted(order.tolist()) == list(range(11))
+    assert not np.array_equal(order, shuffled(groups, 2, np.random.default_rng(1)))
+    pairs = [groups[a] == groups[b] for a, b in pairwise(order)]
+    assert sum(pairs) >= 5  # two of a, two of b, one of c, all drawn side by side
+
+
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(InputError, match="no usable picture"):
-        StreamBatches(0, batch_size=1, batches=1, seed=0, position=lambda: 0, size=lambda batch: 32)
+        StreamBatches([], batch_size=1, batches=1, seed=0, position=lambda: 0, size=lambda batch: 32)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from forgerank.infer.export import export
-from forgerank.infer.runtime import OUTPUTS, Runtime
+from forgerank.infer.runtime import OUTPUTS, order_output, Runtime
 from forgerank.infer.weights import load_weights
 from forgerank.losses.mil import forgery_gap, forgery_probability
 from forgerank.model.network import Network
@@ -67,6 +67,18 @@ def test_class_activation_maps_without_a_mask_head() -> None:
         maps = graph.ExportGraph(network, 0.1)(images)[3]
         expected = network(images).component_maps.sigmoid()
     assert torch.equal(maps, expected)
+
+
+def test_an_order_head_is_exported(tmp_path: Path) -> None:
+    settings = tiny_settings(Path(), Path(), model={"order_head": True})
+    network = Network(parse_config(settings, "test").model).eval()
+    graph.export_onnx(network, 0.1, tmp_path / "float.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "float.onnx", providers=["CPUExecutionProvider"])
+    assert order_output(session) == "order_scores"
+    images = torch.rand(2, 3, 64, 64)
+    (scores,) = session.run(["order_scores"], {"images": images.numpy()})
+    with torch.no_grad():
+        assert np.allclose(scores, network(images).order_logits.sigmoid(), atol=1e-4)
 
 
 def test_a_difference_from_torch_is_an_error(

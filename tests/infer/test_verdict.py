@@ -82,15 +82,22 @@ def test_picture_verdict(verdicts: list[Verdict], expected: tuple[str, str | Non
 )
 def test_order_of_components(order: str, ranks: list[int | None]) -> None:
     probabilities = np.float32([0.8, 0.4, 0.95, 0.5, 0.85])  # hair stays below its own threshold of 0.9
-    components = order_components(NAMES, probabilities, "forged", THRESHOLDS, order)  # type: ignore[arg-type]
+    components = order_components(NAMES, probabilities, probabilities, "forged", THRESHOLDS, order)  # type: ignore[arg-type]
     assert [component.rank for component in components] == ranks
     assert [component.name for component in components] == list(NAMES)
 
 
 @pytest.mark.parametrize("verdict", ["real", "undetermined"])
 def test_only_a_forged_face_has_a_sequence(verdict: Verdict) -> None:
-    components = order_components(NAMES, np.ones(5, np.float32), verdict, THRESHOLDS, "first_to_last")
+    components = order_components(NAMES, *[np.ones(5, np.float32)] * 2, verdict, THRESHOLDS, "first_to_last")
     assert [component.rank for component in components] == [None] * 5
+
+
+def test_order_scores_decide_the_order_alone() -> None:
+    probabilities = np.array([0.9, 0.8, 0.1, 0.1, 0.1], np.float32)
+    scores = np.array([0.2, 0.7, 0.9, 0.1, 0.1], np.float32)
+    components = order_components(NAMES, probabilities, scores, "forged", THRESHOLDS, "first_to_last")
+    assert [component.rank for component in components] == [2, 1, None, None, None]
 
 
 def test_sequence_is_first_to_last() -> None:

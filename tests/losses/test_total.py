@@ -31,9 +31,8 @@ TABLE_3 = {
 def make_output(parameters: list[torch.Tensor]) -> Output:
     tokens, maps, logits_v, mask_logits = parameters
     logits_u = maps.mean(dim=(2, 3))
-    return Output(
-        F.normalize(tokens, dim=-1), logits_u, logits_v, (logits_u + logits_v) / 2, maps, mask_logits
-    )
+    logits = (logits_u + logits_v) / 2
+    return Output(F.normalize(tokens, dim=-1), logits_u, logits_v, logits, logits, maps, mask_logits)
 
 
 def make_parameters(batch: int = 3) -> list[torch.Tensor]:
@@ -61,6 +60,16 @@ def test_total_is_the_weighted_sum() -> None:
     assert losses["total"].item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_direct_loss_reads_the_order_logits() -> None:
+    output = make_output(make_parameters())
+    targets = Targets(SEQUENCES, RANKS)
+    turned = output._replace(order_logits=-output.order_logits)
+    first = total_loss(output, targets, LossConfig(direct="pairwise"))
+    second = total_loss(turned, targets, LossConfig(direct="pairwise"))
+    assert first["direct"] != second["direct"]
+    assert first["rank"] == second["rank"]
+
+
 @pytest.mark.parametrize("present", [0.0, 1.0])
 def test_batch_of_one_class_only(present: float) -> None:
     """No forged image, or no real one: every term and every gradient stays finite."""
@@ -80,7 +89,8 @@ def test_binary_mode() -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(2, 1, generator=generator)
     tokens = F.normalize(torch.randn(2, 4, 6, generator=generator), dim=-1)
-    output = Output(tokens, logits, logits, logits, torch.randn(2, 1, 2, 2, generator=generator), None)
+    maps = torch.randn(2, 1, 2, 2, generator=generator)
+    output = Output(tokens, logits, logits, logits, logits, maps, None)
     targets = Targets(torch.tensor([[1.0], [0.0]]), torch.ones(2, 1, dtype=torch.long))
     assert total_loss(output, targets, LossConfig(lambda2=0))["total"].isfinite()
 

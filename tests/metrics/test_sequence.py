@@ -43,6 +43,7 @@ def test_prediction_follows_the_order(order: str, expected: list[int]) -> None:
 
 
 def test_thresholds_are_per_label_and_inclusive() -> None:
+    assert predict_sequences([[0.9, 0.6]], [0.5, 0.5], "first_to_last", [[0.1, 0.2]]).tolist() == [[2, 1]]
     assert predict_sequences([[0.5, 0.5]], [0.5, 0.6], "first_to_last").tolist() == [[1, 0]]
 
 

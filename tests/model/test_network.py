@@ -70,7 +70,7 @@ def test_images_of_a_batch_do_not_mix() -> None:
     network = make_network().eval()
     images = torch.rand(3, 3, 64, 64)
     together, alone = network(images), network(images[1:2])
-    for ours, theirs in zip(together[:5], alone[:5], strict=True):
+    for ours, theirs in zip(together[:6], alone[:6], strict=True):
         torch.testing.assert_close(ours[1:2], theirs, rtol=1e-4, atol=1e-5)
 
 
@@ -79,6 +79,13 @@ def test_prediction_from_one_head(choice: str) -> None:
     output = make_network(prediction=choice).eval()(torch.rand(1, 3, 64, 64))
     assert torch.equal(output.logits, {"u": output.logits_u, "v": output.logits_v}[choice])
     assert output.mask_logits is None
+    assert output.order_logits is output.logits
+
+
+def test_an_order_head_leaves_presence_alone() -> None:
+    output = make_network(order_head=True).eval()(torch.rand(2, 3, 64, 64))
+    assert output.order_logits.shape == output.logits.shape
+    assert not torch.equal(output.order_logits, output.logits)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def predictions(rng: np.random.Generator, count: int, separation: float) -> Pred
     return Predictions(
         probability=sigmoid(rng.normal(separation * forged, 1.0)),
         components=presence.astype(np.float64),
+        order=presence.astype(np.float64),
         presence=presence,
         sequences=presence,
         groups=[f"person-{i // 4}" for i in range(count)],

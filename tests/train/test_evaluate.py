@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 PREDICTIONS = Predictions(
     probability=np.array([0.1, 0.7, 0.9, 0.4]),
     components=np.array([[0.1, 0.2], [0.3, 0.1], [0.6, 0.9], [0.2, 0.55]]),
+    order=np.array([[0.1, 0.2], [0.3, 0.1], [0.6, 0.9], [0.2, 0.55]]),
     presence=np.array([[0, 0], [0, 0], [1, 1], [0, 1]]),
     sequences=pad_sequences([[], [], [2, 1], [2]], 2),
     groups=["a", "b", "c", "c"],

@@ -142,6 +142,13 @@ def test_starting_weights_must_fit(tiny_config: Callable[..., TrainConfig], trai
         fit.run(config, progress=False)
 
 
+def test_an_order_head_may_begin_anew(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:
+    start = str(trained / "weights.safetensors")
+    config = tiny_config(start=start, model={"order_head": True}, data={"train_pictures": 8, "together": 2})
+    network, _ = load_network(fit.run(config, progress=False))
+    assert network.order_head is not None
+
+
 def test_workers_see_the_same_pictures(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     short = {"train_pictures": 16, "val_pictures": 8}
     results = []

@@ -1,10 +1,11 @@
 """Sources as batches: a torch data set of aligned crops and the sampler that makes a run resumable."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -75,8 +76,24 @@ class Crops(Dataset[Item]):
         return item
 
 
+def shuffled(groups: Sequence[str], together: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A permutation of the items in which those of one group stand `together` at a time.
+
+    With 1 it is a plain shuffle. A batch that shows the same face forged and not forged leaves less to tell
+    its pictures apart but the forgery.
+    """
+    order = rng.permutation(len(groups))
+    if together == 1:
+        return order
+    members: dict[str, list[int]] = {}
+    for index in order.tolist():
+        members.setdefault(groups[index], []).append(index)
+    chunks = [some[i : i + together] for some in members.values() for i in range(0, len(some), together)]
+    return np.concatenate([chunks[place] for place in rng.permutation(len(chunks))])
+
+
 class StreamBatches(Sampler[list[tuple[int, int, int]]]):
-    """Batches of (draw, index, size) keys from an endless stream of shuffled passes over `count` items.
+    """Batches of (draw, index, size) keys from an endless stream of shuffled passes over the items.
 
     Each iteration yields one epoch of `batches` batches, starting at the global batch that `position()`
     names: a run that is resumed within an epoch goes on with the very next batch.
@@ -84,17 +101,19 @@ class StreamBatches(Sampler[list[tuple[int, int, int]]]):
 
     def __init__(
         self,
-        count: int,
+        groups: Sequence[str],
         *,
         batch_size: int,
         batches: int,
         seed: int,
         position: Callable[[], int],
         size: Callable[[int], int],
+        together: int = 1,
     ) -> None:
-        if count < 1:
+        if not groups:
             raise InputError("the training split holds no usable picture")
-        self.count = count
+        self.groups = groups  # of every item
+        self.together = together
         self.batch_size = batch_size
         self.batches = batches
         self.seed = seed
@@ -107,12 +126,13 @@ class StreamBatches(Sampler[list[tuple[int, int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         first = self.position()
         last = (first // self.batches + 1) * self.batches
-        order: tuple[int, np.ndarray[tuple[int], np.dtype[np.int64]]] | None = None
+        order: tuple[int, NDArray[np.int64]] | None = None
         for batch in range(first, last):
             keys: list[tuple[int, int, int]] = []
             for place in range(batch * self.batch_size, (batch + 1) * self.batch_size):
-                draw, offset = divmod(place, self.count)
+                draw, offset = divmod(place, len(self.groups))
                 if order is None or order[0] != draw:
-                    order = draw, np.random.default_rng([self.seed, draw]).permutation(self.count)
+                    rng = np.random.default_rng([self.seed, draw])
+                    order = draw, shuffled(self.groups, self.together, rng)
                 keys.append((draw, int(order[1][offset]), self.size(batch)))
             yield keys

@@ -84,6 +84,7 @@ class Detector:
             components=order_components(
                 metadata.labels,
                 prediction.component_probabilities[i],
+                prediction.order_scores[i],
                 verdict,
                 metadata.thresholds,
                 metadata.order,

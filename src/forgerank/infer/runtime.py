@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,12 @@ from numpy.typing import NDArray
 from forgerank.infer.weights import Weights
 from forgerank.types import Image, InputError
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 INPUT = "images"
 OUTPUTS = ("gap", "probability", "component_probabilities", "component_maps", "similarity")
+ORDER_OUTPUT = "order_scores"  # only of networks with an order head
 
 Float = NDArray[np.float32]
 
@@ -24,11 +29,18 @@ class Prediction:
     component_probabilities: Float  # (B, L) sigmoid(f), 0..1
     component_maps: Float  # (B, L, h, w), 0..1
     similarity: Float  # (B, N, N), S of Eq. 4, 0..1
+    order_scores: Float  # (B, L) tell the order, 0..1; the probabilities where the network has no order head
 
 
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def order_output(session: "InferenceSession") -> str:
+    """The output that tells the order: an order head's, else the component probabilities."""
+    names = [output.name for output in session.get_outputs()]
+    return ORDER_OUTPUT if ORDER_OUTPUT in names else "component_probabilities"
 
 
 class Runtime:
@@ -53,6 +65,7 @@ class Runtime:
             raise InputError(
                 f"{weights.path}: not a forgerank network (inputs {inputs}, outputs {sorted(names)})"
             )
+        self._outputs = [*OUTPUTS, order_output(self._session)]
         self.input_size = weights.metadata.input_size
         self.labels = len(weights.metadata.labels)
         self._batch_size = batch_size
@@ -60,7 +73,7 @@ class Runtime:
     def run(self, crops: list[Image]) -> Prediction:
         """At least one aligned crop, each (input_size, input_size, 3) uint8 RGB -> outputs for all."""
         parts = [
-            self._session.run(list(OUTPUTS), {INPUT: _to_tensor(crops[start : start + self._batch_size])})
+            self._session.run(self._outputs, {INPUT: _to_tensor(crops[start : start + self._batch_size])})
             for start in range(0, len(crops), self._batch_size)
         ]
         prediction = Prediction(*(np.concatenate(output) for output in zip(*parts, strict=True)))

@@ -65,17 +65,21 @@ def judge_face(probability: float, quality: Quality, thresholds: Thresholds) -> 
 def order_components(
     names: Sequence[str],
     probabilities: NDArray[np.float32],
+    order_scores: NDArray[np.float32],
     verdict: Verdict,
     thresholds: Thresholds,
     order: Order,
 ) -> tuple[Component, ...]:
-    """Components with their ranks. Only a forged face has any: those above their own threshold, 1 = first."""
+    """Components with their ranks. Only a forged face has any: those above their own threshold, 1 = first.
+
+    probabilities, order_scores (L,): the first decide which, the second in what order.
+    """
     chosen = [
         i
         for i, threshold in enumerate(thresholds.components)
         if verdict == "forged" and probabilities[i] >= threshold
     ]
-    chosen.sort(key=lambda i: float(probabilities[i]), reverse=order == "first_to_last")
+    chosen.sort(key=lambda i: float(order_scores[i]), reverse=order == "first_to_last")
     ranks = {i: rank for rank, i in enumerate(chosen, start=1)}
     return tuple(Component(name, float(probabilities[i]), ranks.get(i)) for i, name in enumerate(names))
 

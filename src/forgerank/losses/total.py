@@ -63,11 +63,13 @@ def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
         terms["bce_u"] = config.lambda1, multilabel_loss(output.logits_u, targets.presence)
     if config.lambda1 and config.bce_v:
         terms["bce_v"] = config.lambda1, multilabel_loss(output.logits_v, targets.presence)
-    labels = output.logits, targets.presence, targets.ranks
+    labels = targets.presence, targets.ranks
     if config.lambda2:
-        terms["rank"] = config.lambda2, rank_loss(*labels, alpha=config.alpha, order=config.order)
+        rank = rank_loss(output.logits, *labels, alpha=config.alpha, order=config.order)
+        terms["rank"] = config.lambda2, rank
     if config.direct != "none" and config.lambda_direct:
-        terms["direct"] = config.lambda_direct, DIRECT[config.direct](*labels, order=config.order)
+        direct = DIRECT[config.direct](output.order_logits, *labels, order=config.order)
+        terms["direct"] = config.lambda_direct, direct
     if config.lambda_mask:
         terms["mask"] = config.lambda_mask, _mask_term(output, targets)
     if not terms:

@@ -24,17 +24,21 @@ def pad_sequences(sequences: Sequence[Sequence[int]], length: int = 5) -> Labels
     return padded
 
 
-def predict_sequences(scores: ArrayLike, thresholds: ArrayLike, order: Order) -> Labels:
+def predict_sequences(
+    scores: ArrayLike, thresholds: ArrayLike, order: Order, ranking_scores: ArrayLike | None = None
+) -> Labels:
     """The labels whose score reaches its threshold, in the order that the scores tell.
 
-    scores (M, L) and thresholds (L,) on one scale, probabilities or logits; returns (M, L).
+    scores (M, L) and thresholds (L,) on one scale, probabilities or logits; ranking_scores (M, L), by default
+    the scores, tell the order of what reached its threshold; returns (M, L).
 
     >>> predict_sequences([[0.9, 0.1, 0.6]], [0.5, 0.5, 0.5], "last_to_first").tolist()
     [[3, 1, 0]]
     """
     values = np.asarray(scores, dtype=np.float64)
     present = values >= np.asarray(thresholds)
-    signed = -values if order == "first_to_last" else values
+    telling = values if ranking_scores is None else np.asarray(ranking_scores, dtype=np.float64)
+    signed = -telling if order == "first_to_last" else telling
     # Absent labels sort behind all present ones; among equals the smaller label comes first.
     ranking = np.argsort(np.where(present, signed, np.inf), axis=1, kind="stable")
     return np.where(np.take_along_axis(present, ranking, axis=1), ranking + 1, 0)

@@ -35,6 +35,7 @@ class ModelConfig(BaseModel):
         "both"  # f: mean of f^U and f^V, or one alone as in Table 3's I to V
     )
     mask_head: bool = False  # auxiliary localisation head
+    order_head: bool = False  # the order gets logits of its own instead of being read from f
 
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":
@@ -56,6 +57,7 @@ class Output(NamedTuple):
     logits_u: Tensor  # (B, L) f^U
     logits_v: Tensor  # (B, L) f^V
     logits: Tensor  # (B, L) f
+    order_logits: Tensor  # (B, L) tell the order; f itself without `order_head`
     component_maps: Tensor  # (B, L, h, w) whose mean over positions is f^U; N = h*w
     mask_logits: Tensor | None  # (B, L, h, w), only with `mask_head`
 
@@ -86,6 +88,7 @@ class Network(nn.Module):
         self.map_head = MapHead(d, components)
         self.token_head = TokenHead(d, components)
         self.mask_head = nn.Conv2d(d, components, 1) if config.mask_head else None
+        self.order_head = TokenHead(d, components) if config.order_head else None
 
     def forward(self, images: Tensor) -> Output:
         """images (B, 3, S, S), RGB in [0, 1], any S that the stride divides; normalisation is inside."""
@@ -101,7 +104,8 @@ class Network(nn.Module):
         logits_v = self.token_head(classes)
         logits = {"both": (logits_u + logits_v) / 2, "u": logits_u, "v": logits_v}[self.config.prediction]
         mask_logits = None if self.mask_head is None else self.mask_head(feature_map)
-        return Output(F.normalize(patches, dim=2), logits_u, logits_v, logits, maps, mask_logits)
+        order = logits if self.order_head is None else self.order_head(classes)
+        return Output(F.normalize(patches, dim=2), logits_u, logits_v, logits, order, maps, mask_logits)
 
     def _encoder_input(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         # rows of unit length would drown in what the layers add: channels are brought to the order of 1

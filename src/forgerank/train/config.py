@@ -30,6 +30,7 @@ class DataConfig(_Strict):
     options: dict[str, Any] = {}  # keywords of the data set
     vocabulary: Literal["components", "attributes", "binary"] = "components"
     mask_size: int | None = Field(default=None, ge=1)  # side of the target masks; None: no masks are read
+    together: int = Field(default=1, ge=1)  # pictures of one group that are drawn side by side
     augment: AugmentConfig = AugmentConfig()
     points_cache: Path | None = None  # folder for detected points, where a data set has none
     train_pictures: int | None = Field(default=None, ge=1)  # the first so many of the split; None: all

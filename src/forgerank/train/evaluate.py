@@ -124,7 +124,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Figures with 95 % bootstrap intervals over groups, JSON-ready; 0.5 stands in for missing thresholds."""
     cuts = np.array(thresholds.components if thresholds else [0.5] * predictions.presence.shape[1])
-    guesses = sequence.predict_sequences(predictions.components, cuts, order)
+    guesses = sequence.predict_sequences(predictions.components, cuts, order, predictions.order)
     judged = None
     if thresholds is not None and calibration is not None:
         judged = calibrated(predictions.probability, calibration) >= thresholds.forged
@@ -164,7 +164,7 @@ def _statistics(
         "adaptive_accuracy": lambda i: sequence.adaptive_accuracy(truth[i], guesses[i]),
         "all_none_floor": lambda i: sequence.all_none_floor(truth[i]),
         "complete_sequences": lambda i: sequence.complete_sequence_share(truth[i], guesses[i]),
-        "pairwise_order": lambda i: ordering.pairwise_order_accuracy(truth[i], components[i], order),
+        "pairwise_order": lambda i: ordering.pairwise_order_accuracy(truth[i], predictions.order[i], order),
         "equal_error_rate": lambda i: detection.equal_error_rate(forged[i], probability[i]),
         "tpr_at_1_percent_fpr": lambda i: _found(forged[i], probability[i]),
     }

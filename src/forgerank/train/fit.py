@@ -25,6 +25,7 @@ from forgerank.train.module import ForgeryModule
 from forgerank.types import InputError
 
 WEIGHTS = "weights.safetensors"
+OPTIONAL_HEADS = ("mask_head.", "order_head.")  # may begin anew where `start` has none
 
 
 def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> Path:
@@ -66,10 +67,13 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
 def _build_network(config: TrainConfig) -> Network:
     if config.start is None:
         return Network(config.model)
-    network, earlier = load_network(config.start)
-    if earlier.model.model_copy(update={"pretrained": False}) != config.model.model_copy(
-        update={"pretrained": False}
-    ):
+    earlier, _ = load_network(config.start)
+    network = Network(config.model.model_copy(update={"pretrained": False}))
+    try:
+        missing, extra = network.load_state_dict(earlier.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{config.start}: its network differs from the one in the settings") from error
+    if extra or any(not name.startswith(OPTIONAL_HEADS) for name in missing):
         raise InputError(f"{config.start}: its network differs from the one in the settings")
     return network.train()
 

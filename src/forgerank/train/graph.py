@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forgerank.infer.runtime import INPUT, OUTPUTS
+from forgerank.infer.runtime import INPUT, ORDER_OUTPUT, OUTPUTS
 from forgerank.losses.mil import forgery_probability, similarity_map
 from forgerank.model.network import Network
 
@@ -16,7 +16,8 @@ TOLERANCE = 1e-4  # largest allowed difference between torch and ONNX, in any ou
 
 
 class ExportGraph(nn.Module):
-    """images (B, 3, S, S) in [0, 1] -> gap, P(x), component probabilities, component maps, similarity.
+    """images (B, 3, S, S) in [0, 1] -> gap, P(x), component probabilities, component maps, similarity,
+    and the order scores of a network with an order head.
 
     The maps are those of the localisation head where the network has one, else the class activation maps.
     """
@@ -37,14 +38,20 @@ class ExportGraph(nn.Module):
         self.register_buffer("share", k / len(rows))
         self.register_buffer("spread", len(rows) / (k * (len(rows) - k)))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Outputs in the order of `infer.runtime.OUTPUTS`."""
+    @property
+    def outputs(self) -> list[str]:
+        """Names, in order."""
+        return [*OUTPUTS, ORDER_OUTPUT] if self.network.config.order_head else list(OUTPUTS)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """As `outputs` names them."""
         output = self.network(images)
         similarity = similarity_map(output.tokens).clamp(max=1)  # (B, N, N)
         gap = self._gap(similarity)
         maps = output.component_maps if output.mask_logits is None else output.mask_logits
         probability = forgery_probability(gap, self.tau)
-        return gap, probability, output.logits.sigmoid(), maps.sigmoid(), similarity
+        values = gap, probability, output.logits.sigmoid(), maps.sigmoid(), similarity
+        return (*values, output.order_logits.sigmoid()) if self.network.config.order_head else values
 
     def _gap(self, similarity: Tensor) -> Tensor:
         """Eq. 6-9: max_k D(k) from the prefix sums of the sorted similarities, every k in 1..n-1."""
@@ -77,7 +84,7 @@ def export_onnx(network: Network, tau: float, path: Path) -> float:
                 verbose=False,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=list(OUTPUTS),
+                output_names=graph.outputs,
                 dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             )
         difference = max(
@@ -95,6 +102,6 @@ def _difference(graph: ExportGraph, path: Path, images: Tensor) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    theirs = session.run(list(OUTPUTS), {INPUT: images.numpy()})
+    theirs = session.run(graph.outputs, {INPUT: images.numpy()})
     ours = (output.numpy() for output in graph(images))
     return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))

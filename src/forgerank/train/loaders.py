@@ -112,12 +112,13 @@ def train_loader(config: TrainConfig, source: Source, *, position: Callable[[], 
         augment=data.augment,
     )
     batches = StreamBatches(
-        len(source),
+        [source.sample(index).group for index in range(len(source))],
         batch_size=config.batch_size,
         batches=batches_per_epoch(config, len(source)),
         seed=config.seed,
         position=position,
         size=lambda batch: crop_size(config, batch, len(source)),
+        together=data.together,
     )
     return StreamLoader(crops, batch_sampler=batches, **_worker_options(data.workers))
 

@@ -132,6 +132,7 @@ class ForgeryModule(L.LightningModule):
         collected = {
             "gap": gap,
             "logits": output.logits,
+            "order": output.order_logits,
             "presence": batch["presence"],
             "ranks": batch["ranks"],
         }
@@ -139,9 +140,9 @@ class ForgeryModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """The figures that choose the best checkpoint."""
-        gap, logits, presence, ranks = (
+        gap, logits, telling, presence, ranks = (
             np.concatenate([seen[name] for seen in self._seen])
-            for name in ("gap", "logits", "presence", "ranks")
+            for name in ("gap", "logits", "order", "presence", "ranks")
         )
         self._seen.clear()
         half = np.zeros(logits.shape[1])
@@ -152,8 +153,8 @@ class ForgeryModule(L.LightningModule):
             "val/auc": auc(presence.max(1), gap),
             "val/map": mean_average_precision(presence, logits),
             "val/accuracy": multi_label_accuracy(presence, (logits >= 0).astype(presence.dtype)),
-            "val/fixed": fixed_accuracy(truth, predict_sequences(logits, half, order)),
-            "val/order": pairwise_order_accuracy(truth, logits, order),
+            "val/fixed": fixed_accuracy(truth, predict_sequences(logits, half, order, telling)),
+            "val/order": pairwise_order_accuracy(truth, telling, order),
         }
         self.log_dict({name: value for name, value in values.items() if not math.isnan(value)}, prog_bar=True)
 

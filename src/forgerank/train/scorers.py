@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from rich.progress import track
 
 from forgerank.data.crops import Item
 from forgerank.data.sample import Source
+from forgerank.infer.runtime import order_output
 from forgerank.infer.weights import METADATA_FILE, Calibration, Thresholds, WeightsMetadata, load_weights
 from forgerank.labels import presence
 from forgerank.losses.mil import forgery_gap, forgery_probability
@@ -24,6 +25,14 @@ from forgerank.train.module import to_images
 Float = NDArray[np.float32]
 
 
+class Scores(NamedTuple):
+    """What a network says about a batch."""
+
+    probability: Float  # (B,) P(x), not calibrated
+    components: Float  # (B, L) component probabilities
+    order: Float  # (B, L) tell the order; the component probabilities unless the network has an order head
+
+
 class Scorer(Protocol):
     """A network with its settings and, where it has been calibrated, its thresholds."""
 
@@ -31,8 +40,8 @@ class Scorer(Protocol):
     thresholds: Thresholds | None
     calibration: Calibration | None
 
-    def score(self, batch: Item) -> tuple[Float, Float]:
-        """P(x), (B,), not calibrated, and component probabilities, (B, L)."""
+    def score(self, batch: Item) -> Scores:
+        """The scores of every picture of a batch."""
 
 
 class TorchScorer:
@@ -52,12 +61,13 @@ class TorchScorer:
         self._network = network.to(self._device).eval()
 
     @torch.inference_mode()
-    def score(self, batch: Item) -> tuple[Float, Float]:
-        """P(x), (B,), not calibrated, and component probabilities, (B, L)."""
+    def score(self, batch: Item) -> Scores:
+        """The scores of every picture of a batch."""
         output = self._network(to_images(batch).to(self._device))
         gap = forgery_gap(output.tokens, self.config.loss.k_points)
         probability = forgery_probability(gap, self.config.loss.tau)
-        return probability.cpu().numpy(), output.logits.sigmoid().cpu().numpy()
+        values = probability, output.logits.sigmoid(), output.order_logits.sigmoid()
+        return Scores(*(value.cpu().numpy() for value in values))
 
 
 class OnnxScorer:
@@ -80,14 +90,13 @@ class OnnxScorer:
         self.thresholds = thresholds
         self.calibration = calibration
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._outputs = ["probability", "component_probabilities", order_output(self._session)]
 
-    def score(self, batch: Item) -> tuple[Float, Float]:
-        """P(x), (B,), not calibrated, and component probabilities, (B, L)."""
+    def score(self, batch: Item) -> Scores:
+        """The scores of every picture of a batch."""
         images = to_images(batch).contiguous().numpy()
-        probability, components = self._session.run(
-            ["probability", "component_probabilities"], {"images": images}
-        )
-        return probability, components
+        probability, components, order = self._session.run(self._outputs, {"images": images})
+        return Scores(probability, components, order)
 
 
 def open_scorer(weights: Path) -> Scorer:
@@ -114,6 +123,7 @@ class Predictions:
 
     probability: NDArray[np.float64]  # (M,) P(x), not calibrated
     components: NDArray[np.float64]  # (M, L) component probabilities
+    order: NDArray[np.float64]  # (M, L) tell the order
     presence: NDArray[np.int64]  # (M, L) in {0, 1}
     sequences: Labels  # (M, L), padded
     groups: Sequence[str]
@@ -130,6 +140,7 @@ class Predictions:
         return Predictions(
             probability=self.probability[chosen],
             components=self.components[chosen],
+            order=self.order[chosen],
             presence=self.presence[chosen],
             sequences=self.sequences[chosen],
             groups=[group for group, kept in zip(self.groups, chosen, strict=True) if kept],
@@ -142,6 +153,7 @@ def join(first: Predictions, second: Predictions) -> Predictions:
     return Predictions(
         probability=np.concatenate([first.probability, second.probability]),
         components=np.concatenate([first.components, second.components]),
+        order=np.concatenate([first.order, second.order]),
         presence=np.concatenate([first.presence, second.presence]),
         sequences=np.concatenate([first.sequences, second.sequences]),
         groups=[*first.groups, *second.groups],
@@ -156,8 +168,9 @@ def predict(scorer: Scorer, source: Source, batches: Iterable[Item], *, progress
     samples = [source.sample(index) for index in range(len(source))]
     length = len(scorer.config.data.labels)
     return Predictions(
-        probability=np.concatenate([part[0] for part in parts]).astype(np.float64),
-        components=np.concatenate([part[1] for part in parts]).astype(np.float64),
+        probability=np.concatenate([part.probability for part in parts]).astype(np.float64),
+        components=np.concatenate([part.components for part in parts]).astype(np.float64),
+        order=np.concatenate([part.order for part in parts]).astype(np.float64),
         presence=np.array([presence(sample.sequence, length) for sample in samples]),
         sequences=pad_sequences([sample.sequence for sample in samples], length),
         groups=[sample.group for sample in samples],
