@@ -22,6 +22,9 @@ class Sample:
     points: Points | None = None  # (5, 2) pixels of the stored picture
     mask: Path | None = None  # 8-bit picture, bit i-1 set where label i was edited
     source: str = ""  # where the photograph came from, for the breakdown of an evaluation
+    video: str = ""  # whose frame it is: frames of one video are scored together; empty for a photograph
+    method: str = ""  # how it was forged, as the data set calls it
+    compression: str = ""  # of the video, as the data set calls it
 
 
 class Picture(NamedTuple):

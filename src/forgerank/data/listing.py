@@ -1,0 +1,87 @@
+"""What the readers of video data sets share: annotations, listings of folders, groups."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from forgerank.types import InputError
+
+VIDEO_EXTENSIONS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
+SPLITS = ("train", "val", "test")
+
+# Forged videos join two people. "connected": whoever is joined, over any number of videos, is one group, so
+# that groups share nobody; where everybody is joined that leaves one group, useless for an interval over
+# groups. "target": the person whose video was manipulated, whoever's face was put in.
+Grouping = Literal["connected", "target"]
+
+
+def group_people(videos: Iterable[Sequence[str]], how: Grouping = "connected") -> dict[tuple[str, ...], str]:
+    """The group of every video by its people, the first being the target.
+
+    >>> group_people([("a",), ("a", "b"), ("c", "d"), ("b",)])
+    {('a',): 'a', ('a', 'b'): 'a', ('c', 'd'): 'c', ('b',): 'a'}
+    >>> group_people([("b", "a"), ("b",)], "target")
+    {('b', 'a'): 'b', ('b',): 'b'}
+    """
+    if how not in ("connected", "target"):
+        raise InputError(f"groups must be connected or target, got {how}")
+    keys = [tuple(people) for people in videos]
+    if how == "target":
+        return {people: people[0] for people in keys}
+    parents: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while parents.setdefault(name, name) != name:
+            parents[name] = parents[parents[name]]
+            name = parents[name]
+        return name
+
+    for people in keys:
+        first, *rest = sorted({find(name) for name in people})
+        parents.update(dict.fromkeys(rest, first))
+    return {people: find(people[0]) for people in keys}
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises InputError for an unreadable one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+
+
+def check_root(root: Path) -> None:
+    """Raises InputError where `root` is not a folder."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+
+
+def video_files(folder: Path) -> list[str]:
+    """Names of the videos in a folder, sorted; none where the folder does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix.lower() in VIDEO_EXTENSIONS and not path.name.startswith(".")
+    )
+
+
+def inner_path(text: str, where: str) -> PurePosixPath:
+    """A path inside a data set, of either kind of slashes. Raises InputError for one that leads out of it."""
+    path = PurePosixPath(text.replace("\\", "/"))
+    if not path.name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise InputError(f"{where}: {text!r} is not a path inside the data set")
+    return path
+
+
+def as_names(value: str | Iterable[str], allowed: Sequence[str], what: str) -> tuple[str, ...]:
+    """An option that is one name or several, checked. Raises InputError for an unknown one."""
+    names = (value,) if isinstance(value, str) else tuple(value)
+    unknown = [name for name in names if name not in allowed]
+    if unknown or not names:
+        raise InputError(f"{what} must be of {', '.join(allowed)}, got {', '.join(unknown) or 'none'}")
+    return names
