@@ -9,6 +9,8 @@ EXTRAS = {
     "train": ("torch", "PyTorch"),
     "forge": ("cv2", "OpenCV"),
     "demo": ("skimage", "scikit-image"),
+    "data": ("pyarrow", "PyArrow"),
+    "paper": ("pytorch_grad_cam", "Grad-CAM"),
 }
 
 
@@ -17,7 +19,7 @@ class MissingExtraError(InputError):
 
 
 def require(extra: str) -> None:
-    """Check that an extra ("train", "forge", "demo") is installed.
+    """Check that an extra (a key of EXTRAS) is installed.
 
     Raises MissingExtraError, one line with the pip command, where it is not. A library that is there but
     broken raises its own ImportError: installing it again would not help.

@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -43,20 +44,22 @@ class MediaError(InputError):
         super().__init__(f"{printable}: {self.reason}")
 
 
-def read_photo(path: str | Path, *, max_pixels: int = 80_000_000) -> Image:
+def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int = 80_000_000) -> Image:
     """Decode a photograph to uint8 RGB (H, W, 3), turned upright by its EXIF orientation.
 
     JPEG, PNG, WebP, BMP and TIFF, told by their content and not by the name; of several frames, the first.
     Transparent pixels are composited on white, as a browser shows them; 16 bits are scaled to 8; CMYK is
     converted without its profile and embedded ICC profiles are ignored: stored values stay as they are.
-    Raises MediaError for anything else, more than `max_pixels` pixels included (Pillow's own hard limit,
-    about 179 million, holds above that).
+    `data` is the file's content where it lies in an archive; `path` only names it then. Raises MediaError for
+    anything else, more than `max_pixels` pixels included (Pillow's own hard limit, about 179 million, holds
+    above that).
     """
-    _check_file(path)
+    if data is None:
+        _check_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of bombs; the limit below is ours
         try:
-            with PillowImage.open(path, formats=_FORMATS) as picture:
+            with PillowImage.open(path if data is None else BytesIO(data), formats=_FORMATS) as picture:
                 width, height = picture.size
                 if width * height > max_pixels:
                     raise MediaError(path, f"{width} x {height} pixels, over the limit of {max_pixels}")

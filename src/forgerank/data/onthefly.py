@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from forgerank.data.sample import Picture, Sample
-from forgerank.forge.dataset import Recipe, collect_photos, forge_one, sequence_label
 from forgerank.labels import COMPONENTS
 from forgerank.types import InputError
 
@@ -30,6 +29,9 @@ class OnTheFlyForge:
         landmarks: Path | None = None,
         split_csv: Path | None = None,
     ) -> None:
+        # Not at the top: the forge needs OpenCV, and this module is imported with every other data set.
+        from forgerank.forge.dataset import Recipe, collect_photos
+
         low, high = steps
         self.recipe = Recipe(
             steps=(low, high),
@@ -57,6 +59,8 @@ class OnTheFlyForge:
 
     def load(self, index: int, rng: np.random.Generator) -> Picture:
         """Forge it; all chance comes from `rng`."""
+        from forgerank.forge.dataset import forge_one, sequence_label
+
         forged = forge_one(self.entries, self.entries[index // self.per_photo], self.recipe, rng)
         labels = sequence_label(forged.components, self.recipe.task)
         return Picture(forged.image, forged.points, tuple(filter(None, labels)), forged.mask)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,20 +63,26 @@ def load_sample(sample: Sample) -> Picture:
     return Picture(read_picture(sample.image), sample.points, sample.sequence, mask)
 
 
-def read_picture(path: Path) -> Image:
-    """A picture as RGB (H, W, 3), turned upright. Raises InputError for an unreadable file."""
+def read_picture(path: Path, content: IO[bytes] | None = None) -> Image:
+    """A picture as RGB (H, W, 3), turned upright; `content` stands for the file where it is inside another.
+
+    Raises InputError for an unreadable file.
+    """
     try:
-        with PILImage.open(path) as opened:
+        with PILImage.open(content or path) as opened:
             picture = ImageOps.exif_transpose(opened) if opened.getexif() else opened
             return np.asarray(picture.convert("RGB"))
     except (OSError, UnidentifiedImageError, PILImage.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as a picture: {error}") from error
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """A mask of edited labels, (H, W), one bit per label. Raises InputError for an unreadable file."""
+def read_mask(path: Path, content: IO[bytes] | None = None) -> NDArray[np.uint8]:
+    """A mask of edited labels, (H, W), one bit per label; `content` as in `read_picture`.
+
+    Raises InputError for an unreadable file.
+    """
     try:
-        with PILImage.open(path) as opened:
+        with PILImage.open(content or path) as opened:
             if opened.mode != "L":
                 raise InputError(f"{path}: a mask must be 8-bit grey, got mode {opened.mode}")
             return np.asarray(opened)
@@ -84,22 +90,33 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path}: cannot be read as a mask: {error}") from error
 
 
-def read_samples(root: Path, split: str, *, length: int = len(COMPONENTS)) -> Iterator[Sample]:
-    """The samples of one split in the order of its CSV. Raises InputError as `SeqDeepFake` does."""
+def read_samples(
+    root: Path, split: str, *, length: int = len(COMPONENTS), errors: list[InputError] | None = None
+) -> Iterator[Sample]:
+    """The samples of one split in the order of its CSV. Raises InputError as `SeqDeepFake` does.
+
+    With `errors`, bad rows end up there instead, and missing pictures are listed like others.
+    """
     table = root / "annotations" / f"{split}.csv"
     records = _read_records(root / "records" / f"{split}.jsonl")
     base: Path | None = None
     for line, file_path, label in _read_rows(table):
-        if Path(file_path).is_absolute():
-            raise InputError(f"{table}:{line}: file_path must be relative, got {file_path}")
-        if base is None:
-            base = root if (root / file_path).is_file() else root.parent
-        image = base / file_path
-        if not image.is_file():
-            raise InputError(f"{table}:{line}: missing picture {file_path}")
-        sequence = _parse_label(label, length, f"{table}:{line}")
-        record = records.get(file_path, {})
-        yield _to_sample(image, sequence, split, root, record)
+        try:
+            if Path(file_path).is_absolute():
+                raise InputError(f"{table}:{line}: file_path must be relative, got {file_path}")
+            if base is None:
+                base = next((b for b in (root, root.parent) if (b / file_path).is_file()), None)
+            image = (base or root) / file_path
+            if errors is None and not image.is_file():
+                raise InputError(f"{table}:{line}: missing picture {file_path}")
+            sequence = _parse_label(label, length, f"{table}:{line}")
+            sample = _to_sample(image, sequence, split, root, records.get(file_path, {}))
+        except InputError as error:
+            if errors is None:
+                raise
+            errors.append(error)
+            continue
+        yield sample
 
 
 def _read_rows(table: Path) -> Iterator[tuple[int, str, str]]:

@@ -1,0 +1,24 @@
+"""What can be wrong with a data set."""
+
+from dataclasses import dataclass
+
+KINDS = {
+    "count": "other than published",
+    "annotation": "annotations that cannot be used",
+    "missing": "missing files",
+    "unreadable": "unreadable files",
+    "truncated": "truncated files",
+    "damaged": "damaged frames",
+    "same video": "in several splits",
+    "same source": "people or sources in several splits",
+    "near-duplicate": "pictures that another split shows too",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong."""
+
+    kind: str  # a key of KINDS
+    name: str
+    detail: str = ""
