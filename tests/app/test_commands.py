@@ -126,6 +126,10 @@ def test_evaluate_and_export_pass_their_options_on(monkeypatch: pytest.MonkeyPat
     result = call("evaluate", "w", "--data", tmp_path, "--split", "test", "--wild", "--limit", 9)
     assert result.stdout == "figures\n"
     assert (seen["roots"], seen["split"], seen["wild"], seen["limit"]) == ([tmp_path], "test", True, 9)
+    assert (seen["others"], seen["reverse"], seen["tune"], seen["dataset"]) == ([], None, None, None)
+    call("evaluate", "w", "x", "run", "--no-reverse", "--tune", "val/9", "--dataset", "shards")
+    assert seen["others"] == [Path("x"), Path("run")]
+    assert (seen["reverse"], seen["tune"], seen["dataset"]) == (False, "val/9", "shards")
     assert call("export", "w", "out", "--no-int8").stdout == "out: n 2, input 224 px\n"
     assert (seen["int8"], seen["licence"], seen["name"]) == (False, "research", None)
 

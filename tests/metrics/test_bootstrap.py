@@ -36,5 +36,12 @@ def test_the_seed_decides_and_undefined_resamples_are_left_out() -> None:
     first = bootstrap_interval(statistic, ["a", "b", "c"], resamples=100, seed=5)
     assert first == bootstrap_interval(statistic, ["a", "b", "c"], resamples=100, seed=5)
     assert not math.isnan(first.low)
-    undefined = bootstrap_interval(lambda _: math.nan, ["a"], resamples=3)
+    undefined = bootstrap_interval(lambda _: math.nan, ["a", "b"], resamples=3)
     assert all(math.isnan(bound) for bound in undefined)
+
+
+def test_one_group_has_no_interval() -> None:
+    interval = bootstrap_interval(lambda rows: float(len(rows)), ["a", "a"], resamples=3)
+    assert interval.value == 2
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)

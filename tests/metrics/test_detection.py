@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from forgerank.metrics.detection import (
+    accuracy,
     auc,
     average_precision,
     equal_error_rate,
@@ -84,3 +85,31 @@ def test_missing_classes_are_not_a_number() -> None:
     assert mean_average_precision(one, one) == 1
     with pytest.raises(ValueError, match="at least one real"):
         threshold_at_fpr([1, 1], [0, 1], 0.1)
+
+
+def test_golden_accuracy_and_rare_false_alarms() -> None:
+    assert accuracy(LABELS, SCORES, 0.25) == (2 + 4) / 8  # the threshold itself counts as forged
+    assert accuracy(LABELS, SCORES, 0.65) == (3 + 2) / 8
+    real, forged = np.arange(2000) / 2000, np.array([0.5, 0.985, 0.9993, 1.1])
+    labels = np.concatenate([np.zeros(2000, dtype=int), np.ones(4, dtype=int)])
+    scores = np.concatenate([real, forged])
+    # 1 % are the real ones from 0.99 on, 0.1 % the two from 0.999 on
+    assert tpr_at_fpr(labels, scores, 0.01) == 2 / 4
+    assert tpr_at_fpr(labels, scores, 0.001) == 2 / 4
+    assert tpr_at_fpr(labels, scores, 0.0) == 1 / 4
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_rates_agree_with_the_roc_curve(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.array([0, 1, *rng.integers(0, 2, 40)])
+    scores = rng.integers(0, 20, 42) / 20
+    false, true, _ = metrics.roc_curve(labels, scores, drop_intermediate=False)
+    for rate in (0.01, 0.1, 0.5):
+        # The best point of the curve within the rate; between two scores no threshold does better.
+        assert tpr_at_fpr(labels, scores, rate) == pytest.approx(true[false <= rate].max())
+    error = equal_error_rate(labels, scores)
+    assert np.interp(error, false, true) == pytest.approx(1 - error) or error in false
+    cut = rng.random()
+    assert accuracy(labels, scores, cut) == metrics.accuracy_score(labels, scores >= cut)

@@ -1,69 +1,44 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
-from forgerank.infer.weights import Calibration, Thresholds
-from forgerank.metrics.sequence import pad_sequences
-from forgerank.train.evaluate import evaluate, print_evaluation, summarize
-from forgerank.train.scorers import Predictions, join
+from forgerank.data.index import schema
+from forgerank.faces.align import TEMPLATE
+from forgerank.model.baselines import build_network
+from forgerank.train.checkpoints import save_weights
+from forgerank.train.config import parse_config
+from forgerank.train.evaluate import evaluate, find_checkpoints, open_split, print_evaluation, recognise
+from forgerank.train.scorers import open_scorer
 from forgerank.types import InputError
+from squares import SIDE, tiny_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 
-PREDICTIONS = Predictions(
-    probability=np.array([0.1, 0.7, 0.9, 0.4]),
-    components=np.array([[0.1, 0.2], [0.3, 0.1], [0.6, 0.9], [0.2, 0.55]]),
-    order=np.array([[0.1, 0.2], [0.3, 0.1], [0.6, 0.9], [0.2, 0.55]]),
-    presence=np.array([[0, 0], [0, 0], [1, 1], [0, 1]]),
-    sequences=pad_sequences([[], [], [2, 1], [2]], 2),
-    groups=["a", "b", "c", "c"],
-    sources=["ffhq", "london", "ffhq", "ffhq"],
-)
 
-
-def test_golden_summary() -> None:
-    thresholds = Thresholds(forged=0.6, real=0.3, components=(0.5, 0.5))
-    result = summarize(
-        PREDICTIONS,
-        order="first_to_last",
-        thresholds=thresholds,
-        calibration=Calibration(slope=1, intercept=0),
-        resamples=20,
-    )
-    values = {name: interval["value"] for name, interval in result["metrics"].items()}
-    assert values == pytest.approx(
-        {
-            "auc": 3 / 4,
-            "component_map": 1,
-            "multi_label_accuracy": 1,
-            "fixed_accuracy": 1,
-            "adaptive_accuracy": 1,
-            "all_none_floor": 5 / 8,
-            "complete_sequences": 1,
-            "pairwise_order": 1,
-            "equal_error_rate": 1 / 2,
-            "tpr_at_1_percent_fpr": 1 / 2,
-            "false_positive_rate": 1 / 2,
-            "true_positive_rate": 1 / 2,
-        }
-    )
-    assert (result["pictures"], result["real"], result["groups"]) == (4, 2, 3)
-    assert result["by_source"]["london"]["pictures"] == 1
-    assert result["by_source"]["london"]["auc"] is None
-    assert result["by_source"]["london"]["false_positive_rate"] == 1
-    assert set(result["by_length"]) == {"0", "1", "2"}
-    json.dumps(result, allow_nan=False)
-
-
-def test_order_and_thresholds_change_the_figures() -> None:
-    result = summarize(PREDICTIONS, order="last_to_first", resamples=2)
-    assert result["metrics"]["pairwise_order"]["value"] == 0
-    assert "false_positive_rate" not in result["metrics"]
-    assert join(PREDICTIONS, PREDICTIONS).forged.tolist() == [0, 0, 1, 1] * 2
+def test_what_folders_hold(tmp_path: Path, squares: Path) -> None:
+    assert recognise(squares) == "seqdeepfake"
+    for name, kind in (
+        ("a/index.parquet", "prepared"),
+        ("b/test.jsonl", "shards"),
+        ("c/labels.csv", "folder"),
+        ("d/real/1.jpg", "folder"),
+        ("e/other.txt", "seqdeepfake"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+        assert recognise(tmp_path / Path(name).parts[0]) == kind
+    for name in ("last.ckpt", "best.ckpt", "a.ckpt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_checkpoints(tmp_path)] == ["best.ckpt", "a.ckpt", "last.ckpt"]
+    assert find_checkpoints(tmp_path / "a.ckpt") == [tmp_path / "a.ckpt"]
+    with pytest.raises(InputError, match="neither checkpoints"):
+        find_checkpoints(squares)
 
 
 def test_a_trained_checkpoint_is_evaluated(trained: Path, squares: Path, tmp_path: Path) -> None:
@@ -96,3 +71,116 @@ def test_files_that_are_no_weights(trained: Path, tmp_path: Path) -> None:
     for name, reason in {**named, "folder.onnx": "forgerank.json"}.items():
         with pytest.raises(InputError, match=reason):
             evaluate(tmp_path / name, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"tune": "val"}, "the split that is evaluated"),
+        ({"tune": "train/0"}, "expected a split"),
+        ({"tune": "train/many"}, "expected a split"),
+        ({"tune": "/3"}, "expected a split"),
+    ],
+)
+def test_bad_splits_to_tune_on(trained: Path, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        evaluate(trained / "best.ckpt", progress=False, **options)
+
+
+def test_an_unknown_data_set(trained: Path, squares: Path) -> None:
+    with pytest.raises(InputError, match="dataset must be one of"):
+        evaluate(trained / "best.ckpt", roots=[squares], dataset="none", progress=False)
+
+
+def test_a_run_is_tuned_reversed_and_compared_over_its_checkpoints(trained: Path, squares: Path) -> None:
+    result = evaluate(
+        trained / "last.ckpt",
+        others=[trained],
+        roots=[squares],
+        reverse=True,
+        tune="train/40",
+        limit=30,
+        resamples=2,
+        progress=False,
+    )
+    assert result["weights"] == str(trained / "last.ckpt")
+    assert result["thresholds"] == "chosen on train/40"
+    assert result["reversed"] is True
+    # last.ckpt is in the folder, too, and counts once
+    assert result["best_of"]["checkpoints"] == [str(trained / "last.ckpt"), str(trained / "best.ckpt")]
+    best = result["best_of"]["metrics"]
+    assert best["fixed_accuracy"]["value"] >= result["metrics"]["fixed_accuracy"]["value"]
+    assert {"fixed_accuracy_at_half", "false_positive_rate"} <= set(best)
+    text = io.StringIO()
+    print_evaluation(result, Console(file=text, width=200))
+    for words in ("best of 2 checkpoints", "chosen on train/40", "last to first", "order R²", "eyebrow"):
+        assert words in text.getvalue()
+
+
+def test_a_network_trained_on_reversed_sequences_is_compared_so(trained: Path, squares: Path) -> None:
+    scorer = open_scorer(trained / "best.ckpt")
+    data = scorer.config.data.model_copy(update={"options": {"reverse": True}})
+    config = scorer.config.model_copy(update={"data": data})
+    opened, source = open_split(config, [squares], "val", limit=None, workers=0)
+    assert opened.data.options == {"reverse": True}
+    _, plain = open_split(scorer.config, [squares], "val", limit=None, workers=0)
+    assert source.sample(3).sequence == plain.sample(3).sequence[::-1] != plain.sample(3).sequence
+
+
+def test_prepared_videos_are_scored_by_frame_and_by_video(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rng = np.random.default_rng(0)
+    rows = []
+    for clip, forged, track in ((0, 0, 0), (1, 1, 0), (1, 1, 1), (2, 0, 0)):
+        for frame in range(2):
+            file = f"{clip}-{frame}-{track}.png"
+            Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(tmp_path / file)
+            about = {
+                "clip": f"{forged}/{clip}.mp4",
+                "dataset": "celebdf",
+                "split": "test",
+                "group": str(clip),
+            }
+            about |= {"method": "synthesis" if forged else "", "compression": ""}
+            points = (TEMPLATE * SIDE).ravel().tolist()
+            numbers = {"frame": frame, "track": track, "label": [1] * forged, "points": points}
+            rows.append({"file": file, **about, **numbers})
+    pq.write_table(pa.Table.from_pylist(rows, schema()), tmp_path / "index.parquet")
+    settings = tiny_settings(
+        tmp_path,
+        tmp_path / "run",
+        model={"components": 1, "mask_head": False},
+        loss={"lambda_mask": 0.0, "direct": "none"},
+    )
+    settings["data"] |= {"vocabulary": "binary", "mask_size": None}
+    config = parse_config(settings, "test")
+    save_weights(build_network(config.model), config, tmp_path / "w.safetensors", {})
+    result = evaluate(tmp_path / "w.safetensors", roots=[tmp_path], split="test", resamples=2, progress=False)
+    counts = {key: (part["count"], part["real"]) for key, part in result["binary"].items()}
+    assert counts == {"celebdf/as-is/frame": (8, 4), "celebdf/as-is/video": (3, 2)}
+    text = io.StringIO()
+    print_evaluation(result, Console(file=text, width=120))
+    assert "celebdf/as-is/video" in text.getvalue()
+    assert "multi label" not in text.getvalue()  # of one label there is no sequence to speak of
+
+
+def test_the_binary_table_is_printed() -> None:
+    interval = {"value": 0.75, "low": 0.7, "high": None}
+    part = {"count": 9, "real": 4, "groups": 3, "metrics": {"auc": interval}}
+    result = {
+        "by_component": [0.5],
+        "binary": {
+            "dfd/c23/frame": {
+                **part,
+                "by_method": {"a": {"forged": 2, "auc": 0.6}, "b": {"forged": 3, "auc": 0.9}},
+            },
+            "celebdf/as-is/video": {**part, "by_method": {}},
+        },
+        "thresholds": "saved",
+        "reversed": False,
+    }
+    text = io.StringIO()
+    print_evaluation(result, Console(file=text, width=150))
+    for words in ("celebdf/as-is/video", "9 (4 real)", "0.7000 to -", "auc, b", "0.9000"):
+        assert words in text.getvalue()
+    assert "last to first" not in text.getvalue()

@@ -1,5 +1,6 @@
 """`forgerank train`, `evaluate` and `export`: thin over `forgerank.train`, which needs the train extra."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from forgerank.extras import require
 Data = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Data set in the Seq-DeepFake layout; repeat to join several.",
+        help="Data set in the Seq-DeepFake layout, prepared faces or shards; repeat to join several.",
         metavar="DIR",
         show_default="that of the config",
     ),
@@ -44,16 +45,43 @@ def train(
     from forgerank.train.config import load_config
     from forgerank.train.fit import run
 
-    typer.echo(run(load_config(config, overrides or ()), resume=resume))
+    weights = run(load_config(config, overrides or ()), resume=resume)
+    if os.environ.get("RANK", "0") == "0":  # one of several processes that torchrun started
+        typer.echo(weights)
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="Checkpoint, .safetensors, or folder with forgerank.json.")],
+    weights: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Checkpoint, .safetensors, or folder with forgerank.json. Further ones, or the folder of a "
+            "run, add the best of each figure over all checkpoints.",
+        ),
+    ],
     data: Data = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="What DIR holds: a data set's name.", show_default="what it looks like")
+    ] = None,
     split: Split = "val",
     wild: Annotated[
         bool, typer.Option("--wild", help="Re-encode at quality 40 to 95 and resize by 0.5 to 2 first.")
     ] = False,
+    reverse: Annotated[
+        bool | None,
+        typer.Option(
+            "--reverse/--no-reverse",
+            help="Compare sequences from last to first, as some follow-ups of Seq-DeepFake do.",
+            show_default="as the network was trained",
+        ),
+    ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            help="Choose the thresholds on this other split, or on so many pictures of it.",
+            metavar="SPLIT[/LIMIT]",
+            show_default="saved ones, else 0.5",
+        ),
+    ] = None,
     limit: Limit = None,
     workers: Workers = None,
     json: Annotated[
@@ -62,14 +90,28 @@ def evaluate(
 ) -> None:
     """Measure a network on pictures with known answers, with 95 % bootstrap intervals.
 
-    Example: `forgerank evaluate runs/default/best.ckpt --data forged/ --split val`
+    Examples:
+
+    * `forgerank evaluate runs/default/best.ckpt --data forged/ --split val`
+
+    * `forgerank evaluate runs/default/best.ckpt runs/default --split test --tune val/2000`
     """
     require("train")
     from forgerank.train.evaluate import evaluate as evaluate_weights
     from forgerank.train.evaluate import print_evaluation
 
     result = evaluate_weights(
-        weights, roots=data or (), split=split, wild=wild, limit=limit, workers=workers, output=json
+        weights[0],
+        others=weights[1:],
+        roots=data or (),
+        dataset=dataset,
+        split=split,
+        wild=wild,
+        reverse=reverse,
+        tune=tune,
+        limit=limit,
+        workers=workers,
+        output=json,
     )
     print_evaluation(result)
 

@@ -26,13 +26,13 @@ def bootstrap_interval(
     """The statistic of all rows and the percentile interval over resampled groups.
 
     `statistic` takes row indices, with repetitions. Resamples where it is NaN are left out; with none left,
-    the bounds are NaN.
+    and with a single group, which says nothing about others, the bounds are NaN.
     """
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     rng = np.random.default_rng(seed)
     values = []
-    for _ in range(resamples):
+    for _ in range(resamples if len(members) > 1 else 0):
         drawn = rng.integers(len(members), size=len(members))
         values.append(statistic(np.concatenate([members[group] for group in drawn])))
     kept = np.array(values)[~np.isnan(values)]

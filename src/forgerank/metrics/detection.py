@@ -51,6 +51,12 @@ def false_positive_rate(labels: ArrayLike, scores: ArrayLike, threshold: float) 
     return float((real >= threshold).mean()) if len(real) else float("nan")
 
 
+def accuracy(labels: ArrayLike, scores: ArrayLike, threshold: float) -> float:
+    """Share of right answers where a score of `threshold` or more calls a picture forged."""
+    truth = np.asarray(labels)
+    return float(((np.asarray(scores) >= threshold) == (truth == 1)).mean())
+
+
 def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> float:
     """The error at which misses and false alarms are equally frequent, interpolated on the ROC curve."""
     truth = np.asarray(labels)

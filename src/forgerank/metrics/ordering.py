@@ -1,7 +1,7 @@
-"""How well scores tell which manipulation came first."""
+"""How well scores and sequences tell which manipulation came first."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from forgerank.metrics.sequence import Order
 
@@ -32,3 +32,35 @@ def pairwise_order_accuracy(sequences: ArrayLike, scores: ArrayLike, order: Orde
     """
     right, pairs = order_pairs(sequences, scores, order)
     return right / pairs if pairs else float("nan")
+
+
+def positions(sequences: ArrayLike, length: int) -> NDArray[np.int64]:
+    """Eq. 2 for padded sequences (M, P): the place of each label, 1-based, and `length` where it is missing.
+
+    Returns (M, length). Of a repeated label the first place counts.
+
+    >>> positions([[4, 2, 0, 0, 0]], 5).tolist()
+    [[5, 2, 5, 1, 5]]
+    """
+    found = np.asarray(sequences)[:, :, None] == np.arange(1, length + 1)  # (M, P, L)
+    return np.where(found.any(axis=1), found.argmax(axis=1) + 1, length)
+
+
+def order_r2(truth: ArrayLike, predicted: ArrayLike, length: int) -> NDArray[np.float64]:
+    """R^2 = 1 - SSE / SST between the predicted and the true position of each label (Table 4), (length,).
+
+    truth, predicted (M, P) padded sequences. Only pictures where the label was truly manipulated count; where
+    it is not predicted its position is `length`. At most 1; 0 is what the mean position would get, and worse
+    is negative, without bound. NaN where the true positions do not vary.
+
+    >>> order_r2([[1, 2], [2, 1], [1, 0]], [[1, 2], [2, 1], [0, 0]], 2).tolist()
+    [-0.5, 1.0]
+    """
+    true, guess = np.asarray(truth), np.asarray(predicted)
+    manipulated = (true[:, :, None] == np.arange(1, length + 1)).any(axis=1)  # (M, L)
+    place, error = positions(true, length), positions(true, length) - positions(guess, length)
+    counts = np.maximum(manipulated.sum(axis=0), 1)
+    means = (place * manipulated).sum(axis=0) / counts
+    total = (((place - means) ** 2) * manipulated).sum(axis=0)
+    varies = np.where(total > 1e-9, total, np.nan)
+    return np.asarray(1 - ((error**2) * manipulated).sum(axis=0) / varies)

@@ -44,6 +44,32 @@ def predict_sequences(
     return np.where(np.take_along_axis(present, ranking, axis=1), ranking + 1, 0)
 
 
+def reverse_sequences(sequences: ArrayLike) -> Labels:
+    """Padded sequences (M, P) from their last label to their first; the padding stays on the right.
+
+    >>> reverse_sequences([[4, 2, 0], [0, 0, 0], [3, 0, 1]]).tolist()
+    [[2, 4, 0], [0, 0, 0], [1, 0, 3]]
+    """
+    labels = np.asarray(sequences, dtype=np.int64)
+    width = labels.shape[1]
+    lengths = width - (labels[:, ::-1] > 0).argmax(axis=1)
+    lengths = np.where((labels > 0).any(axis=1), lengths, 0)[:, None]
+    places = np.arange(width)
+    mirrored = np.where(places < lengths, lengths - 1 - places, places)
+    return np.take_along_axis(labels, mirrored, axis=1)
+
+
+def labels_present(sequences: ArrayLike, length: int) -> Labels:
+    """Which labels occur in padded sequences (M, P), whatever their place: (M, length) in {0, 1}.
+
+    >>> labels_present([[3, 0, 0], [2, 1, 2]], 3).tolist()
+    [[0, 0, 1], [1, 1, 0]]
+    """
+    labels = np.arange(1, length + 1)
+    present: Labels = (np.asarray(sequences)[:, :, None] == labels).any(axis=1).astype(np.int64)
+    return present
+
+
 def multi_label_accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
     """Share of right yes-or-no answers over all images and labels; both (M, L) in {0, 1}."""
     true, guess = _same_shape(truth, predicted)

@@ -1,24 +1,23 @@
-"""All figures of a network on a data set, with intervals, floors and breakdowns."""
+"""Networks on data sets with known answers: which pictures, which thresholds, and the figures as tables."""
 
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from forgerank.data.datasets import DATASETS
+from forgerank.data.index import INDEX
 from forgerank.data.sample import Source
 from forgerank.data.transforms import AugmentConfig
-from forgerank.infer.verdict import calibrated
-from forgerank.infer.weights import Calibration, Thresholds
-from forgerank.metrics import detection, ordering, sequence
-from forgerank.metrics.bootstrap import bootstrap_interval
+from forgerank.infer.weights import METADATA_FILE
+from forgerank.train.calibrate import calibrate
+from forgerank.train.checkpoints import BEST
 from forgerank.train.config import TrainConfig
 from forgerank.train.loaders import limited, open_source, plain_loader
+from forgerank.train.protocols import best_of, flat_metrics, summarize
 from forgerank.train.scorers import Predictions, Scorer, open_scorer, predict
 from forgerank.types import InputError
 
@@ -36,48 +35,100 @@ WILD = AugmentConfig(
     colour=0,
 )
 
-Statistic = Callable[[NDArray[np.int64]], float]
+REVERSIBLE = ("seqdeepfake", "shards")  # data sets with the option `reverse`
 
 
 def evaluate(
     weights: Path,
     *,
+    others: Sequence[Path] = (),
     roots: Sequence[Path] = (),
+    dataset: str | None = None,
     split: str = "val",
     wild: bool = False,
+    reverse: bool | None = None,
+    tune: str | None = None,
     limit: int | None = None,
     resamples: int = 500,
     workers: int | None = None,
     output: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint, weights or an exported network on `roots` (Seq-DeepFake layout) or its own data
-    set.
+    """Evaluate a checkpoint, weights or an exported network on `roots` or its own data set.
 
-    `wild` re-encodes every picture at quality 40 to 95 and resizes it by 0.5 to 2 first. The result, JSON-
-    ready, is also written to `output`. Raises InputError for an empty split.
+    others: more of them, or folders of runs, whose checkpoints are meant: the result then holds, under
+    `best_of`, the best of each figure beside those of `weights`. dataset: a key of DATASETS, by default what
+    the folder looks like. wild: re-encode every picture at quality 40 to 95 and resize it by 0.5 to 2 first.
+    reverse: compare sequences from the last manipulation to the first; None: as the network was trained.
+    tune: SPLIT or SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones.
+
+    The result, JSON-ready, is also written to `output`. Raises InputError for an empty split, and for a
+    `tune` that names the evaluated one.
     """
-    scorer = open_scorer(weights)
-    predictions = predict_split(
-        scorer, roots, split, wild=wild, limit=limit, workers=workers, progress=progress
-    )
-    result = {
-        "weights": str(weights),
-        "roots": [str(root) for root in roots or scorer.config.data.roots],
-        "split": split,
-        "wild": wild,
-        **summarize(
-            predictions,
-            order=scorer.config.loss.order,
-            thresholds=scorer.thresholds,
-            calibration=scorer.calibration,
-            resamples=resamples,
-        ),
-    }
+    options: dict[str, Any] = {"dataset": dataset, "wild": wild, "workers": workers, "progress": progress}
+    tuning = _parse_tune(tune, split) if tune else None
+    found = [path for place in (weights, *others) for path in find_checkpoints(place)]
+    checkpoints = list(dict.fromkeys(found))
+    results = []
+    for path in checkpoints:
+        scorer = open_scorer(path)
+        thresholds = "saved" if scorer.thresholds else "0.5"
+        if tuning:
+            known = predict_split(scorer, roots, tuning[0], limit=tuning[1], **options)
+            scorer.calibration, scorer.thresholds = calibrate(known)
+            thresholds = f"chosen on {tune}"
+        predictions = predict_split(scorer, roots, split, limit=limit, **options)
+        about = {"weights": str(path), "split": split, "wild": wild, "thresholds": thresholds}
+        about["roots"] = [str(root) for root in roots or scorer.config.data.roots]
+        results.append(about | _figures(scorer, predictions, reverse, resamples))
+    result = results[0]
+    if len(results) > 1:
+        result["best_of"] = {"checkpoints": [str(path) for path in checkpoints], "metrics": best_of(results)}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
+
+
+def _figures(
+    scorer: Scorer, predictions: Predictions, reverse: bool | None, resamples: int
+) -> dict[str, Any]:
+    config = scorer.config
+    trained = bool(config.data.options.get("reverse"))
+    turned = trained if reverse is None else reverse
+    figures = summarize(
+        predictions,
+        order=config.loss.order,
+        thresholds=scorer.thresholds,
+        calibration=scorer.calibration,
+        resamples=resamples,
+        reverse=turned != trained,
+    )
+    return {"reversed": turned, "labels": list(config.data.labels), **figures}
+
+
+def find_checkpoints(place: Path) -> list[Path]:
+    """The checkpoints of a run's folder, best.ckpt first; anything else is taken as it is.
+
+    Raises InputError for a folder that holds neither checkpoints nor exported weights.
+    """
+    if not place.is_dir() or (place / METADATA_FILE).is_file():
+        return [place]
+    found = sorted(place.glob("*.ckpt"), key=lambda path: (path.name != BEST, path.name))
+    if not found:
+        raise InputError(f"{place}: holds neither checkpoints (*.ckpt) nor {METADATA_FILE}")
+    return found
+
+
+def _parse_tune(text: str, evaluated: str) -> tuple[str, int | None]:
+    split, slash, count = text.partition("/")
+    if not split or (slash and (not count.isdecimal() or int(count) < 1)):
+        raise InputError(
+            f"--tune {text}: expected a split such as val, or val/2000 for so many pictures of it"
+        )
+    if split == evaluated:
+        raise InputError(f"--tune {text}: the split that is evaluated: thresholds must come from another")
+    return split, int(count) if count else None
 
 
 def predict_split(
@@ -85,28 +136,40 @@ def predict_split(
     roots: Sequence[Path],
     split: str,
     *,
+    dataset: str | None = None,
     wild: bool = False,
     limit: int | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> Predictions:
     """Predictions on one split of `roots`, by default of the data set that the network was trained on."""
-    config, source = open_split(scorer.config, roots, split, limit=limit, workers=workers)
+    config, source = open_split(scorer.config, roots, split, dataset=dataset, limit=limit, workers=workers)
     loader = plain_loader(config, source, augment=WILD if wild else None)
     return predict(scorer, source, loader, progress=progress)
 
 
 def open_split(
-    config: TrainConfig, roots: Sequence[Path], split: str, *, limit: int | None, workers: int | None
+    config: TrainConfig,
+    roots: Sequence[Path],
+    split: str,
+    *,
+    dataset: str | None = None,
+    limit: int | None,
+    workers: int | None,
 ) -> tuple[TrainConfig, Source]:
     """One split of `roots`, by default of the run's own validation data, and the settings to load it with.
 
-    Raises InputError for an empty one.
+    dataset: a key of DATASETS; None: what the first root looks like. Raises InputError for an empty split.
     """
     changes: dict[str, Any] = {} if workers is None else {"workers": workers}
     if roots:
-        # Whatever the network was trained on, folders hold Seq-DeepFake's layout.
-        changes |= {"dataset": "seqdeepfake", "options": {}, "roots": tuple(roots), "val_roots": None}
+        kind = dataset or recognise(roots[0])
+        if kind not in DATASETS:
+            raise InputError(f"dataset must be one of {', '.join(DATASETS)}, got {kind}")
+        # Labels stay in the order that the network was trained on; other options belong to its own data.
+        turned = config.data.options.get("reverse") and kind in REVERSIBLE
+        options = {"reverse": True} if turned else {}
+        changes |= {"dataset": kind, "options": options, "roots": tuple(roots), "val_roots": None}
     data = config.data.model_copy(update=changes)
     source = limited(open_source(data, split, roots=data.val_roots), limit)
     if not len(source):
@@ -114,103 +177,81 @@ def open_split(
     return config.model_copy(update={"data": data}), source
 
 
-def summarize(
-    predictions: Predictions,
-    *,
-    order: sequence.Order,
-    thresholds: Thresholds | None = None,
-    calibration: Calibration | None = None,
-    resamples: int = 500,
-) -> dict[str, Any]:
-    """Figures with 95 % bootstrap intervals over groups, JSON-ready; 0.5 stands in for missing thresholds."""
-    cuts = np.array(thresholds.components if thresholds else [0.5] * predictions.presence.shape[1])
-    guesses = sequence.predict_sequences(predictions.components, cuts, order, predictions.order)
-    judged = None
-    if thresholds is not None and calibration is not None:
-        judged = calibrated(predictions.probability, calibration) >= thresholds.forged
-    statistics = _statistics(predictions, guesses, cuts, order, judged)
-    metrics = {
-        name: _plain(bootstrap_interval(statistic, predictions.groups, resamples=resamples)._asdict())
-        for name, statistic in statistics.items()
-    }
-    return {
-        "pictures": len(predictions.probability),
-        "groups": len(set(predictions.groups)),
-        "real": int((predictions.forged == 0).sum()),
-        "metrics": metrics,
-        "by_component": _plain_list(
-            detection.average_precision(predictions.presence, predictions.components)
-        ),
-        "by_source": _breakdown(predictions.sources, statistics),
-        "by_length": _breakdown([str(count) for count in predictions.presence.sum(axis=1)], statistics),
-    }
-
-
-def _statistics(
-    predictions: Predictions,
-    guesses: sequence.Labels,
-    cuts: NDArray[np.float64],
-    order: sequence.Order,
-    judged: NDArray[np.bool_] | None,
-) -> dict[str, Statistic]:
-    forged, probability = predictions.forged, predictions.probability
-    truth, presence, components = predictions.sequences, predictions.presence, predictions.components
-    present = (components >= cuts).astype(np.int64)
-    statistics: dict[str, Statistic] = {
-        "auc": lambda i: detection.auc(forged[i], probability[i]),
-        "component_map": lambda i: detection.mean_average_precision(presence[i], components[i]),
-        "multi_label_accuracy": lambda i: sequence.multi_label_accuracy(presence[i], present[i]),
-        "fixed_accuracy": lambda i: sequence.fixed_accuracy(truth[i], guesses[i]),
-        "adaptive_accuracy": lambda i: sequence.adaptive_accuracy(truth[i], guesses[i]),
-        "all_none_floor": lambda i: sequence.all_none_floor(truth[i]),
-        "complete_sequences": lambda i: sequence.complete_sequence_share(truth[i], guesses[i]),
-        "pairwise_order": lambda i: ordering.pairwise_order_accuracy(truth[i], predictions.order[i], order),
-        "equal_error_rate": lambda i: detection.equal_error_rate(forged[i], probability[i]),
-        "tpr_at_1_percent_fpr": lambda i: _found(forged[i], probability[i]),
-    }
-    if judged is not None:
-        scores = judged.astype(np.float64)
-        statistics["false_positive_rate"] = lambda i: detection.false_positive_rate(forged[i], scores[i], 0.5)
-        statistics["true_positive_rate"] = lambda i: detection.false_positive_rate(
-            1 - forged[i], scores[i], 0.5
-        )
-    return statistics
-
-
-def _found(forged: NDArray[np.int64], probability: NDArray[np.float64]) -> float:
-    if forged.min() == forged.max():
-        return math.nan
-    return detection.tpr_at_fpr(forged, probability, 0.01)
-
-
-def _breakdown(keys: Sequence[str], statistics: dict[str, Statistic]) -> dict[str, dict[str, float | None]]:
-    names = np.asarray(keys)
-    parts: dict[str, dict[str, float | None]] = {}
-    for key in np.unique(names):
-        rows = np.flatnonzero(names == key)
-        parts[str(key)] = {"pictures": len(rows)} | _plain({n: s(rows) for n, s in statistics.items()})
-    return parts
-
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN."""
-    return {name: None if math.isnan(value) else float(value) for name, value in values.items()}
-
-
-def _plain_list(values: NDArray[np.float64]) -> list[float | None]:
-    return [None if math.isnan(value) else float(value) for value in values]
+def recognise(root: Path) -> str:
+    """The key in DATASETS of what a folder holds; Seq-DeepFake's layout for want of another."""
+    if (root / INDEX).is_file():
+        return "prepared"
+    if (root / "annotations").is_dir():
+        return "seqdeepfake"
+    if any(root.glob("*.jsonl")):
+        return "shards"
+    return "folder" if (root / "real").is_dir() or (root / "labels.csv").is_file() else "seqdeepfake"
 
 
 def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
-    """The figures as a table, one column for all pictures and one per source."""
+    """The figures as tables: pictures and their sources, labels, videos, the best of several checkpoints."""
     console = console or Console()
+    if len(result["by_component"]) > 1:
+        console.print(_overview(result))
+        console.print(_labels_table(result))
+    if "binary" in result:
+        console.print(_binary_table(result["binary"]))
+    if "best_of" in result:
+        console.print(_best_table(result))
+    console.print(f"thresholds: {result['thresholds']}")
+    if result["reversed"]:
+        console.print("sequences from last to first: their Fixed-Acc compares with no other")
+
+
+def _overview(result: dict[str, Any]) -> Table:
     title = f"{result['pictures']} pictures, {result['real']} real, {result['groups']} groups"
     table = Table("", "all", "95 %", *result["by_source"], title=title)
     for name, value in result["metrics"].items():
-        interval = f"{_show(value['low'])} to {_show(value['high'])}"
         sources = (_show(part[name]) for part in result["by_source"].values())
-        table.add_row(name.replace("_", " "), _show(value["value"]), interval, *sources)
-    console.print(table)
+        table.add_row(_words(name), _show(value["value"]), _interval(value), *sources)
+    return table
+
+
+def _labels_table(result: dict[str, Any]) -> Table:
+    table = Table("", *result["labels"], title="by label")
+    table.add_row("average precision", *map(_show, result["by_component"]))
+    table.add_row("order R²", *map(_show, result["order_r2_by_component"]))
+    return table
+
+
+def _binary_table(conditions: dict[str, Any]) -> Table:
+    """One column for each `dataset/compression/level`, intervals under the figures."""
+    table = Table("real against forged", *conditions)
+    counts = (f"{part['count']} ({part['real']} real)" for part in conditions.values())
+    table.add_row("count", *counts)
+    for name in next(iter(conditions.values()))["metrics"]:
+        cells = (part["metrics"][name] for part in conditions.values())
+        table.add_row(_words(name), *(f"{_show(cell['value'])}\n{_interval(cell)}" for cell in cells))
+    methods = dict.fromkeys(method for part in conditions.values() for method in part["by_method"])
+    for method in methods if len(methods) > 1 else ():
+        found = (part["by_method"].get(method, {}).get("auc") for part in conditions.values())
+        table.add_row(f"auc, {method}", *map(_show, found))
+    return table
+
+
+def _best_table(result: dict[str, Any]) -> Table:
+    """The first checkpoint's figures beside the best of all, each from a checkpoint of its own."""
+    checkpoints = result["best_of"]["checkpoints"]
+    first = flat_metrics(result)
+    title = f"best of {len(checkpoints)} checkpoints, each chosen on these very pictures"
+    table = Table("", Path(checkpoints[0]).name, "best", "from", title=title)
+    for name, best in result["best_of"]["metrics"].items():
+        origin = checkpoints[best["checkpoint"]]
+        table.add_row(_words(name), _show(first[name]), _show(best["value"]), origin)
+    return table
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _interval(value: dict[str, float | None]) -> str:
+    return f"{_show(value['low'])} to {_show(value['high'])}"
 
 
 def _show(value: float | None) -> str:
