@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from forgerank.model.backbone import PACKAGED, PACKAGED_BACKBONE, Backbone, fold_batch_norm
+from forgerank.model.backbone import PACKAGED, PACKAGED_BACKBONE, Backbone, PooledBackbone, fold_batch_norm
 from forgerank.types import InputError
 
 
@@ -61,6 +61,38 @@ def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
     loaded = Backbone("resnet18", pretrained=str(path), input_size=64).net.state_dict()
     assert loaded
     assert all(torch.equal(state[name], values) for name, values in loaded.items())
+
+
+@pytest.mark.parametrize("fold_norm", [False, True])
+def test_pooled_features_are_timms(fold_norm: bool) -> None:
+    """Up to and with the head's convolution, from the packaged weights too."""
+    pooled = PooledBackbone(PACKAGED_BACKBONE, pretrained=PACKAGED, input_size=64, fold_norm=fold_norm).eval()
+    theirs = timm.create_model(PACKAGED_BACKBONE, num_classes=0).eval()
+    theirs.load_state_dict(PooledBackbone(PACKAGED_BACKBONE, pretrained=PACKAGED).net.state_dict())
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = pooled(images)
+        expected = theirs((images - pooled.mean) / pooled.std)
+    assert features.shape == (2, pooled.channels) == (2, 1280)
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "swin_tiny_patch4_window7_224"])
+def test_pooled_channels_are_counted(name: str) -> None:
+    pooled = PooledBackbone(name, input_size=96).eval()
+    with torch.no_grad():
+        assert pooled(torch.rand(1, 3, 96, 96)).shape == (1, pooled.channels)
+
+
+def test_pooled_weights_from_a_file_need_no_classifier(tmp_path: Path) -> None:
+    state = timm.create_model("resnet18").state_dict()
+    trunk = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    for number, saved in enumerate((state, trunk)):
+        path = tmp_path / f"{number}.safetensors"
+        save_file(saved, path)
+        loaded = PooledBackbone("resnet18", pretrained=str(path)).net.state_dict()
+        assert set(loaded) == set(trunk)
+        assert all(torch.equal(state[name], values) for name, values in loaded.items())
 
 
 def test_offline_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

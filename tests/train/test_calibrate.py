@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from forgerank.infer.verdict import calibrate as calibrate_one
 from forgerank.infer.verdict import calibrated
 from forgerank.infer.weights import Calibration
-from forgerank.train.calibrate import choose_thresholds, fit_calibration, held_out_rates
+from forgerank.train.calibrate import calibrate, choose_thresholds, fit_calibration, held_out_rates
 from forgerank.train.scorers import Predictions
 from forgerank.types import InputError
 
@@ -107,3 +109,10 @@ def test_a_person_is_not_judged_by_a_threshold_of_their_own() -> None:
         part.probability[odd] = 0.99999
     rates = held_out_rates(plain, degraded)
     assert rates["plain"]["false_positive_rate"] >= odd.sum() / (plain.forged == 0).sum()
+
+
+def test_sequences_of_its_own_change_no_threshold() -> None:
+    plain, degraded = (predictions(np.random.default_rng(seed), 400, separation=4.0) for seed in (0, 1))
+    own, own_degraded = (replace(part, predicted=part.sequences) for part in (plain, degraded))
+    assert calibrate(own) == calibrate(plain)
+    assert held_out_rates(own, own_degraded) == held_out_rates(plain, degraded)

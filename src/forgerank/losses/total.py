@@ -1,6 +1,7 @@
 """The total of Eq. 15, every term of which can be switched off alone."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,7 +11,8 @@ from forgerank.losses.localization import mask_loss
 from forgerank.losses.mil import Reduction, forgery_gap, mil_loss, regularization_loss
 from forgerank.losses.multilabel import multilabel_loss
 from forgerank.losses.ranking import Order, pairwise_rank_loss, plackett_luce_loss, rank_loss
-from forgerank.model.network import Output
+from forgerank.losses.steps import step_loss, step_targets
+from forgerank.model.network import Kind, LinearOutput, Output, StepOutput
 
 DIRECT = {"pairwise": pairwise_rank_loss, "plackett_luce": plackett_luce_loss}
 
@@ -28,6 +30,8 @@ class LossConfig(BaseModel):
 
     Table 3: I is `lambda_cls=0, bce_v=False, lambda2=0`; II `bce_v=False, lambda2=0`; III `lambda_cls=0,
     bce_v=False`; IV `bce_v=False`; V `bce_u=False`; VI the default.
+
+    The baselines have one term each and read `order` alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +81,31 @@ def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
     losses = {name: loss for name, (_, loss) in terms.items()}
     losses["total"] = torch.stack([weight * loss for weight, loss in terms.values()]).sum()
     return losses
+
+
+def steps_total(output: StepOutput, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
+    """ "steps" and the "total", the same: cross-entropy over the steps, the first of which is the end of the
+    sequence that `config.order` puts first.
+    """
+    sequences = step_targets(targets.presence, targets.ranks, config.order)
+    loss = step_loss(output.step_logits, sequences)
+    return {"steps": loss, "total": loss}
+
+
+def linear_total(output: LinearOutput, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
+    """ "bce" and the "total", the same: binary cross-entropy over the components."""
+    loss = multilabel_loss(output.logits, targets.presence)
+    return {"bce": loss, "total": loss}
+
+
+# What trains each kind of network: its output, the targets and the settings -> "total" and its terms.
+LOSSES: dict[Kind, Callable[[Any, Targets, LossConfig], dict[str, Tensor]]] = {
+    "ranking": total_loss,
+    "multicls": steps_total,
+    "decoder": steps_total,
+    "queries": steps_total,
+    "linear": linear_total,
+}
 
 
 def _mask_term(output: Output, targets: Targets) -> Tensor:

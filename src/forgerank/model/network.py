@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from forgerank.model.backbone import Backbone
 from forgerank.model.heads import MapHead, TokenHead
+from forgerank.model.hub import Shareable
 from forgerank.model.tokens import PatchTokens, sine_positions
+
+Kind = Literal["ranking", "multicls", "decoder", "queries", "linear"]
 
 
 class ModelConfig(BaseModel):
@@ -18,6 +21,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    kind: Kind = "ranking"  # the paper's network, or one of model.baselines
     backbone: str = "resnet50"  # any timm name
     pretrained: bool | str = False  # see model.backbone.Backbone
     fold_norm: bool = False  # fold frozen batch normalisation into the convolutions
@@ -36,6 +40,7 @@ class ModelConfig(BaseModel):
     )
     mask_head: bool = False  # auxiliary localisation head
     order_head: bool = False  # the order gets logits of its own instead of being read from f
+    spatial_attention: bool = True  # kind "decoder": each step looks around a place that it predicts
 
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":
@@ -47,6 +52,12 @@ class ModelConfig(BaseModel):
             )
         if not self.levels or any(max(level, self.stride) % min(level, self.stride) for level in self.levels):
             raise ValueError(f"levels {self.levels} must divide stride {self.stride} or be divided by it")
+        for option, plain in (("prediction", "both"), ("mask_head", False), ("order_head", False)):
+            if self.kind != "ranking" and getattr(self, option) != plain:
+                value = getattr(self, option)
+                raise ValueError(
+                    f"{option} {value} needs kind ranking, which has those heads, not {self.kind}"
+                )
         return self
 
 
@@ -62,13 +73,27 @@ class Output(NamedTuple):
     mask_logits: Tensor | None  # (B, L, h, w), only with `mask_head`
 
 
-class Network(nn.Module):
-    """CNN, feature pyramid, one transformer encoder over patch and class tokens together (Fig. 2, Eq. 3)."""
+class StepOutput(NamedTuple):
+    """What a network says that answers step by step: P = L steps, of which the first is the first
+    manipulation, or with `order="last_to_first"` the last.
+    """
+
+    step_logits: Tensor  # (B, P, L + 1), class 0 = none, i = component i
+    sequences: Tensor  # (B, P) long, its own answer, 0 = none
+
+
+class LinearOutput(NamedTuple):
+    """What a classifier says that knows no order."""
+
+    logits: Tensor  # (B, L)
+
+
+class PictureTokens(nn.Module):
+    """From pictures to what a transformer encoder takes: backbone, pyramid, positions."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        d, components = config.width, config.components
         self.backbone = Backbone(
             config.backbone,
             strides=config.levels,
@@ -76,15 +101,37 @@ class Network(nn.Module):
             input_size=config.input_size,
             fold_norm=config.fold_norm,
         )
-        self.patches = PatchTokens(self.backbone.channels, pyramid_width=config.pyramid_width or d, width=d)
-        self.classes = nn.Parameter(torch.randn(components, d))
+        pyramid_width = config.pyramid_width or config.width
+        self.patches = PatchTokens(self.backbone.channels, pyramid_width=pyramid_width, width=config.width)
         self.position_scale = nn.Parameter(torch.tensor(0.2))
-        layer = nn.TransformerEncoderLayer(
-            d, config.heads, config.feedforward, config.dropout, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(
-            layer, config.layers, nn.LayerNorm(d), enable_nested_tensor=False
-        )
+
+    def picture_tokens(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """images (B, 3, S, S), RGB in [0, 1], any S that the stride divides; returns (B, N, d) and (h, w)."""
+        size = images.shape[2] // self.config.stride, images.shape[3] // self.config.stride
+        if (images.shape[2] % self.config.stride, images.shape[3] % self.config.stride) != (0, 0):
+            raise ValueError(f"stride {self.config.stride} does not divide {tuple(images.shape[2:])}")
+        tokens = self.patches(self.backbone(images), size)
+        # rows of unit length would drown in what the layers add: channels are brought to the order of 1
+        positions = sine_positions(*size, self.config.width, device=tokens.device)
+        return tokens * math.sqrt(self.config.width) + self.position_scale * positions, size
+
+
+def transformer_encoder(config: ModelConfig) -> nn.TransformerEncoder:
+    """Pre-norm layers over tokens (B, N, d)."""
+    layer = nn.TransformerEncoderLayer(
+        config.width, config.heads, config.feedforward, config.dropout, batch_first=True, norm_first=True
+    )
+    return nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(config.width), enable_nested_tensor=False)
+
+
+class Network(PictureTokens, Shareable):
+    """CNN, feature pyramid, one transformer encoder over patch and class tokens together (Fig. 2, Eq. 3)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        d, components = config.width, config.components
+        self.classes = nn.Parameter(torch.randn(components, d))
+        self.encoder = transformer_encoder(config)
         self.map_head = MapHead(d, components)
         self.token_head = TokenHead(d, components)
         self.mask_head = nn.Conv2d(d, components, 1) if config.mask_head else None
@@ -92,10 +139,7 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """images (B, 3, S, S), RGB in [0, 1], any S that the stride divides; normalisation is inside."""
-        size = images.shape[2] // self.config.stride, images.shape[3] // self.config.stride
-        if (images.shape[2] % self.config.stride, images.shape[3] % self.config.stride) != (0, 0):
-            raise ValueError(f"stride {self.config.stride} does not divide {tuple(images.shape[2:])}")
-        patches = self._encoder_input(self.patches(self.backbone(images), size), size)
+        patches, size = self.picture_tokens(images)
         classes = self.classes.expand(images.shape[0], -1, -1)
         encoded = self.encoder(torch.cat([patches, classes], dim=1))  # (B, N + L, d)
         patches, classes = encoded[:, : -self.config.components], encoded[:, -self.config.components :]
@@ -106,8 +150,3 @@ class Network(nn.Module):
         mask_logits = None if self.mask_head is None else self.mask_head(feature_map)
         order = logits if self.order_head is None else self.order_head(classes)
         return Output(F.normalize(patches, dim=2), logits_u, logits_v, logits, order, maps, mask_logits)
-
-    def _encoder_input(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        # rows of unit length would drown in what the layers add: channels are brought to the order of 1
-        positions = sine_positions(*size, self.config.width, device=tokens.device)
-        return tokens * math.sqrt(self.config.width) + self.position_scale * positions

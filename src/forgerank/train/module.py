@@ -6,18 +6,19 @@ import time
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from forgerank.data.crops import Item
-from forgerank.losses.mil import forgery_gap
-from forgerank.losses.total import Targets, total_loss
-from forgerank.metrics.detection import auc, mean_average_precision
-from forgerank.metrics.ordering import pairwise_order_accuracy
-from forgerank.metrics.sequence import fixed_accuracy, multi_label_accuracy, predict_sequences
-from forgerank.model.network import Network, Output
+from forgerank.losses.steps import step_targets
+from forgerank.losses.total import LOSSES, Targets
+from forgerank.metrics.torchmetric import SequenceMetrics
+from forgerank.model.baselines import TEACHER_FORCED
+from forgerank.train.blocks import own_tensors, shard_blocks
 from forgerank.train.config import OptimConfig, TrainConfig
+from forgerank.train.scores import to_scores
+
+VALIDATED = ("auc", "map", "accuracy", "fixed", "adaptive", "order")  # what is logged under val/
 
 
 def learning_rate_factor(progress: float, config: OptimConfig) -> float:
@@ -41,7 +42,7 @@ class ForgeryModule(L.LightningModule):
     saved.
     """
 
-    def __init__(self, config: TrainConfig, network: Network, *, max_steps: int) -> None:
+    def __init__(self, config: TrainConfig, network: nn.Module, *, max_steps: int) -> None:
         super().__init__()
         self.config = config
         self.max_steps = max_steps
@@ -50,12 +51,15 @@ class ForgeryModule(L.LightningModule):
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self._elapsed_before = 0.0  # seconds, of the sittings before this one
         self._started = time.monotonic()
-        self._seen: list[dict[str, np.ndarray[Any, Any]]] = []
+        self.elapsed_minutes = 0.0  # of the run so far, over all its sittings
+        self.losses = LOSSES[config.model.kind]
+        self.metrics = SequenceMetrics(config.model.components, config.loss.order)
 
-    @property
-    def elapsed_minutes(self) -> float:
-        """Wall clock of the run so far, over all its sittings."""
-        return (self._elapsed_before + time.monotonic() - self._started) / 60
+    def configure_model(self) -> None:
+        """Spread both networks over the processes, each in the same way, where the strategy is FSDP."""
+        if self.device_mesh is not None:
+            for network in (self.network, self.average):
+                shard_blocks(network, self.device_mesh["data_parallel"])
 
     @property
     def progress(self) -> float:
@@ -87,19 +91,27 @@ class ForgeryModule(L.LightningModule):
     def on_fit_start(self) -> None:
         """The clock starts here, not while the data set is read."""
         self._started = time.monotonic()
+        self._read_clock()
 
     def on_train_batch_start(self, batch: Item, batch_idx: int) -> None:
-        """Chance and learning rate are functions of the step alone: a resumed run repeats them exactly."""
-        torch.manual_seed((self.config.seed << 32) + self.global_step)
+        """Chance is a function of the step and of this part of it, the learning rate of the step: a resumed
+        run repeats them exactly.
+        """
+        self._read_clock()
+        part = self.global_step * self.config.accumulate + batch_idx % self.config.accumulate
+        chance = part * self.trainer.world_size + self.trainer.global_rank
+        torch.manual_seed((self.config.seed << 32) + chance)
         # The rate of the step's middle: with steps counted from 0 the first would have none.
         factor = learning_rate_factor(min(1.0, self.progress + 0.5 / self.max_steps), self.config.optim)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["full_lr"] * factor
 
     def training_step(self, batch: Item, batch_idx: int) -> Tensor:
-        """Eq. 15 on one batch. Raises FloatingPointError where it is not finite."""
-        output = self.network(to_images(batch, channels_last=self.config.channels_last))
-        losses = total_loss(output, _to_targets(batch), self.config.loss)
+        """The loss on one batch, Eq. 15 or a baseline's. Raises FloatingPointError where it is not finite."""
+        inputs = [to_images(batch, channels_last=self.config.channels_last)]
+        if self.config.model.kind in TEACHER_FORCED:
+            inputs.append(step_targets(batch["presence"], batch["ranks"], self.config.loss.order))
+        losses = self.losses(self.network(*inputs), _to_targets(batch), self.config.loss)
         total = losses["total"]
         if not torch.isfinite(total):
             terms = {name: float(value) for name, value in losses.items()}
@@ -116,56 +128,54 @@ class ForgeryModule(L.LightningModule):
         # Few steps weigh more at the beginning, or the average would remember the starting weights for long.
         decay = min(self.config.average_decay, self.global_step / (10 + self.global_step))
         with torch.no_grad():
-            means, values = list(self.average.state_dict().values()), list(self.network.state_dict().values())
+            means, values = own_tensors(self.average), own_tensors(self.network)
             floats = [i for i, mean in enumerate(means) if mean.is_floating_point()]
             torch._foreach_lerp_([means[i] for i in floats], [values[i] for i in floats], 1 - decay)
 
     def validation_step(self, batch: Item, batch_idx: int) -> None:
-        """Collect what the metrics need."""
+        """Collect what the metrics need. The losses are those of the network's own answers."""
         self.average.eval()
-        output: Output = self.average(to_images(batch, channels_last=self.config.channels_last))
-        losses = total_loss(output, _to_targets(batch), self.config.loss)
+        output = self.average(to_images(batch, channels_last=self.config.channels_last))
+        losses = self.losses(output, _to_targets(batch), self.config.loss)
         self.log_dict(
-            {f"val/loss_{name}": loss for name, loss in losses.items()}, batch_size=len(batch["index"])
+            {f"val/loss_{name}": loss for name, loss in losses.items()},
+            # A whole number would be rounded down when Lightning averages it over processes.
+            batch_size=float(len(batch["index"])),  # type: ignore[arg-type]
+            sync_dist=True,
         )
-        gap = forgery_gap(output.tokens, self.config.loss.k_points)
-        collected = {
-            "gap": gap,
-            "logits": output.logits,
-            "order": output.order_logits,
-            "presence": batch["presence"],
-            "ranks": batch["ranks"],
-        }
-        self._seen.append({name: value.float().cpu().numpy() for name, value in collected.items()})
+        scores = to_scores(output, self.config.loss)
+        self.metrics.update(
+            scores.probability,
+            scores.components,
+            scores.order,
+            batch["presence"],
+            batch["ranks"],
+            scores.sequences,
+        )
 
     def on_validation_epoch_end(self) -> None:
-        """The figures that choose the best checkpoint."""
-        gap, logits, telling, presence, ranks = (
-            np.concatenate([seen[name] for seen in self._seen])
-            for name in ("gap", "logits", "order", "presence", "ranks")
-        )
-        self._seen.clear()
-        half = np.zeros(logits.shape[1])
-        order = self.config.loss.order
-        # Absent labels score 0 here, present ones from 1 for the last to L for the first.
-        truth = predict_sequences(presence * (logits.shape[1] + 1 - ranks), half + 0.5, "first_to_last")
-        values = {
-            "val/auc": auc(presence.max(1), gap),
-            "val/map": mean_average_precision(presence, logits),
-            "val/accuracy": multi_label_accuracy(presence, (logits >= 0).astype(presence.dtype)),
-            "val/fixed": fixed_accuracy(truth, predict_sequences(logits, half, order, telling)),
-            "val/order": pairwise_order_accuracy(truth, telling, order),
-        }
-        self.log_dict({name: value for name, value in values.items() if not math.isnan(value)}, prog_bar=True)
+        """The figures that choose the best checkpoint, over what all processes have seen."""
+        values = self.metrics.compute()
+        self.metrics.reset()
+        known = {f"val/{name}": values[name] for name in VALIDATED if not values[name].isnan()}
+        self.log_dict(known, prog_bar=True, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Settings and clock travel with the weights."""
         checkpoint["settings"] = self.config.model_dump(mode="json")
+        self._read_clock()
         checkpoint["elapsed_seconds"] = self.elapsed_minutes * 60
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the clock of the earlier sittings."""
         self._elapsed_before = float(checkpoint["elapsed_seconds"])
+
+    def _read_clock(self) -> None:
+        seconds = self._elapsed_before + time.monotonic() - self._started
+        if self.config.max_minutes is not None:
+            # One clock for all: processes that disagreed would learn at different rates and stop apart.
+            seconds = self.trainer.strategy.broadcast(seconds)
+        self.elapsed_minutes = seconds / 60
 
 
 def _to_targets(batch: Item) -> Targets:

@@ -3,34 +3,24 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
+from torch import nn
 
 from forgerank.data.crops import Item
-from forgerank.data.sample import Source
+from forgerank.data.sample import Sample, Source
 from forgerank.infer.runtime import order_output
 from forgerank.infer.weights import METADATA_FILE, Calibration, Thresholds, WeightsMetadata, load_weights
 from forgerank.labels import presence
-from forgerank.losses.mil import forgery_gap, forgery_probability
 from forgerank.metrics.sequence import Labels, pad_sequences
-from forgerank.model.network import Network
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.train.module import to_images
-
-Float = NDArray[np.float32]
-
-
-class Scores(NamedTuple):
-    """What a network says about a batch."""
-
-    probability: Float  # (B,) P(x), not calibrated
-    components: Float  # (B, L) component probabilities
-    order: Float  # (B, L) tell the order; the component probabilities unless the network has an order head
+from forgerank.train.scores import Scores, to_scores
 
 
 class Scorer(Protocol):
@@ -41,15 +31,15 @@ class Scorer(Protocol):
     calibration: Calibration | None
 
     def score(self, batch: Item) -> Scores:
-        """The scores of every picture of a batch."""
+        """The scores of every picture of a batch, on the CPU."""
 
 
 class TorchScorer:
-    """A network in torch, on an accelerator where there is one."""
+    """A network of any kind in torch, on an accelerator where there is one."""
 
     def __init__(
         self,
-        network: Network,
+        network: nn.Module,
         config: TrainConfig,
         thresholds: Thresholds | None = None,
         calibration: Calibration | None = None,
@@ -63,11 +53,9 @@ class TorchScorer:
     @torch.inference_mode()
     def score(self, batch: Item) -> Scores:
         """The scores of every picture of a batch."""
-        output = self._network(to_images(batch).to(self._device))
-        gap = forgery_gap(output.tokens, self.config.loss.k_points)
-        probability = forgery_probability(gap, self.config.loss.tau)
-        values = probability, output.logits.sigmoid(), output.order_logits.sigmoid()
-        return Scores(*(value.cpu().numpy() for value in values))
+        scores = to_scores(self._network(to_images(batch).to(self._device)), self.config.loss)
+        own = None if scores.sequences is None else scores.sequences.cpu()
+        return Scores(scores.probability.cpu(), scores.components.cpu(), scores.order.cpu(), own)
 
 
 class OnnxScorer:
@@ -95,8 +83,7 @@ class OnnxScorer:
     def score(self, batch: Item) -> Scores:
         """The scores of every picture of a batch."""
         images = to_images(batch).contiguous().numpy()
-        probability, components, order = self._session.run(self._outputs, {"images": images})
-        return Scores(probability, components, order)
+        return Scores(*map(torch.from_numpy, self._session.run(self._outputs, {"images": images})))
 
 
 def open_scorer(weights: Path) -> Scorer:
@@ -121,13 +108,15 @@ def open_scorer(weights: Path) -> Scorer:
 class Predictions:
     """What a scorer said about M pictures, beside the truth."""
 
-    probability: NDArray[np.float64]  # (M,) P(x), not calibrated
+    probability: NDArray[np.float64]  # (M,) forged, not calibrated
     components: NDArray[np.float64]  # (M, L) component probabilities
     order: NDArray[np.float64]  # (M, L) tell the order
     presence: NDArray[np.int64]  # (M, L) in {0, 1}
     sequences: Labels  # (M, L), padded
     groups: Sequence[str]
     sources: Sequence[str]
+    predicted: Labels | None = None  # (M, L) a network's own padded sequences; None: follow from the scores
+    samples: Sequence[Sample] = ()  # the annotations, where videos are to be told apart
 
     @property
     def forged(self) -> NDArray[np.int64]:
@@ -145,11 +134,16 @@ class Predictions:
             sequences=self.sequences[chosen],
             groups=[group for group, kept in zip(self.groups, chosen, strict=True) if kept],
             sources=[source for source, kept in zip(self.sources, chosen, strict=True) if kept],
+            predicted=None if self.predicted is None else self.predicted[chosen],
+            samples=[self.samples[row] for row in np.flatnonzero(chosen).tolist()] if self.samples else (),
         )
 
 
 def join(first: Predictions, second: Predictions) -> Predictions:
-    """The rows of both, one after the other."""
+    """The rows of both, one after the other; both come from networks of one kind."""
+    own = [part.predicted for part in (first, second) if part.predicted is not None]
+    if len(own) == 1:
+        raise ValueError("only one of the two has sequences of its own")
     return Predictions(
         probability=np.concatenate([first.probability, second.probability]),
         components=np.concatenate([first.components, second.components]),
@@ -158,6 +152,8 @@ def join(first: Predictions, second: Predictions) -> Predictions:
         sequences=np.concatenate([first.sequences, second.sequences]),
         groups=[*first.groups, *second.groups],
         sources=[*first.sources, *second.sources],
+        predicted=np.concatenate(own) if own else None,
+        samples=[*first.samples, *second.samples] if first.samples and second.samples else (),
     )
 
 
@@ -167,12 +163,15 @@ def predict(scorer: Scorer, source: Source, batches: Iterable[Item], *, progress
     parts = [scorer.score(batch) for batch in shown]
     samples = [source.sample(index) for index in range(len(source))]
     length = len(scorer.config.data.labels)
+    own = [part.sequences for part in parts if part.sequences is not None]
     return Predictions(
-        probability=np.concatenate([part.probability for part in parts]).astype(np.float64),
-        components=np.concatenate([part.components for part in parts]).astype(np.float64),
-        order=np.concatenate([part.order for part in parts]).astype(np.float64),
+        probability=torch.cat([part.probability for part in parts]).double().numpy(),
+        components=torch.cat([part.components for part in parts]).double().numpy(),
+        order=torch.cat([part.order for part in parts]).double().numpy(),
         presence=np.array([presence(sample.sequence, length) for sample in samples]),
         sequences=pad_sequences([sample.sequence for sample in samples], length),
         groups=[sample.group for sample in samples],
         sources=[sample.source or sample.dataset for sample in samples],
+        predicted=torch.cat(own).numpy() if own else None,
+        samples=samples,
     )
