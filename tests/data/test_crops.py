@@ -1,11 +1,14 @@
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from forgerank.data.crops import Crops, StreamBatches, shuffled
+from forgerank.data.crops import Crops, EvenBatches, StreamBatches, shuffled
 from forgerank.data.sample import Picture, Sample
 from forgerank.data.transforms import AugmentConfig
 from forgerank.faces.align import TEMPLATE
@@ -51,7 +54,7 @@ def test_items_depend_on_seed_draw_and_index_alone() -> None:
     assert crops[2, 1, 48]["image"].shape == (3, 48, 48)
 
 
-def stream(position: int, *, batches: int = 5) -> list[list[tuple[int, int, int]]]:
+def stream(position: int, *, batches: int = 5, **split: Any) -> list[list[tuple[int, int, int]]]:
     return list(
         StreamBatches(
             list("aabbccd"),
@@ -60,6 +63,7 @@ def stream(position: int, *, batches: int = 5) -> list[list[tuple[int, int, int]
             seed=3,
             position=lambda: position,
             size=lambda batch: 32 + batch,
+            **split,
         )
     )
 
@@ -77,6 +81,42 @@ def test_a_stream_resumes_with_the_very_next_batch() -> None:
     assert stream(3) == whole[3:5]
     assert stream(8) == whole[8:]
     assert [batch[0][2] for batch in whole] == [32 + i for i in range(10)]
+
+
+def test_processes_and_parts_share_the_batches_of_one() -> None:
+    whole = stream(0)
+    halves = [stream(0, share=(rank, 2)) for rank in range(2)]
+    assert [first + second for first, second in zip(*halves, strict=True)] == whole
+    parts = stream(3, parts=2)
+    assert [parts[i] + parts[i + 1] for i in (0, 2)] == whole[3:]
+    quarters = [stream(1, parts=2, share=(rank, 2)) for rank in range(2)]
+    # Of each part of a batch every process sees its share.
+    joined = [first + second for first, second in zip(*quarters, strict=True)]
+    assert [joined[i] + joined[i + 1] for i in range(0, 8, 2)] == whole[1:]
+
+
+def test_a_batch_must_split_evenly() -> None:
+    with pytest.raises(InputError, match="cannot be split over 3 processes x 1 parts"):
+        stream(0, share=(0, 3))
+    with pytest.raises(InputError, match="cannot be split over 2 processes x 4 parts"):
+        stream(0, share=(0, 2), parts=4)
+
+
+@given(count=st.integers(1, 60), processes=st.integers(1, 7), batch_size=st.integers(1, 20))
+def test_processes_share_a_pass_without_repeating(count: int, processes: int, batch_size: int) -> None:
+    assume(count >= processes)
+    shares = [EvenBatches(count, batch_size=batch_size, share=(rank, processes)) for rank in range(processes)]
+    batches = [list(share) for share in shares]
+    assert sorted(i for share in batches for batch in share for i in batch) == list(range(count))
+    assert len({len(share) for share in batches}) == 1  # they meet in every batch
+    assert [len(share) for share in shares] == [len(share) for share in batches]
+    assert all(1 <= len(batch) <= max(batch_size // processes, 2) for share in batches for batch in share)
+
+
+def test_one_process_sees_everything_in_order() -> None:
+    assert list(EvenBatches(7, batch_size=3)) == [[0, 1, 2], [3, 4], [5, 6]]
+    with pytest.raises(InputError, match="1 pictures cannot be split over 2 processes"):
+        EvenBatches(1, batch_size=4, share=(0, 2))
 
 
 def test_pictures_of_a_group_stand_together() -> None:

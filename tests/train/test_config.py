@@ -55,6 +55,9 @@ def test_the_resolved_config_reads_back(path: Path, tmp_path: Path) -> None:
         ("data.dataset=celeb", "dataset must be one of seqdeepfake"),
         ("data.vocabulary=binary", "model.components is 5, but the labels are face"),
         ("data.mask_size=null", "lambda_mask needs"),
+        ("accumulate=3", "accumulate 3 must divide batch_size 8"),
+        ("devices=0", r"devices: .*greater than or equal to 1"),
+        ("strategy=zero", r"strategy: Input should be 'auto', 'ddp' or 'fsdp'"),
         ("batch_size.x=1", "batch_size holds no keys"),
         ("name", "expected key=value"),
         ("name=[", "not YAML"),
@@ -73,3 +76,16 @@ def test_broken_files(tmp_path: Path, text: str, reason: str) -> None:
         load_config(tmp_path / "bad.yaml")
     with pytest.raises(InputError, match="cannot be read"):
         load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["compile=true", "checkpoint_activations=true"], "compile goes neither"),
+        (["compile=true", "strategy=fsdp"], "compile goes neither"),
+        (["precision=16-mixed", "strategy=fsdp"], "fsdp takes precision 32-true or bf16-mixed"),
+    ],
+)
+def test_settings_that_exclude_each_other(path: Path, overrides: list[str], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        load_config(path, overrides)

@@ -142,11 +142,45 @@ def test_starting_weights_must_fit(tiny_config: Callable[..., TrainConfig], trai
         fit.run(config, progress=False)
 
 
+def test_each_figure_can_keep_its_best(tiny_config: Callable[..., TrainConfig]) -> None:
+    config = tiny_config(also_best=["val/fixed", "val/adaptive"], data={"train_pictures": 16})
+    fit.run(config, progress=False)
+    names = {path.name for path in config.output.glob("*.ckpt")}
+    assert names == {"best.ckpt", "best-fixed.ckpt", "best-adaptive.ckpt", "last.ckpt"}
+
+
 def test_an_order_head_may_begin_anew(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:
     start = str(trained / "weights.safetensors")
     config = tiny_config(start=start, model={"order_head": True}, data={"train_pictures": 8, "together": 2})
     network, _ = load_network(fit.run(config, progress=False))
     assert network.order_head is not None
+
+
+def test_parts_and_recomputation_change_nothing(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    # Statistics and masks are drawn for each part, so the network has none of either.
+    same = {"model": {"fold_norm": True, "dropout": 0.0}, "loss": {"direct": "none"}}
+    short = {"data": {"train_pictures": 24, "val_pictures": 8}, **same}
+    weights = []
+    for number, settings in enumerate(({}, {"accumulate": 2, "checkpoint_activations": True})):
+        config = tiny_config(**short, **settings)
+        config = config.model_copy(update={"output": tmp_path / f"run{number}"})
+        weights.append(load_file(fit.run(config, progress=False)))
+    whole, parts = weights
+    for name, expected in whole.items():
+        torch.testing.assert_close(parts[name], expected, rtol=0, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    losses = []
+    for compiled in (False, True):
+        config = tiny_config(compile=compiled, data={"train_pictures": 16, "val_pictures": 8})
+        config = config.model_copy(update={"output": tmp_path / f"compiled-{compiled}"})
+        fit.run(config, progress=False)
+        losses.append([step["train/total"] for _, step in sorted(read_losses(config.output).items())])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
 def test_workers_see_the_same_pictures(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sources as batches: a torch data set of aligned crops and the sampler that makes a run resumable."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict
 
@@ -13,6 +14,9 @@ from forgerank.data.sample import Source
 from forgerank.data.transforms import AugmentConfig, to_tensors
 from forgerank.labels import presence, ranks
 from forgerank.types import InputError
+
+Share = tuple[int, int]  # (rank, processes): which part of every batch a process sees
+ALONE: Share = (0, 1)
 
 
 class Item(TypedDict, total=False):
@@ -96,7 +100,9 @@ class StreamBatches(Sampler[list[tuple[int, int, int]]]):
     """Batches of (draw, index, size) keys from an endless stream of shuffled passes over the items.
 
     Each iteration yields one epoch of `batches` batches, starting at the global batch that `position()`
-    names: a run that is resumed within an epoch goes on with the very next batch.
+    names: a run that is resumed within an epoch goes on with the very next batch. With `parts` every batch
+    comes in as many pieces, and with `share=(rank, processes)` of each piece only what this process is to
+    see: together they make up the same batches, however many there are.
     """
 
     def __init__(
@@ -109,9 +115,15 @@ class StreamBatches(Sampler[list[tuple[int, int, int]]]):
         position: Callable[[], int],
         size: Callable[[int], int],
         together: int = 1,
+        parts: int = 1,
+        share: Share = ALONE,
     ) -> None:
         if not groups:
             raise InputError("the training split holds no usable picture")
+        if batch_size % (parts * share[1]):
+            raise InputError(
+                f"a batch of {batch_size} cannot be split over {share[1]} processes x {parts} parts"
+            )
         self.groups = groups  # of every item
         self.together = together
         self.batch_size = batch_size
@@ -119,9 +131,11 @@ class StreamBatches(Sampler[list[tuple[int, int, int]]]):
         self.seed = seed
         self.position = position
         self.size = size  # of the crops of a batch, pixels
+        self.parts = parts
+        self.share = share
 
     def __len__(self) -> int:
-        return self.batches
+        return self.batches * self.parts
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         first = self.position()
@@ -135,4 +149,33 @@ class StreamBatches(Sampler[list[tuple[int, int, int]]]):
                     rng = np.random.default_rng([self.seed, draw])
                     order = draw, shuffled(self.groups, self.together, rng)
                 keys.append((draw, int(order[1][offset]), self.size(batch)))
-            yield keys
+            rank, processes = self.share
+            count = self.batch_size // (self.parts * processes)
+            for part in range(self.parts):
+                start = (part * processes + rank) * count
+                yield keys[start : start + count]
+
+
+class EvenBatches(Sampler[list[int]]):
+    """This process's share of `count` items, each item once, in as many batches on every process.
+
+    Nothing is repeated to fill up, as a distributed sampler would: figures are those of the items. Yet all
+    processes meet in every batch, as sharded weights need. A batch holds `batch_size` items over all
+    processes, or a few less. Raises InputError where a process would have none.
+    """
+
+    def __init__(self, count: int, *, batch_size: int, share: Share = ALONE) -> None:
+        rank, processes = share
+        if count < processes:
+            raise InputError(f"{count} pictures cannot be split over {processes} processes")
+        self.indices = np.arange(rank, count, processes)
+        # Shares differ by one item at most: batches of two or more leave none of them empty.
+        each = max(batch_size // processes, 1 if count % processes == 0 else 2)
+        self.batches = math.ceil(math.ceil(count / processes) / each)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in np.array_split(self.indices, self.batches):
+            yield batch.tolist()

@@ -6,7 +6,7 @@ import os
 import pickle
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from forgerank.model.network import Network
+from forgerank.model.baselines import build_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.types import InputError
 
@@ -26,44 +26,55 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class Checkpoints(Callback):
-    """`last.ckpt` every few steps and after validation, `best.ckpt` by the monitored figure; never half a
-    file.
+    """`last.ckpt` every few steps and after validation, `best.ckpt` by the monitored figure, and one such as
+    `best-fixed.ckpt` by each of the others; never half a file.
     """
 
-    def __init__(self, folder: Path, *, every: int, monitor: str) -> None:
+    def __init__(self, folder: Path, *, every: int, monitor: str, others: Sequence[str] = ()) -> None:
         self.folder = folder
         self.every = every
-        self.monitor = monitor
-        self.best = float("-inf")
+        self.monitors = {BEST: monitor} | {f"best-{name.rpartition('/')[2]}.ckpt": name for name in others}
+        self.best = dict.fromkeys(self.monitors, float("-inf"))
 
     def state_dict(self) -> dict[str, float]:
-        """The best figure so far."""
-        return {"best": self.best}
+        """The best figure so far, by file."""
+        return dict(self.best)
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from the best figure so far."""
-        self.best = state_dict["best"]
+        """Go on from the best figures so far."""
+        self.best |= state_dict
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save between validations; the last batch of an epoch is saved after its validation."""
-        if trainer.global_step % self.every == 0 and not trainer.is_last_batch:
+        if trainer.global_step % self.every == 0 and _step_is_over(trainer) and not trainer.is_last_batch:
             self.save(trainer, LAST)
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save, and keep the best."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        value = float(trainer.callback_metrics.get(self.monitor, torch.tensor(float("-inf"))))
-        if value > self.best:
-            self.best = value
-            self.save(trainer, BEST)
+        for file, monitor in self.monitors.items():
+            value = float(trainer.callback_metrics.get(monitor, torch.tensor(float("-inf"))))
+            if value > self.best[file]:
+                self.best[file] = value
+                self.save(trainer, file)
         self.save(trainer, LAST)
 
     def save(self, trainer: L.Trainer, name: str) -> None:
-        """Write beside the target, then replace it: a kill leaves the old file or the new one."""
+        """Write beside the target, then replace it: a kill leaves the old file or the new one.
+
+        Every process takes part, the first one writes.
+        """
         partial = self.folder / f"{name}.partial"
         trainer.save_checkpoint(partial)
-        os.replace(partial, self.folder / name)
+        if trainer.is_global_zero:
+            os.replace(partial, self.folder / name)
+
+
+def _step_is_over(trainer: L.Trainer) -> bool:
+    """Whether the last batch completed a step: no checkpoint holds the gradients of half a step."""
+    seen = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return bool(seen % trainer.accumulate_grad_batches == 0)
 
 
 class TimeLimit(Callback):
@@ -74,11 +85,11 @@ class TimeLimit(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
         """Let the loop stop after this batch."""
-        if module.elapsed_minutes >= self.minutes:
+        if module.elapsed_minutes >= self.minutes and _step_is_over(trainer):
             trainer.should_stop = True
 
 
-def save_weights(network: Network, config: TrainConfig, path: Path, metrics: Mapping[str, float]) -> None:
+def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: Mapping[str, float]) -> None:
     """Write `path` (.safetensors) and beside it a .json with settings, labels, hash and origin."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -99,7 +110,7 @@ def save_weights(network: Network, config: TrainConfig, path: Path, metrics: Map
     path.with_suffix(".json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
-def load_network(path: Path) -> tuple[Network, TrainConfig]:
+def load_network(path: Path) -> tuple[nn.Module, TrainConfig]:
     """The averaged network of a checkpoint (.ckpt) or of weights (.safetensors with their .json), and its
     settings.
 
@@ -107,7 +118,7 @@ def load_network(path: Path) -> tuple[Network, TrainConfig]:
     """
     state, settings = _read_checkpoint(path) if path.suffix == ".ckpt" else _read_weights(path)
     config = parse_config(settings, str(path))
-    network = Network(config.model.model_copy(update={"pretrained": False}))
+    network = build_network(config.model.model_copy(update={"pretrained": False}))
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -1,5 +1,6 @@
 """One YAML file per experiment. Relative paths in it are relative to the current directory."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +75,8 @@ class TrainConfig(_Strict):
     optim: OptimConfig = OptimConfig()
     start: Path | None = None  # weights (.safetensors or .ckpt) to begin from
     seed: int = Field(default=0, ge=0)
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1)  # pictures per step, over all processes and parts
+    accumulate: int = Field(default=1, ge=1)  # parts of a batch, one after the other, in less memory
     early_size: int | None = Field(
         default=None, ge=32
     )  # side of the crops at first, pixels; small ones train faster
@@ -87,13 +89,19 @@ class TrainConfig(_Strict):
     checkpoint_steps: int = Field(default=200, ge=1)  # steps between two saves of last.ckpt
     log_steps: int = Field(default=20, ge=1)
     monitor: str = "val/auc"  # the larger the better: decides which checkpoint is the best
+    also_best: tuple[str, ...] = ()  # further figures that keep a checkpoint each, as best-fixed.ckpt
     average_decay: float = Field(
         default=0.999, ge=0, lt=1
     )  # of the exponential moving average of the weights
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = False
+    compile: bool = False  # the network, by torch.compile
+    checkpoint_activations: bool = False  # compute blocks twice instead of keeping what they compute
     threads: int | None = Field(default=None, ge=1)  # of the main process; None: torch's choice
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int | None = Field(default=None, ge=1)  # processes per machine; None: torchrun's, or one
+    nodes: int | None = Field(default=None, ge=1)  # machines; None: torchrun's, or one
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # auto: DDP where there are several processes
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "TrainConfig":
@@ -104,14 +112,32 @@ class TrainConfig(_Strict):
             raise ValueError(f"early_size {self.early_size} must be a multiple of stride {self.model.stride}")
         if self.loss.lambda_mask and not (self.model.mask_head and self.data.mask_size):
             raise ValueError("loss.lambda_mask needs model.mask_head and data.mask_size")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} must divide batch_size {self.batch_size}")
+        if self.strategy == "fsdp" and self.precision == "16-mixed":
+            raise ValueError("strategy fsdp takes precision 32-true or bf16-mixed")
+        if self.compile and (self.checkpoint_activations or self.strategy == "fsdp"):
+            raise ValueError("compile goes neither with checkpoint_activations nor with strategy fsdp")
         return self
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a YAML file and apply overrides such as `model.input_size=160`, whose values are YAML too.
 
-    Raises InputError, one line naming file and key, for anything unknown or out of range.
+    A file that says `base: other.yaml`, relative to itself, holds only what differs from that one. Raises
+    InputError, one line naming file and key, for anything unknown or out of range.
     """
+    return parse_config(with_overrides(load_values(path), overrides), str(path))
+
+
+def load_values(path: Path) -> dict[str, Any]:
+    """The plain values of a YAML file over those of its `base`. Raises InputError as `load_config` does."""
+    return _values_over_base(path, ())
+
+
+def _values_over_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise InputError(f"{path}: is its own base")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -120,9 +146,33 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected keys and values")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise InputError(f"{path}: base must name a file, got {base}")
+    return merge(_values_over_base(path.parent / base, (*above, path.resolve())), values)
+
+
+def merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`changes` over `values`, key by key at every level; neither is touched.
+
+    >>> merge({"a": 1, "model": {"width": 8, "layers": 2}}, {"model": {"layers": 1}})
+    {'a': 1, 'model': {'width': 8, 'layers': 1}}
+    """
+    merged = dict(values)
+    for key, change in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, change) if isinstance(old, dict) and isinstance(change, dict) else change
+    return merged
+
+
+def with_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Plain values with `key.key=value` applied. Raises InputError for an override that says neither."""
+    changed = copy.deepcopy(values)
     for override in overrides:
-        _override(values, override)
-    return parse_config(values, str(path))
+        _override(changed, override)
+    return changed
 
 
 def parse_config(values: dict[str, Any], where: str) -> TrainConfig:

@@ -2,15 +2,22 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import nn
 
-from forgerank.model.network import Network
+from forgerank.data.crops import Share
+from forgerank.model.baselines import build_network
+from forgerank.train.blocks import recompute_blocks
 from forgerank.train.checkpoints import (
     LAST,
     Checkpoints,
@@ -33,7 +40,9 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
 
     `config.output` receives config.yaml, environment.json, last.ckpt, best.ckpt, tensorboard/, csv/ and the
     weights. With `resume` a run goes on from last.ckpt, to the same losses as if it had never stopped;
-    without one it begins. Raises InputError where the folder holds a run already and `resume` is not set.
+    without one it begins. Started by torchrun in several processes, all take part in one run, on the same
+    batches as one process would see. Raises InputError where the folder holds a run already and `resume` is
+    not set, and for a batch that the processes cannot share evenly.
     """
     last = config.output / LAST
     if last.exists() and not resume:
@@ -42,33 +51,51 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=False, verbose=False)
     # Lightning's notes on devices, tips and defaults would bury the run's own figures.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     source = limited(open_source(config.data, config.data.train_split), config.data.train_pictures)
     validation = limited(
         open_source(config.data, config.data.val_split, roots=config.data.val_roots), config.data.val_pictures
     )
     if not len(validation):
         raise InputError("the validation split holds no usable picture")
-    module = ForgeryModule(
-        config, _build_network(config), max_steps=config.epochs * batches_per_epoch(config, len(source))
-    )
-    _describe_run(config)
-    trainer = _build_trainer(config, module.max_steps, progress=progress)
-    training = train_loader(config, source, position=lambda: trainer.global_step)
-    checking = plain_loader(config, validation, masks=True)
+    steps = config.epochs * batches_per_epoch(config, len(source))
+    trainer = _build_trainer(config, steps, progress=progress)
+    share: Share = trainer.global_rank, trainer.world_size
+    training = train_loader(config, source, position=lambda: trainer.global_step, share=share)
+    checking = plain_loader(config, validation, masks=True, share=share)
+    module = _build_module(config, trainer, steps)
+    if trainer.is_global_zero:
+        _describe_run(config)
     trainer.fit(module, training, checking, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     (metrics,) = trainer.validate(module, checking, verbose=False)
-    save_weights(module.average, config, config.output / WEIGHTS, metrics)
+    if trainer.is_global_zero:
+        # From the checkpoint, which is whole, whatever part of the weights is in this process.
+        save_weights(load_network(last)[0], config, config.output / WEIGHTS, metrics)
+    trainer.strategy.barrier()
     return config.output / WEIGHTS
 
 
-def _build_network(config: TrainConfig) -> Network:
+def _build_module(config: TrainConfig, trainer: L.Trainer, steps: int) -> ForgeryModule:
+    network = _build_network(config)
+    if trainer.world_size > 1 and isinstance(trainer.accelerator, CUDAAccelerator):
+        # Statistics of the whole batch, as one process takes them; torch has no such thing on the CPU.
+        network = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    module = ForgeryModule(config, network, max_steps=steps)
+    if config.checkpoint_activations:
+        recompute_blocks(module.network)
+    if config.compile:
+        module.network.compile()
+    return module
+
+
+def _build_network(config: TrainConfig) -> nn.Module:
     if config.start is None:
-        return Network(config.model)
+        return build_network(config.model)
     earlier, _ = load_network(config.start)
-    network = Network(config.model.model_copy(update={"pretrained": False}))
+    network = build_network(config.model.model_copy(update={"pretrained": False}))
     try:
         missing, extra = network.load_state_dict(earlier.state_dict(), strict=False)
     except RuntimeError as error:
@@ -79,15 +106,21 @@ def _build_network(config: TrainConfig) -> Network:
 
 
 def _build_trainer(config: TrainConfig, max_steps: int, *, progress: bool) -> L.Trainer:
-    checkpoints = Checkpoints(config.output, every=config.checkpoint_steps, monitor=config.monitor)
+    checkpoints = Checkpoints(
+        config.output, every=config.checkpoint_steps, monitor=config.monitor, others=config.also_best
+    )
     callbacks: list[L.Callback] = [checkpoints]
     if config.max_minutes is not None:
         callbacks.append(TimeLimit(config.max_minutes))
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10, leave=True))
+    devices, nodes = _processes(config)
     return L.Trainer(
         accelerator=config.accelerator,
-        devices=1,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=_strategy(config, devices * nodes),
+        accumulate_grad_batches=config.accumulate,
         precision=config.precision,
         max_steps=max_steps,
         max_epochs=-1,
@@ -105,6 +138,22 @@ def _build_trainer(config: TrainConfig, max_steps: int, *, progress: bool) -> L.
         enable_progress_bar=progress,
         use_distributed_sampler=False,
     )
+
+
+def _processes(config: TrainConfig) -> tuple[int, int]:
+    """Processes per machine and machines: as configured, else as torchrun says, else one."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return config.devices or local, config.nodes or int(os.environ.get("WORLD_SIZE", local)) // local
+
+
+def _strategy(config: TrainConfig, processes: int) -> Strategy | str:
+    if config.strategy == "fsdp":
+        # One file per checkpoint: it is read without the processes that wrote it.
+        return ModelParallelStrategy(processes, 1, save_distributed_checkpoint=False)
+    if config.strategy == "ddp" or processes > 1:
+        # Table 3 leaves out losses, and with them the gradients of some heads.
+        return DDPStrategy(find_unused_parameters=True)
+    return "auto"
 
 
 def _describe_run(config: TrainConfig) -> None:

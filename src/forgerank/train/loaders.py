@@ -1,5 +1,6 @@
 """From a config to data loaders."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from forgerank.data.crops import Crops, Item, StreamBatches
+from forgerank.data.crops import ALONE, Crops, EvenBatches, Item, Share, StreamBatches
 from forgerank.data.datasets import DATASETS
 from forgerank.data.points import detect_points
 from forgerank.data.sample import Picture, Sample, Source
@@ -100,8 +101,13 @@ class StreamLoader(DataLoader[Item]):
         """Nothing to restore."""
 
 
-def train_loader(config: TrainConfig, source: Source, *, position: Callable[[], int]) -> StreamLoader:
-    """Augmented crops of the endless stream; `position` gives the number of batches already trained on."""
+def train_loader(
+    config: TrainConfig, source: Source, *, position: Callable[[], int], share: Share = ALONE
+) -> StreamLoader:
+    """Augmented crops of the endless stream; `position` gives the number of batches already trained on.
+
+    Each of the config's batches comes in `accumulate` parts, of which this process gets its share.
+    """
     data = config.data
     crops = Crops(
         source,
@@ -119,6 +125,8 @@ def train_loader(config: TrainConfig, source: Source, *, position: Callable[[], 
         position=position,
         size=lambda batch: crop_size(config, batch, len(source)),
         together=data.together,
+        parts=config.accumulate,
+        share=share,
     )
     return StreamLoader(crops, batch_sampler=batches, **_worker_options(data.workers))
 
@@ -137,9 +145,14 @@ def batches_per_epoch(config: TrainConfig, count: int) -> int:
 
 
 def plain_loader(
-    config: TrainConfig, source: Source, *, masks: bool = False, augment: AugmentConfig | None = None
+    config: TrainConfig,
+    source: Source,
+    *,
+    masks: bool = False,
+    augment: AugmentConfig | None = None,
+    share: Share = ALONE,
 ) -> DataLoader[Item]:
-    """Every picture once, in order; not augmented unless asked for."""
+    """Every picture once, in order, or this process's share of them; not augmented unless asked for."""
     crops = Crops(
         source,
         size=config.model.input_size,
@@ -148,7 +161,8 @@ def plain_loader(
         mask_size=config.data.mask_size if masks else None,
         augment=augment,
     )
-    return DataLoader(crops, batch_size=config.batch_size, **_worker_options(config.data.workers))
+    batches = EvenBatches(len(source), batch_size=config.batch_size // config.accumulate, share=share)
+    return DataLoader(crops, batch_sampler=batches, **_worker_options(config.data.workers))
 
 
 def _worker_options(workers: int) -> dict[str, Any]:
@@ -161,3 +175,6 @@ def _worker_options(workers: int) -> dict[str, Any]:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    if not torch.cuda.is_available():
+        # A worker that takes a core from one training thread makes the others wait for it.
+        os.nice(9)

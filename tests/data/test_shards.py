@@ -1,0 +1,196 @@
+import gc
+import json
+import tarfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from forgerank.data.onthefly import OnTheFlyForge
+from forgerank.data.sample import Source
+from forgerank.data.seqdeepfake import SeqDeepFake
+from forgerank.data.shards import SKIPPED, Shards, samples_on_disk, shard_dataset
+from forgerank.train.config import TrainConfig, parse_config
+from forgerank.train.loaders import open_source, train_loader
+from forgerank.types import InputError
+from squares import tiny_settings, write_squares
+
+COUNT, SHARD_SIZE = 23, 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_squares(tmp_path_factory.mktemp("squares"), {"train": COUNT})
+
+
+@pytest.fixture(scope="module")
+def shards(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("shards")
+    seen: list[tuple[int, int]] = []
+    count, skipped = shard_dataset(
+        SeqDeepFake(folder, "train").samples,
+        out,
+        "train",
+        shard_size=SHARD_SIZE,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert (count, skipped, seen[-1]) == (COUNT, [], (COUNT, COUNT))
+    return out
+
+
+def copy_of(shards: Path, target: Path) -> Path:
+    target.mkdir()
+    for path in shards.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def batches(source: Source, workers: int, position: int = 0) -> list[dict[str, Any]]:
+    config = settings("seqdeepfake", Path("."), workers)
+    return list(train_loader(config, source, position=partial(int, position)))
+
+
+def settings(dataset: str, root: Path, workers: int = 0) -> TrainConfig:
+    data = {"dataset": dataset, "workers": workers, "augment": {"wild": 1}}
+    return parse_config(tiny_settings(root, root / "run", data=data, batch_size=4), "test")
+
+
+def same(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> bool:
+    return len(first) == len(second) and all(
+        a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_shards_hold_what_the_folder_holds(folder: Path, shards: Path) -> None:
+    assert len(list(shards.glob("train-*.tar"))) == 5
+    rng = np.random.default_rng(0)
+    original, packed = SeqDeepFake(folder, "train"), Shards(shards, "train")
+    assert len(packed) == COUNT
+    for index in range(COUNT):
+        a, b = original.sample(index), packed.sample(index)
+        assert (a.sequence, a.group, a.split, a.dataset, a.source) == (
+            (b.sequence, b.group, b.split, b.dataset, b.source)
+        )
+        first, second = original.load(index, rng), packed.load(index, rng)
+        assert first.mask is not None and second.mask is not None  # noqa: PT018
+        assert np.array_equal(first.image, second.image)
+        assert np.array_equal(first.mask, second.mask)
+        assert np.allclose(first.points, second.points)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_are_those_of_the_folder_for_any_number_of_workers(
+    folder: Path, shards: Path, workers: int
+) -> None:
+    expected = batches(SeqDeepFake(folder, "train"), 0)
+    packed = open_source(settings("shards", shards).data, "train")
+    assert isinstance(packed, Shards)
+    assert same(batches(packed, 0), expected)
+    assert same(batches(packed, workers), expected)
+    assert same(batches(packed, workers, position=3), expected[3:])
+
+
+def test_faces_are_mixed_across_shards(shards: Path) -> None:
+    with tarfile.open(shards / "train-00000.tar") as tar:
+        keys = {int(name.split(".")[0]) for name in tar.getnames()}
+    assert len(keys) == SHARD_SIZE
+    assert keys != set(range(SHARD_SIZE))
+
+
+# The library leaves it to the garbage collector to close what it has read.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_webdataset_reads_them(folder: Path, shards: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    paths = [str(path) for path in sorted(shards.glob("train-*.tar"))]
+    records = {record["__key__"]: record for record in webdataset.WebDataset(paths, shardshuffle=False)}
+    gc.collect()
+    original = SeqDeepFake(folder, "train")
+    assert len(records) == COUNT
+    for key, record in records.items():
+        sample = original.sample(int(key))
+        assert record["png"] == sample.image.read_bytes()
+        assert sample.mask is not None
+        assert record["mask.png"] == sample.mask.read_bytes()
+        assert tuple(json.loads(record["json"])["sequence"]) == sample.sequence
+
+
+def test_the_same_seed_writes_the_same_bytes(folder: Path, shards: Path, tmp_path: Path) -> None:
+    samples = SeqDeepFake(folder, "train").samples
+    shard_dataset(samples, tmp_path / "again", "train", shard_size=SHARD_SIZE)
+    for path in shards.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+    shard_dataset(samples, tmp_path / "other", "train", shard_size=SHARD_SIZE, seed=1)
+    first = "train-00000.tar"
+    assert (tmp_path / "other" / first).read_bytes() != (shards / first).read_bytes()
+
+
+def test_an_unreadable_picture_costs_no_other_and_is_listed(tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "squares", {"train": 6})
+    broken = root / "images/train/002.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    samples = SeqDeepFake(root, "train").samples
+    count, skipped = shard_dataset(samples, tmp_path / "out", "train")
+    assert count == 5
+    assert [path for path, _ in skipped] == [broken]
+    assert [Shards(tmp_path / "out", "train").sample(i).group for i in range(5)] == [
+        sample.group for sample in samples if sample.image != broken
+    ]
+    header, row = (tmp_path / "out" / SKIPPED).read_text().splitlines()
+    assert header == "split,file,reason"
+    assert row.startswith(f"train,{broken},") and "cannot be read as a picture" in row  # noqa: PT018
+
+
+def test_sequences_may_be_reversed_and_must_fit(shards: Path) -> None:
+    plain, turned = Shards(shards, "train"), Shards(shards, "train", reverse=True)
+    assert [turned.sample(i).sequence[::-1] for i in range(COUNT)] == [
+        plain.sample(i).sequence for i in range(COUNT)
+    ]
+    with pytest.raises(InputError, match=r"train\.jsonl:\d+: bad entry: .*labels must lie in 1\.\.2"):
+        Shards(shards, "train", length=2)
+
+
+def test_damaged_shards_are_named(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"val\.jsonl: cannot be read"):
+        Shards(shards, "val")
+    damaged = copy_of(shards, tmp_path / "damaged")
+    shard = damaged / "train-00002.tar"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"train-00002\.tar: has \d+ bytes instead of"):
+        Shards(damaged, "train")
+    shard.unlink()
+    with pytest.raises(InputError, match=r"train-00002\.tar: is missing"):
+        Shards(damaged, "train")
+    (damaged / "train.jsonl").write_text("[]\n")
+    with pytest.raises(InputError, match=r"train\.jsonl: cannot be read as an index"):
+        Shards(damaged, "train")
+
+
+def test_a_shard_lost_later_is_named(shards: Path, tmp_path: Path) -> None:
+    damaged = copy_of(shards, tmp_path / "damaged")
+    source = Shards(damaged, "train")
+    for path in damaged.glob("*.tar"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"\.tar/\d+\.png: cannot be read"):
+        source.load(0, np.random.default_rng(0))
+
+
+def test_shards_are_never_overwritten(folder: Path, shards: Path, tmp_path: Path) -> None:
+    samples = SeqDeepFake(folder, "train").samples
+    with pytest.raises(InputError, match="holds shards of the train split already"):
+        shard_dataset(samples, shards, "train")
+    killed = copy_of(shards, tmp_path / "killed")
+    (killed / "train.jsonl").unlink()
+    with pytest.raises(InputError, match="holds shards of the train split already"):
+        shard_dataset(samples, killed, "train")
+    with pytest.raises(InputError, match="no usable picture"):
+        shard_dataset([], tmp_path / "none", "train")
+
+
+def test_only_pictures_on_disk_are_sharded(folder: Path, tmp_path: Path) -> None:
+    assert len(samples_on_disk(SeqDeepFake, folder, "train")) == COUNT
+    with pytest.raises(InputError, match="only pictures on disk"):
+        samples_on_disk(lambda root, split: object.__new__(OnTheFlyForge), tmp_path, "train")
