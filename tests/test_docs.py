@@ -1,8 +1,10 @@
-"""What the documentation shows is run: README's Python and shell blocks, and the doctests of the source."""
+"""What the documentation shows is run: Python and shell blocks of README and docs, doctests of the source.
+
+Blocks marked `py` instead of `python` are left alone: they need a connection or hours.
+"""
 
 import doctest
 import importlib
-import os
 import re
 import shlex
 from pathlib import Path
@@ -15,40 +17,52 @@ from typer.testing import CliRunner
 
 import forgerank
 from forgerank.app.cli import app
+from forgerank.infer.weights import ASSETS
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path(forgerank.__file__).parent
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [code for found, code in BLOCK.findall(readme) if found == language]
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for found, code in BLOCK.findall(page.read_text(encoding="utf-8")) if found == language]
+
+
+def shell_lines() -> list[str]:
+    """Every line of a shell block, prompts and comments removed, once each."""
+    codes = [code for page in PAGES for code in blocks(page, "bash") + blocks(page, "console")]
+    lines = [line.removeprefix("$ ").partition(" # ")[0] for code in codes for line in code.splitlines()]
+    return list(dict.fromkeys(line.strip() for line in lines))
 
 
 def commands(*names: str) -> list[str]:
-    """The README's `forgerank` lines for some commands, prompts removed, once each."""
-    lines = [
-        line.removeprefix("$ ") for code in blocks("bash") + blocks("console") for line in code.splitlines()
-    ]
-    wanted = tuple(f"forgerank {name}" for name in names)
-    return list(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+    """The `forgerank` lines for some commands."""
+    wanted = tuple(f"forgerank {name} " for name in names)
+    return [line for line in shell_lines() if line.startswith(wanted)]
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: NDArray[np.uint8]) -> Path:
-    """A folder with the pictures that the README speaks of."""
+    """A folder with the pictures and the weights that the pages speak of."""
     (tmp_path / "holiday").mkdir()
+    (tmp_path / "weights").symlink_to(ASSETS)
     for name in ("portrait.jpg", "holiday/one.jpg"):
         PILImage.fromarray(astronaut).save(tmp_path / name, quality=92)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=page_name)
 @pytest.mark.usefixtures("workplace")
-def test_python_blocks_run(code: str) -> None:
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+def test_python_blocks_run(page: Path) -> None:
+    names = {"__name__": "page"}
+    for code in blocks(page, "python"):
+        exec(compile(code, page.name, "exec"), names)
 
 
 @pytest.mark.parametrize("line", commands("detect", "faces"))
@@ -58,20 +72,31 @@ def test_shell_lines_run(line: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("line", commands("forge", "train", "evaluate", "export"))
+LONG = ("forge", "train", "evaluate", "export", "reproduce", "card", "push", "data")
+
+
+@pytest.mark.parametrize("line", commands(*LONG))
 def test_long_commands_are_at_least_spelled_right(line: str) -> None:
-    words = shlex.split(line, comments=True)
-    shown = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"}).output
+    words = shlex.split(line, comments=True)[1:]
+    command = words[: 2 if words[0] == "data" else 1]
+    shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
     for option in (word.split("=")[0] for word in words if word.startswith("--")):
-        assert re.search(rf"{option}\b", shown), option
+        assert re.search(rf"{option}\b", shown.output), option
+
+
+def test_no_command_is_left_out() -> None:
+    known = ("detect", "faces", *LONG)
+    assert [
+        line for line in shell_lines() if line.startswith("forgerank") and line not in commands(*known)
+    ] == []
 
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for line in "".join(blocks("bash") + blocks("console")).splitlines():
-        if line.removeprefix("$ ").startswith("make "):
-            target = line.removeprefix("$ ").split()[1]
-            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for line in shell_lines():
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line
 
 
 @pytest.mark.parametrize(
@@ -86,9 +111,7 @@ def test_doctests(path: Path) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("name", sorted(os.listdir(ROOT / "docs")))
-def test_documents_link_to_what_exists(name: str) -> None:
-    path = ROOT / "docs" / name
-    if path.suffix == ".md":
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_pages_link_to_what_exists(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target

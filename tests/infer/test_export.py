@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from forgerank.infer.export import export
-from forgerank.infer.runtime import OUTPUTS, order_output, Runtime
+from forgerank.infer.runtime import OUTPUTS, Runtime, order_output
 from forgerank.infer.weights import load_weights
 from forgerank.losses.mil import forgery_gap, forgery_probability
+from forgerank.model.baselines import build_network
 from forgerank.model.network import Network
 from forgerank.train import fit, graph
-from forgerank.train.checkpoints import load_network
+from forgerank.train.checkpoints import load_network, save_weights
 from forgerank.train.config import parse_config
 from forgerank.train.evaluate import evaluate
 from forgerank.types import InputError
@@ -96,6 +97,8 @@ def test_the_exported_folder_is_what_the_detector_loads(exported: Path) -> None:
     assert set(metadata.files) == {"onnx", "safetensors"}
     assert load_weights(exported, kind="safetensors").sha256 == metadata.files["safetensors"].sha256
     assert (metadata.input_size, metadata.order) == (64, "first_to_last")
+    assert metadata.normalisation is not None
+    assert {name: len(values) for name, values in metadata.normalisation.items()} == {"mean": 3, "std": 3}
     assert metadata.metrics["torch_difference"] <= 1e-4
     assert metadata.metrics["pictures"] == 24
     assert 0.5 <= metadata.thresholds.forged <= 1
@@ -127,3 +130,13 @@ def test_export_without_int8_and_of_nothing(weights: Path, tmp_path: Path) -> No
     assert metadata.metrics["pictures"] == 12
     with pytest.raises(InputError, match="none"):
         export(tmp_path / "none.safetensors", tmp_path / "out", progress=False)
+
+
+def test_a_baseline_is_not_exported(tmp_path: Path) -> None:
+    settings = tiny_settings(
+        tmp_path, tmp_path, model={"kind": "queries", "mask_head": False}, loss={"lambda_mask": 0}
+    )
+    config = parse_config(settings, "test")
+    save_weights(build_network(config.model), config, tmp_path / "weights.safetensors", {})
+    with pytest.raises(InputError, match=r"weights.safetensors: only networks of kind ranking.*queries$"):
+        export(tmp_path / "weights.safetensors", tmp_path / "out", progress=False)

@@ -42,13 +42,18 @@ def export(
     InputError for unusable weights or data.
     """
     require("train")
+    from forgerank.model.hub import normalisation
+    from forgerank.model.network import Network
     from forgerank.train.calibrate import calibrate, held_out_rates
     from forgerank.train.checkpoints import git_revision, load_network
-    from forgerank.train.evaluate import predict_split, summarize
+    from forgerank.train.evaluate import predict_split
     from forgerank.train.graph import export_onnx
+    from forgerank.train.protocols import summarize
     from forgerank.train.scorers import OnnxScorer, join
 
     network, config = load_network(weights)
+    if not isinstance(network, Network):
+        raise InputError(f"{weights}: only networks of kind ranking are exported, not {config.model.kind}")
     options: dict[str, Any] = {"limit": limit, "workers": workers, "progress": progress}
     options |= {"roots": roots, "split": split}
     with tempfile.TemporaryDirectory() as folder:
@@ -71,6 +76,7 @@ def export(
         version=version,
         files=files,
         input_size=config.model.input_size,
+        normalisation=normalisation(network),
         labels=config.data.labels,
         order=config.loss.order,
         thresholds=thresholds,

@@ -63,6 +63,8 @@ class WeightsMetadata(_Frozen):
     version: str = Field(min_length=1)
     files: dict[FileKind, FileEntry]
     input_size: int = Field(ge=32, le=2048)  # side of the aligned crop, pixels
+    # "mean" and "std" per channel of RGB in 0..1; the network applies them itself
+    normalisation: dict[str, tuple[float, ...]] | None = None
     labels: tuple[str, ...] = Field(min_length=1)
     order: Order  # which end of the sequence gets the larger probability
     thresholds: Thresholds
