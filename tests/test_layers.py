@@ -24,7 +24,7 @@ LEVELS = {
     "infer": 7,
     "train": 8,
     "report": 8,
-    "app": 9,
+    "app": 9, "__main__": 10,
 }  # fmt: skip
 # Export turns a trained network into what the rest of `infer` runs: it alone looks up, inside functions.
 LOOKS_UP = {"infer/export.py"}
@@ -32,7 +32,8 @@ LOOKS_UP = {"infer/export.py"}
 BASE = {"", "types", "labels", "extras", "media", "faces", "infer", "report", "app"}
 NOT_IN_BASE = {
     "torch", "torchvision", "timm", "lightning", "torchmetrics", "cv2", "skimage", "sklearn", "scipy", "onnx",
-    "onnxscript", "safetensors", "tensorboard",
+    "onnxscript", "safetensors", "tensorboard", "av", "pyarrow", "imagehash", "webdataset", "huggingface_hub",
+    "matplotlib", "pytorch_grad_cam",
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from forgerank import __version__
-from forgerank.app import training
+from forgerank.app import data, reproduce, shards, sharing, training
 from forgerank.extras import require
 from forgerank.types import InputError
 
@@ -186,8 +186,20 @@ def forge(
     typer.echo(f"{out}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
 
 
-for command in (training.train, training.evaluate, training.export):
+for command in (
+    training.train,
+    training.evaluate,
+    training.export,
+    reproduce.reproduce,
+    sharing.card,
+    sharing.push,
+):
     app.command(epilog=EXIT_CODES)(command)
+
+
+for data_command in (data.prepare, data.check, shards.shard, data.download):
+    data.app.command(epilog=EXIT_CODES)(data_command)
+app.add_typer(data.app, name="data")
 
 
 @contextmanager
