@@ -21,7 +21,7 @@ from forgerank.forge.photos import Photo
 from forgerank.infer import Detector
 
 SEQUENCE = ("eyebrow", "nose", "eye", "lip")
-SEED = 2
+SEED = 5
 
 
 def main(folder: Path) -> int:

@@ -51,6 +51,8 @@ def export(
     from forgerank.train.protocols import summarize
     from forgerank.train.scorers import OnnxScorer, join
 
+    # Before anything is written: the folder may lie in the repository itself.
+    revision = git_revision()
     network, config = load_network(weights)
     if not isinstance(network, Network):
         raise InputError(f"{weights}: only networks of kind ranking are exported, not {config.model.kind}")
@@ -84,7 +86,7 @@ def export(
         tau=config.loss.tau,
         metrics={**figures, "held_out": held_out, "split": split, "torch_difference": difference, **choice},
         settings=config.model_dump(mode="json"),
-        git_revision=git_revision(),
+        git_revision=revision,
         licence=licence,
     )
     (out / METADATA_FILE).write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
