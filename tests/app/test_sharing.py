@@ -21,7 +21,8 @@ def call(*arguments: object) -> Result:
 def test_a_card_is_printed_or_written(tmp_path: Path) -> None:
     printed = call("card", ASSETS)
     assert printed.exit_code == 0
-    assert "# Model card: forgerank-default 1" in printed.stdout
+    version = json.loads((ASSETS / "forgerank.json").read_text())["version"]
+    assert f"# Model card: forgerank-default {version}" in printed.stdout
     assert call("card", ASSETS, "--out", tmp_path / "card.md").stdout == ""
     assert (tmp_path / "card.md").read_text(encoding="utf-8") == printed.stdout
 

@@ -45,17 +45,20 @@ def test_the_packages_own_card_states_what_its_json_holds() -> None:
     assert (read["library_name"], read["pipeline_tag"]) == ("forgerank", "image-classification")
     measured = {figure["type"]: figure["value"] for figure in read["model-index"][0]["results"][0]["metrics"]}
     assert measured["auc"] == round(OWN["metrics"]["metrics"]["auc"]["value"], 4)
-    assert cells(card, "AUC of P(x)") == ["0.868 (0.850-0.884)"]
-    assert cells(card, "scored (real)") == ["2000 (641)"]
-    assert cells(card, "val split") == ["0.797", "0.777", "0.793", "0.792", "0.845"]
+    own, cuts = OWN["metrics"], OWN["thresholds"]
+    auc, held_out = own["metrics"]["auc"], own["held_out"]["plain"]
+    assert cells(card, "AUC of P(x)") == [f"{auc['value']:.3f} ({auc['low']:.3f}-{auc['high']:.3f})"]
+    assert cells(card, "scored (real)") == [f"{own['pictures']} ({own['real']})"]
+    assert cells(card, "val split") == [f"{value:.3f}" for value in own["by_component"]]
     for fact in (
         OWN["files"]["onnx"]["sha256"],
         "**Terms.** Non-commercial research use only",
         "`ranking` on the backbone `tf_efficientnet_lite0`",
         "196 patch tokens of width 128, transformer of 2 layers with 4 heads.",
-        "lambda_direct (pairwise) 2, lambda_mask 20",
-        "forged from 0.924, real under 0.184",
-        "plain pictures: 1.2% of real faces called forged, 39.9% of forged ones found",
+        f"lambda_direct (pairwise) 2, lambda_mask {OWN['settings']['loss']['lambda_mask']:g}",
+        f"forged from {cuts['forged']:.3f}, real under {cuts['real']:.3f}",
+        f"plain pictures: {held_out['false_positive_rate']:.1%} of real faces called forged,"
+        f" {held_out['true_positive_rate']:.1%} of forged ones found",
         'Detector("weights")',
     ):
         assert fact in card
