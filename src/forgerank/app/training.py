@@ -39,7 +39,7 @@ def train(
 
     * `forgerank train configs/default.yaml`
 
-    * `forgerank train configs/default.yaml --set data.size=160 --set seed=1 --resume`
+    * `forgerank train configs/default.yaml --set model.input_size=160 --set seed=1 --resume`
     """
     require("train")
     from forgerank.train.config import load_config

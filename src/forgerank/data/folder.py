@@ -2,16 +2,14 @@
 
 import csv
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from forgerank.data.listing import SPLITS
+from forgerank.data.listing import SPLITS, is_picture, parse_integers
 from forgerank.data.sample import Sample
 from forgerank.data.seqdeepfake import Samples
 from forgerank.labels import check_sequence
-from forgerank.media import PHOTO_EXTENSIONS
 from forgerank.types import InputError
 
 _LABELS = {"real": False, "0": False, "fake": True, "1": True}
@@ -89,7 +87,7 @@ def _read_folders(root: Path, table: str, length: int) -> Iterator[Sample]:
         raise InputError(f"{root / 'fake'}: says nothing of components: give their sequence in {table}")
     for name in ("real", "fake"):
         paths = (path.relative_to(root) for path in (root / name).rglob("*"))
-        for path in sorted(path for path in paths if _is_picture(path)):
+        for path in sorted(path for path in paths if is_picture(path)):
             inner = path.relative_to(name)
             group = inner.parent if inner.parent.parts else inner.with_suffix("")
             yield Sample(path, (1,) if name == "fake" else (), group.as_posix(), split="", dataset="")
@@ -135,12 +133,7 @@ def _read_sequence(text: str, forged: bool, length: int, where: str) -> tuple[in
         if forged and length > 1:
             raise InputError(f"{where}: a forged picture needs the sequence of its components")
         return (1,) if forged else ()
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: sequence {text!r} is not JSON") from error
-    if not isinstance(values, list) or not all(type(value) is int for value in values):
-        raise InputError(f"{where}: sequence must be a list of integers, got {text}")
+    values = parse_integers(text, "sequence", where)
     try:
         # Real or forged alone: labels of any vocabulary will do.
         sequence = check_sequence(values, length if length > 1 else max([1, *values]))
@@ -149,10 +142,6 @@ def _read_sequence(text: str, forged: bool, length: int, where: str) -> tuple[in
     if bool(sequence) != forged:
         raise InputError(f"{where}: label and sequence {text} contradict each other")
     return sequence if length > 1 else sequence and (1,)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_EXTENSIONS and not path.name.startswith(".")
 
 
 def _share(group: str, shares: Sequence[float]) -> str:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal
 
+from forgerank.media import PHOTO_EXTENSIONS
 from forgerank.types import InputError
 
 VIDEO_EXTENSIONS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
@@ -51,6 +52,22 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+
+
+def parse_integers(text: str, what: str, where: str) -> list[int]:
+    """A JSON list of whole numbers, as annotations hold them; `what` names it in an InputError at `where`."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: {what} {text!r} is not JSON") from error
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise InputError(f"{where}: {what} must be a list of integers, got {text}")
+    return values
+
+
+def is_picture(path: PurePath) -> bool:
+    """Whether the name is that of a picture, and of none that a system hides."""
+    return path.suffix.lower() in PHOTO_EXTENSIONS and not path.name.startswith(".")
 
 
 def check_root(root: Path) -> None:

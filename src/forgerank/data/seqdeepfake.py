@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from forgerank.data.listing import parse_integers
 from forgerank.data.sample import Picture, Sample
 from forgerank.labels import COMPONENTS, check_sequence
 from forgerank.types import Image, InputError
@@ -135,12 +136,7 @@ def _read_rows(table: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _parse_label(text: str, length: int, where: str) -> tuple[int, ...]:
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: label {text!r} is not JSON") from error
-    if not isinstance(values, list) or not all(type(value) is int for value in values):
-        raise InputError(f"{where}: label must be a list of integers, got {text}")
+    values = parse_integers(text, "label", where)
     if len(values) > length:
         raise InputError(f"{where}: label {text} is longer than {length}")
     try:

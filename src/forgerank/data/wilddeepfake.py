@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from forgerank.data.clips import Clip
-from forgerank.data.listing import check_root, inner_path
-from forgerank.media import PHOTO_EXTENSIONS
+from forgerank.data.listing import check_root, inner_path, is_picture
 from forgerank.types import InputError
 
 _FOLDER = re.compile(r"(real|fake)[_ ](train|val|test)")
@@ -46,7 +45,7 @@ def tar_frames(path: Path) -> Iterator[tuple[str, str, bytes]]:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
                 name = PurePosixPath(member.name)  # without the ./ that some archives put in front
-                if member.isfile() and _is_frame(name):
+                if member.isfile() and is_picture(name):
                     inner_path(member.name, str(path))
                     stream = archive.extractfile(member)
                     assert stream is not None  # a regular file always has content
@@ -54,10 +53,6 @@ def tar_frames(path: Path) -> Iterator[tuple[str, str, bytes]]:
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: cannot be read as a tar file: {reason}") from error
-
-
-def _is_frame(path: PurePosixPath) -> bool:
-    return path.suffix.lower() in PHOTO_EXTENSIONS and not path.name.startswith(".")
 
 
 def _part(part: Path) -> Iterator[Clip]:
@@ -103,7 +98,7 @@ def _clip(part: Path, path: Path, video: str, name: str, frames: Sequence[str]) 
 def _folder_sequences(path: Path) -> tuple[Mapping[str, list[str]], bool]:
     sequences = defaultdict(list)
     for file in path.rglob("*"):
-        if _is_frame(PurePosixPath(file.name)):
+        if is_picture(file):
             sequences[file.parent.relative_to(path).as_posix()].append(file.name)
     return sequences, True
 
