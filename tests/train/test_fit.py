@@ -142,6 +142,29 @@ def test_starting_weights_must_fit(tiny_config: Callable[..., TrainConfig], trai
         fit.run(config, progress=False)
 
 
+def test_a_network_of_another_kind_can_give_its_backbone(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    short = {"data": {"train_pictures": 8, "val_pictures": 8}}
+    plain = tiny_config(
+        **short, model={"kind": "multicls", "mask_head": False}, loss={"lambda_mask": 0.0}
+    ).model_copy(update={"output": tmp_path / "plain"})
+    start = fit.run(plain, progress=False)
+    config = tiny_config(
+        **short, start=str(start), start_only="backbone.", optim={"lr": 1e-9, "backbone_lr": 1e-9}
+    )
+    given, taken = load_file(start), load_file(fit.run(config, progress=False))
+    shared = {name for name in taken if name.startswith("backbone.") and taken[name].is_floating_point()}
+    assert shared <= set(given)
+    assert len(shared) > 10
+    for name in shared - {name for name in shared if "running" in name}:
+        torch.testing.assert_close(taken[name], given[name], msg=name)
+    with pytest.raises(InputError, match="its head differs"):
+        fit.run(
+            config.model_copy(update={"start_only": "head.", "output": tmp_path / "other"}), progress=False
+        )
+
+
 def test_each_figure_can_keep_its_best(tiny_config: Callable[..., TrainConfig]) -> None:
     config = tiny_config(also_best=["val/fixed", "val/adaptive"], data={"train_pictures": 16})
     fit.run(config, progress=False)

@@ -74,6 +74,9 @@ class TrainConfig(_Strict):
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     start: Path | None = None  # weights (.safetensors or .ckpt) to begin from
+    start_only: str = (
+        ""  # take from `start` what this begins the name of, as "backbone."; "": the whole network
+    )
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)  # pictures per step, over all processes and parts
     accumulate: int = Field(default=1, ge=1)  # parts of a batch, one after the other, in less memory
@@ -105,6 +108,8 @@ class TrainConfig(_Strict):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "TrainConfig":
+        if self.start_only and self.start is None:
+            raise ValueError(f"start_only {self.start_only} needs start, the weights that it is taken from")
         if self.model.components != len(self.data.labels):
             names = ", ".join(self.data.labels)
             raise ValueError(f"model.components is {self.model.components}, but the labels are {names}")

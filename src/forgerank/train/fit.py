@@ -94,14 +94,23 @@ def _build_module(config: TrainConfig, trainer: L.Trainer, steps: int) -> Forger
 def _build_network(config: TrainConfig) -> nn.Module:
     if config.start is None:
         return build_network(config.model)
-    earlier, _ = load_network(config.start)
+    earlier = load_network(config.start)[0].state_dict()
     network = build_network(config.model.model_copy(update={"pretrained": False}))
+    part = config.start_only
+    # Networks of several kinds share their first layers, a pooled one has a last convolution besides.
+    taken = {
+        name: earlier[name] for name in network.state_dict() if name.startswith(part) and name in earlier
+    }
+    differs = InputError(
+        f"{config.start}: its {part.rstrip('.') or 'network'} differs from the one in the settings"
+    )
     try:
-        missing, extra = network.load_state_dict(earlier.state_dict(), strict=False)
+        missing, extra = network.load_state_dict(taken if part else earlier, strict=False)
     except RuntimeError as error:
-        raise InputError(f"{config.start}: its network differs from the one in the settings") from error
-    if extra or any(not name.startswith(OPTIONAL_HEADS) for name in missing):
-        raise InputError(f"{config.start}: its network differs from the one in the settings")
+        raise differs from error
+    needed = [name for name in missing if name.startswith(part) and not name.startswith(OPTIONAL_HEADS)]
+    if extra or needed or not taken:
+        raise differs
     return network.train()
 
 
