@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import forgerank
 from forgerank.app.cli import app
 from forgerank.infer.weights import ASSETS
+from videos import first_person, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path(forgerank.__file__).parent
@@ -43,7 +44,7 @@ def shell_lines() -> list[str]:
 def commands(*names: str) -> list[str]:
     """The `forgerank` lines for some commands."""
     wanted = tuple(f"forgerank {name} " for name in names)
-    return [line for line in shell_lines() if line.startswith(wanted)]
+    return [line for line in shell_lines() if f"{line} ".startswith(wanted)]
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: NDArra
     (tmp_path / "weights").symlink_to(ASSETS)
     for name in ("portrait.jpg", "holiday/one.jpg"):
         PILImage.fromarray(astronaut).save(tmp_path / name, quality=92)
+    write_video(tmp_path / "clip.mp4", [first_person(astronaut)] * 20)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -72,7 +74,20 @@ def test_shell_lines_run(line: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-LONG = ("forge", "train", "evaluate", "export", "reproduce", "card", "push", "data")
+LONG = (
+    "forge",
+    "train",
+    "evaluate",
+    "export",
+    "reproduce",
+    "card",
+    "push",
+    "data",
+    "serve",
+    "keys",
+    "scan",
+    "summarize",
+)
 
 
 @pytest.mark.parametrize("line", commands(*LONG))

@@ -16,24 +16,29 @@ PACKAGE = Path(forgerank.__file__).parent
 LEVELS = {
     "": 0, "types": 0, "labels": 0, "extras": 0,
     "media": 1,
-    "faces": 2,
-    "forge": 3,
-    "data": 4,
-    "model": 5,
-    "losses": 6, "metrics": 6,
-    "infer": 7,
-    "train": 8,
-    "report": 8,
-    "app": 9, "__main__": 10,
+    "video": 2,
+    "faces": 3,
+    "forge": 4,
+    "data": 5,
+    "model": 6,
+    "losses": 7, "metrics": 7,
+    "infer": 8,
+    "train": 9,
+    "report": 9,
+    "judging": 10,
+    "web": 11, "scan": 11,
+    "service": 12,
+    "app": 13, "__main__": 14,
 }  # fmt: skip
 # Export turns a trained network into what the rest of `infer` runs: it alone looks up, inside functions.
 LOOKS_UP = {"infer/export.py"}
 
-BASE = {"", "types", "labels", "extras", "media", "faces", "infer", "report", "app"}
+BASE = {"", "types", "labels", "extras", "media", "video", "faces", "infer", "report", "judging", "app"}
 NOT_IN_BASE = {
     "torch", "torchvision", "timm", "lightning", "torchmetrics", "cv2", "skimage", "sklearn", "scipy", "onnx",
     "onnxscript", "safetensors", "tensorboard", "av", "pyarrow", "imagehash", "webdataset", "huggingface_hub",
-    "matplotlib", "pytorch_grad_cam",
+    "matplotlib", "pytorch_grad_cam", "fastapi", "uvicorn", "starlette", "sqlalchemy", "alembic", "psycopg",
+    "prometheus_client", "ray", "fsspec", "s3fs", "c2pa",
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

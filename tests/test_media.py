@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from forgerank.media import MediaError, find_photos, read_photo
+from forgerank.media import MediaError, find_media, find_photos, read_photo
 from forgerank.types import InputError
 
 
@@ -162,13 +162,13 @@ def test_invalid_path_is_one_printable_line() -> None:
 
 
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may read anything, so the refusal is Pillow's to report."""
+    """Root may read anything."""
     PILImage.fromarray(gradient()).save(tmp_path / "a.png")
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(PILImage, "open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
     assert_refused(tmp_path / "a.png", "permission denied")
 
 
@@ -216,6 +216,15 @@ def test_find_photos_expands_folders_in_order(tmp_path: Path) -> None:
         "not a valid path",
     ]
     assert [error.path for error in errors[:2]] == [str(tmp_path / "b" / "loop"), str(missing)]
+
+
+def test_find_media_finds_videos_as_well(tmp_path: Path) -> None:
+    for name in ("b.MP4", "a.webm", "c.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    paths, errors = find_media([tmp_path, tmp_path / "empty"])
+    assert [path.name for path in paths] == ["a.webm", "b.MP4", "c.png"]
+    assert [error.reason for error in errors] == ["no photograph or video in this folder"]
 
 
 def test_find_photos_reports_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,12 @@ EXTRAS = {
     "forge": ("cv2", "OpenCV"),
     "demo": ("skimage", "scikit-image"),
     "data": ("pyarrow", "PyArrow"),
+    "video": ("av", "PyAV"),
+    "serve": ("fastapi", "FastAPI"),
+    "web": ("skimage", "scikit-image"),
+    "scan": ("pyarrow", "PyArrow"),
+    "cluster": ("ray", "Ray"),
+    "c2pa": ("c2pa", "c2pa-python"),
     "paper": ("pytorch_grad_cam", "Grad-CAM"),
 }
 

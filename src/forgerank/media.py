@@ -1,37 +1,43 @@
-"""Photographs: paths and folders in, uint8 RGB arrays out, one-line reasons for everything else."""
+"""Photographs: paths in, uint8 RGB arrays out, one-line reasons for everything else; folders searched."""
 
 import os
+import re
 import stat
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
 
 from forgerank.types import Image, InputError
 
 PHOTO_EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-# What Pillow's decoders raise for damaged files, by what they stumble over.
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    ZeroDivisionError,
-    struct.error,
-    zlib.error,
+VIDEO_EXTENSIONS = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".ogv"}
+    | {".3gp", ".wmv"}
 )
+MAX_PIXELS = 80_000_000  # of a photograph, or of a frame of a video
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+_MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")  # and WebP, in a RIFF
+# What a hostile file may cost. A picture is at most as large as its pixels without compression.
+_MAX_BYTES = 1_000_000_000
+_MAX_EXIF = 1 << 17  # bytes; its entries may all name the same bytes, and Pillow copies them for each
+_TOO_MUCH_EXIF = f"more than {_MAX_EXIF} bytes of EXIF"
+_MAX_SCANNED = 4_000_000_000  # pixels times scans of a JPEG: seconds
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; 0 and the restart markers are data
+_TURNS = {
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
+_UNKNOWN = "not a picture (JPEG, PNG, WebP, BMP and TIFF are read)"
 
 
 class MediaError(InputError):
@@ -40,11 +46,18 @@ class MediaError(InputError):
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path = str(path)
         self.reason = " ".join(reason.split())
-        printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in self.path)
-        super().__init__(f"{printable}: {self.reason}")
+        super().__init__(f"{self.path}: {self.reason}")
 
 
-def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int = 80_000_000) -> Image:
+class UnknownFormatError(MediaError):
+    """Content of no kind that is read."""
+
+
+class TooManyPixelsError(MediaError):
+    """A picture over the limit of pixels."""
+
+
+def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode a photograph to uint8 RGB (H, W, 3), turned upright by its EXIF orientation.
 
     JPEG, PNG, WebP, BMP and TIFF, told by their content and not by the name; of several frames, the first.
@@ -52,31 +65,91 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
     converted without its profile and embedded ICC profiles are ignored: stored values stay as they are.
     `data` is the file's content where it lies in an archive; `path` only names it then. Raises MediaError for
     anything else, more than `max_pixels` pixels included (Pillow's own hard limit, about 179 million, holds
-    above that).
+    above that), and for files made to cost much more than their size: docs/security.md.
     """
-    if data is None:
-        _check_file(path)
+    content = read_file(path) if data is None else data
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of bombs; the limit below is ours
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of bombs; the limits are ours
         try:
-            with PillowImage.open(path if data is None else BytesIO(data), formats=_FORMATS) as picture:
+            with PillowImage.open(_Content(content), formats=_FORMATS) as picture:
                 width, height = picture.size
                 if width * height > max_pixels:
-                    raise MediaError(path, f"{width} x {height} pixels, over the limit of {max_pixels}")
+                    reason = f"{width} x {height} pixels, over the limit of {max_pixels}"
+                    raise TooManyPixelsError(path, reason)
+                if picture.format in ("JPEG", "MPO") and width * height * _scans(content) > _MAX_SCANNED:
+                    raise MediaError(path, f"more scans than a picture of {width} x {height} pixels needs")
                 picture.load()
-                return np.array(_to_rgb(_upright(picture), path), dtype=np.uint8)
+                return np.array(_to_rgb(_upright(picture, path), path), dtype=np.uint8)
+        except MediaError:
+            raise
         except UnidentifiedImageError:
-            raise MediaError(path, "not a picture (JPEG, PNG, WebP, BMP and TIFF are read)") from None
+            raise UnknownFormatError(path, _UNKNOWN) from None
         except PillowImage.DecompressionBombError:
-            raise MediaError(path, f"far over the limit of {max_pixels} pixels") from None
-        except PermissionError:
-            raise MediaError(path, "permission denied") from None
-        except _DECODER_ERRORS as error:
+            raise TooManyPixelsError(path, f"far over the limit of {max_pixels} pixels") from None
+        except Exception as error:  # a decoder raises whatever its code stumbles over
             cause = str(error) or type(error).__name__
             raise MediaError(path, f"truncated or damaged picture ({cause})") from None
 
 
-def _check_file(path: str | Path) -> None:
+def read_file(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> bytes:
+    """The content of a regular file. Raises MediaError for anything else, more than `max_bytes` included."""
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise MediaError(path, _os_reason(error)) from None
+    if len(content) > max_bytes:
+        raise MediaError(path, f"over the limit of {max_bytes} bytes")
+    return content
+
+
+class _Content(BytesIO):
+    """A file in memory that shows a decoder no more than an honest one does: each of the 65,535 entries and
+    more of a TIFF's directory can name the whole file, and a JPEG's pieces of EXIF are joined.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._left = 4 * len(content) + (1 << 20)
+        self._exif = _MAX_EXIF
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        part = super().read(size)
+        self._left -= len(part)
+        if part.startswith(b"Exif\x00\x00"):
+            self._exif -= len(part)
+        if self._left < 0 or self._exif < 0:
+            raise OSError("its parts overlap" if self._left < 0 else _TOO_MUCH_EXIF)
+        return part
+
+
+def _scans(content: bytes) -> int:
+    """Scans of a JPEG to the end of its first picture, or a few more."""
+    most = content.count(b"\xff\xda")
+    if most < 20:  # the usual case, and fast
+        return most
+    at, scans = 2, 0
+    while (found := _MARKER.search(content, at)) and (marker := found[1][0]) != 0xD9:
+        scans += marker == 0xDA
+        at = found.end()
+        if marker >= 0xC0 and marker != 0xD8:  # the others are no segments
+            at += int.from_bytes(content[at : at + 2], "big")
+    return scans
+
+
+def is_photo(path: str | Path) -> bool:
+    """Whether a file's first bytes are those of a format that `read_photo` reads; False where it has none."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except (OSError, ValueError):
+        return False
+    return head.startswith(_MAGICS) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
+
+
+def check_file(path: str | Path) -> None:
+    """Raises MediaError for what is no regular file with content."""
     try:
         status = os.stat(path)
     except ValueError:
@@ -97,11 +170,17 @@ def _os_reason(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
-def _upright(picture: PillowImage.Image) -> PillowImage.Image:
+def _upright(picture: PillowImage.Image, path: str | Path) -> PillowImage.Image:
+    # A TIFF's has been read, and has been applied, with its pixels.
+    if picture.format != "TIFF":
+        exif = picture.info.get("exif") or picture.info.get("Raw profile type exif") or b""
+        if len(exif) > _MAX_EXIF:
+            raise MediaError(path, _TOO_MUCH_EXIF)
     try:
-        return ImageOps.exif_transpose(picture)
-    except _DECODER_ERRORS:
-        return picture  # unreadable EXIF says nothing about orientation; the pixels are fine
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # unreadable EXIF says nothing about orientation; the pixels are fine
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(picture: PillowImage.Image, path: str | Path) -> PillowImage.Image:
@@ -124,6 +203,17 @@ def find_photos(paths: Iterable[str | Path]) -> tuple[list[Path], list[MediaErro
     A path to a file is kept whatever its extension. Missing paths, unreadable folders and folders without a
     photograph come back as errors and stop nothing.
     """
+    return _find(paths, PHOTO_EXTENSIONS, "no photograph in this folder")
+
+
+def find_media(paths: Iterable[str | Path]) -> tuple[list[Path], list[MediaError]]:
+    """`find_photos` that finds videos, too."""
+    return _find(paths, PHOTO_EXTENSIONS | VIDEO_EXTENSIONS, "no photograph or video in this folder")
+
+
+def _find(
+    paths: Iterable[str | Path], extensions: frozenset[str], nothing: str
+) -> tuple[list[Path], list[MediaError]]:
     found: list[Path] = []
     errors: list[MediaError] = []
     for path in paths:
@@ -138,21 +228,29 @@ def find_photos(paths: Iterable[str | Path]) -> tuple[list[Path], list[MediaErro
         if not is_folder:
             found.append(Path(path))
             continue
-        inside = list(_walk(Path(path), errors))
+        inside = list(walk(Path(path), extensions, errors))
         if not inside and not any(Path(error.path).is_relative_to(path) for error in errors):
-            errors.append(MediaError(path, "no photograph in this folder"))
+            errors.append(MediaError(path, nothing))
         found.extend(inside)
     return found, errors
 
 
-def _walk(folder: Path, errors: list[MediaError]) -> Iterator[Path]:
+def walk(folder: Path, extensions: frozenset[str] | None, errors: list[MediaError]) -> Iterator[Path]:
+    """Files below a folder by name, of these extensions or all (None), held one folder at a time.
+
+    Links are followed, each folder is entered once; what cannot be read is appended to `errors`.
+    """
     visited: set[tuple[int, int]] = set()
 
     def note(error: OSError) -> None:
         errors.append(MediaError(str(error.filename), _os_reason(error)))
 
     for root, folders, files in os.walk(folder, followlinks=True, onerror=note):
-        status = os.stat(root)
+        try:
+            status = os.stat(root)
+        except OSError as error:
+            note(error)
+            continue
         if (status.st_dev, status.st_ino) in visited:
             if Path(root).parent.resolve().is_relative_to(Path(root).resolve()):
                 errors.append(MediaError(root, "leads back to a folder that it lies in"))
@@ -161,5 +259,5 @@ def _walk(folder: Path, errors: list[MediaError]) -> Iterator[Path]:
         visited.add((status.st_dev, status.st_ino))
         folders.sort()
         for name in sorted(files):
-            if Path(name).suffix.lower() in PHOTO_EXTENSIONS:
+            if extensions is None or Path(name).suffix.lower() in extensions:
                 yield Path(root, name)

@@ -12,7 +12,13 @@ Points = NDArray[np.float32]  # (K, 2) x, y in pixels of the picture, origin at 
 
 
 class InputError(Exception):
-    """Bad input from the user: `str()` is one line naming the file and the reason; the CLI exits with 2."""
+    """Bad input from the user: `str()` is one line naming the file and the reason; the CLI exits with 2.
+
+    Names and reasons come from files and from other libraries: what is not printable in them appears escaped.
+    """
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
 
 
 @dataclass(frozen=True, slots=True)

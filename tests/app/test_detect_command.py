@@ -65,7 +65,7 @@ def test_all_outputs_at_once(photos: Path, weights: list[str], tmp_path: Path) -
     assert result.exit_code == 0
     assert {path.name.split("-", 1)[0] for path in maps.iterdir()} == {"0002", "0003"}
     assert len(list(maps.iterdir())) == 2 * 6
-    assert page.read_text(encoding="utf-8").count('<section class="picture') == 3
+    assert page.read_text(encoding="utf-8").count('<section class="item') == 3
     assert len(json.loads(data.read_text(encoding="utf-8"))["reports"]) == 3
 
 

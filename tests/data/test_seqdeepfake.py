@@ -109,7 +109,7 @@ def test_missing_table_and_broken_files(tmp_path: Path) -> None:
     points = {"file_path": "images/train/0.png", "points": [[0, 0]] * 5}
     root = write_set(tmp_path / "set", [HEADER, 'images/train/0.png,"[]"'], records=json.dumps(points))
     (root / "images/train/0.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"0\.png: cannot be read as a picture"):
+    with pytest.raises(InputError, match=r"0\.png: not a picture"):
         SeqDeepFake(root, "train").load(0, np.random.default_rng(0))
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as PILImage
 
 from forgerank.faces.align import TEMPLATE, Alignment, estimate_alignment, similarity
 
@@ -77,3 +78,19 @@ def test_identity() -> None:
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     same = Alignment(np.array([[1.0, 0, 0], [0, 1.0, 0]]), 64)
     assert np.array_equal(same.crop(image), image)
+
+
+@pytest.mark.parametrize("side", [90, 300, 2000])
+@pytest.mark.parametrize("centre", [(0.5, 0.5), (0.02, 0.9), (1.3, 0.5), (5.0, 5.0)])
+def test_a_crop_depends_on_its_own_part_of_the_picture_alone(side: int, centre: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    points = (TEMPLATE - 0.5) * np.float32(side) + np.float32(centre) * np.float32((1200, 900))
+    alignment = estimate_alignment(points, 64)
+    whole = PILImage.fromarray(picture)
+    factor = max(1, int(1 / alignment.scale))
+    inverse = np.linalg.inv(np.vstack([alignment.matrix, [0, 0, 1]]))[:2] / factor
+    expected = whole.reduce(factor).transform(
+        (64, 64), PILImage.Transform.AFFINE, tuple(inverse.ravel()), PILImage.Resampling.BICUBIC
+    )
+    np.testing.assert_allclose(alignment.crop(picture), np.asarray(expected), atol=1)

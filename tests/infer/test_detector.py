@@ -87,3 +87,16 @@ def test_dissimilarity_is_the_mean_over_tokens() -> None:
     np.testing.assert_allclose(dissimilarity_map(similarity), [[0.75, 0.25], [0.25, 0.25]])
     with pytest.raises(ValueError, match="3 tokens"):
         dissimilarity_map(np.ones((3, 3), np.float32))
+
+
+def test_another_number_of_threads_gives_the_same_answer(
+    tiny_weights: Path, forged_astronaut: Pixels
+) -> None:
+    detector = Detector(tiny_weights, threads=2)
+    assert detector.with_threads(2) is detector
+    single = detector.with_threads(1)
+    assert single is detector.with_threads(1)
+    assert (detector.threads, single.threads) == (2, 1)
+    first, second = (d.detect([forged_astronaut])[0].faces[0] for d in (detector, single))
+    assert first.order_scores == pytest.approx(second.order_scores)
+    assert first.order_scores == pytest.approx([component.probability for component in first.components])

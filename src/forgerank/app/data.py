@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -175,15 +174,14 @@ def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
     >>> parse_options(["compression=c40", "methods=[Deepfakes, FaceSwap]"])
     {'compression': 'c40', 'methods': ['Deepfakes', 'FaceSwap']}
     """
+    from forgerank.data.listing import parse_yaml
+
     options: dict[str, Any] = {}
     for text in texts or ():
         key, sign, value = text.partition("=")
         if not sign or not key:
             raise InputError(f"--set {text}: give KEY=VALUE")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"--set {text}: the value is not YAML") from None
+        options[key] = parse_yaml(value, f"--set {text}")
     return options
 
 

@@ -69,9 +69,9 @@ def _read_evaluations(file: Path) -> dict[str, Any]:
     """One evaluation under the name of its file, or several under their own names."""
     try:
         content = json.loads(_read_text(file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: is not JSON: {error}") from error
-    found = {file.stem: content} if "metrics" in content else content
+    found = {file.stem: content} if isinstance(content, dict) and "metrics" in content else content
     if not isinstance(found, dict) or not all(
         isinstance(part, dict) and {"metrics", "pictures", "real"} <= set(part) for part in found.values()
     ):

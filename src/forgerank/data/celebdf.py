@@ -56,7 +56,7 @@ def celebrities(name: str) -> tuple[str, ...]:
     (('id0', 'id16'), ('YouTube-real/00170',))
     """
     people = re.findall(r"id\d+(?=_)", Path(name).stem)
-    return tuple(people) or (str(Path(name).with_suffix("").as_posix()),)
+    return tuple(people) or ((Path(name).parent / Path(name).stem).as_posix(),)
 
 
 def _read_list(path: Path) -> set[str]:

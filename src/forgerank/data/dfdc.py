@@ -63,7 +63,7 @@ def _read_metadata(path: Path) -> Iterator[_Row]:
         if label not in ("REAL", "FAKE"):
             raise InputError(f"{where}: label must be REAL or FAKE, got {label!r}")
         split, original = entry.get("split") or "", entry.get("original") or ""
-        if split and split not in _SPLITS:
+        if split and (not isinstance(split, str) or split not in _SPLITS):
             raise InputError(f"{where}: split must be of {', '.join(_SPLITS)}, got {split!r}")
         yield _Row(inner_path(file, where), label == "FAKE", split, str(original))
 

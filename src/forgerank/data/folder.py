@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from forgerank.data.listing import SPLITS, is_picture, parse_integers
+from forgerank.data.listing import SPLITS, is_file, is_picture, parse_integers
 from forgerank.data.sample import Sample
 from forgerank.data.seqdeepfake import Samples
 from forgerank.labels import check_sequence
@@ -36,7 +36,7 @@ class Folder(Samples):
             if sample.split == split
         ]
         for sample in samples:
-            if not sample.image.is_file():
+            if not is_file(sample.image):
                 raise InputError(f"{sample.image}: missing picture")
         super().__init__(samples)
 

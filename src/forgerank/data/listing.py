@@ -1,15 +1,18 @@
-"""What the readers of video data sets share: annotations, listings of folders, groups."""
+"""What the readers of data sets and settings share: JSON, YAML, listings of folders, groups."""
 
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal
 
+import yaml
+
 from forgerank.media import PHOTO_EXTENSIONS
 from forgerank.types import InputError
 
 VIDEO_EXTENSIONS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 SPLITS = ("train", "val", "test")
+_LONGEST_YAML = 100_000  # characters; the parser takes seconds for them
 
 # Forged videos join two people. "connected": whoever is joined, over any number of videos, is one group, so
 # that groups share nobody; where everybody is joined that leaves one group, useless for an interval over
@@ -52,14 +55,44 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # numbers too long, nested too deep
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: by merging them, a kilobyte can stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain values. Raises InputError, one line that names `where`, for anything but YAML without aliases."""
+    if len(text) > _LONGEST_YAML:
+        raise InputError(f"{where}: over the limit of {_LONGEST_YAML} characters")
+    try:
+        return yaml.load(text, _Loader)
+    except Exception as error:  # dates, numbers and nesting make the parser raise errors of every kind
+        raise InputError(f"{where}: is not YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain values of a file. Raises InputError as `parse_yaml` does, and where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    return parse_yaml(text, str(path))
 
 
 def parse_integers(text: str, what: str, where: str) -> list[int]:
     """A JSON list of whole numbers, as annotations hold them; `what` names it in an InputError at `where`."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: {what} {text!r} is not JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: {what} {text[:80]!r} is not JSON") from error
     if not isinstance(values, list) or not all(type(value) is int for value in values):
         raise InputError(f"{where}: {what} must be a list of integers, got {text}")
     return values
@@ -68,6 +101,14 @@ def parse_integers(text: str, what: str, where: str) -> list[int]:
 def is_picture(path: PurePath) -> bool:
     """Whether the name is that of a picture, and of none that a system hides."""
     return path.suffix.lower() in PHOTO_EXTENSIONS and not path.name.startswith(".")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; none has a name that no system takes."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def check_root(root: Path) -> None:

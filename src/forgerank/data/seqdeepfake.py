@@ -11,12 +11,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
 
-from forgerank.data.listing import parse_integers
+from forgerank.data.listing import is_file, parse_integers
 from forgerank.data.sample import Picture, Sample
 from forgerank.labels import COMPONENTS, check_sequence
-from forgerank.types import Image, InputError
+from forgerank.media import read_photo
+from forgerank.types import Image, InputError, Points
 
 
 class Samples:
@@ -69,12 +69,7 @@ def read_picture(path: Path, content: IO[bytes] | None = None) -> Image:
 
     Raises InputError for an unreadable file.
     """
-    try:
-        with PILImage.open(content or path) as opened:
-            picture = ImageOps.exif_transpose(opened) if opened.getexif() else opened
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError, PILImage.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as a picture: {error}") from error
+    return read_photo(path, data=None if content is None else content.read())
 
 
 def read_mask(path: Path, content: IO[bytes] | None = None) -> NDArray[np.uint8]:
@@ -87,7 +82,9 @@ def read_mask(path: Path, content: IO[bytes] | None = None) -> NDArray[np.uint8]
             if opened.mode != "L":
                 raise InputError(f"{path}: a mask must be 8-bit grey, got mode {opened.mode}")
             return np.asarray(opened)
-    except OSError as error:
+    except InputError:
+        raise
+    except Exception as error:  # a decoder raises whatever its code stumbles over
         raise InputError(f"{path}: cannot be read as a mask: {error}") from error
 
 
@@ -106,9 +103,9 @@ def read_samples(
             if Path(file_path).is_absolute():
                 raise InputError(f"{table}:{line}: file_path must be relative, got {file_path}")
             if base is None:
-                base = next((b for b in (root, root.parent) if (b / file_path).is_file()), None)
+                base = next((b for b in (root, root.parent) if is_file(b / file_path)), None)
             image = (base or root) / file_path
-            if errors is None and not image.is_file():
+            if errors is None and not is_file(image):
                 raise InputError(f"{table}:{line}: missing picture {file_path}")
             sequence = _parse_label(label, length, f"{table}:{line}")
             sample = _to_sample(image, sequence, split, root, records.get(file_path, {}))
@@ -131,7 +128,7 @@ def _read_rows(table: Path) -> Iterator[tuple[int, str, str]]:
                 if not row["file_path"] or row["label"] is None:
                     raise InputError(f"{table}:{reader.line_num}: expected file_path and label")
                 yield reader.line_num, row["file_path"], row["label"]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: cannot be read: {error}") from error
 
 
@@ -149,14 +146,14 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
     records: dict[str, dict[str, Any]] = {}
     if not path.is_file():
         return records
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 record = json.loads(line)
                 # A record also holds every parameter of the forging: of no use here, and large.
                 kept = {key: record.get(key) for key in ("points", "mask", "group", "source")}
                 records[record["file_path"]] = kept
-            except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(f"{path}:{number}: bad record: {error!r}") from error
     return records
 
@@ -164,12 +161,15 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
 def _to_sample(
     image: Path, sequence: tuple[int, ...], split: str, root: Path, record: dict[str, Any]
 ) -> Sample:
-    points = None
+    points: Points | None = None
     if record.get("points") is not None:
-        points = np.asarray(record["points"], dtype=np.float32)
+        try:
+            points = np.asarray(record["points"], dtype=np.float32)
+        except (ValueError, TypeError, OverflowError):
+            points = np.empty(0, dtype=np.float32)
         if points.shape != (5, 2) or not np.isfinite(points).all():
             raise InputError(f"{image}: its record must hold five finite points, got {record['points']}")
-    mask = None if record.get("mask") is None else root / record["mask"]
+    mask = None if record.get("mask") is None else root / str(record["mask"])
     return Sample(
         image=image,
         sequence=sequence,
@@ -182,6 +182,6 @@ def _to_sample(
     )
 
 
-def _source_name(file: str | None) -> str:
+def _source_name(file: object) -> str:
     """The collection that a source photograph belongs to: `ffhq-0012.jpg` -> `ffhq`."""
-    return re.sub(r"[-_ ]?\d*$", "", Path(file).stem) if file else ""
+    return re.sub(r"[-_ ]?\d*$", "", Path(str(file)).stem) if file else ""

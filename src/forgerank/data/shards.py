@@ -46,7 +46,7 @@ class Shards:
             header, *entries = map(json.loads, index.read_text(encoding="utf-8").splitlines())
             sizes: dict[str, int] = header["shards"]
             _check_sizes(root, sizes)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{index}: cannot be read as an index of shards: {error!r}") from error
         self._samples: list[Sample] = []
         self._members: list[Members] = []
@@ -54,7 +54,7 @@ class Shards:
             try:
                 sample = _to_sample(root, entry, length)
                 self._members.append({name: (int(at), int(n)) for name, (at, n) in entry["members"].items()})
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise InputError(f"{index}:{line}: bad entry: {error!r}") from error
             self._samples.append(replace(sample, sequence=sample.sequence[::-1]) if reverse else sample)
 

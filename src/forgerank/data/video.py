@@ -6,15 +6,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from forgerank.types import Image
+from forgerank.video import read_packets, upright
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+
+_LOCAL = {"protocol_whitelist": "file"}  # a playlist must not fetch anything
 
 
 class Frame(NamedTuple):
@@ -53,7 +54,7 @@ def count_frames(path: Path) -> tuple[int, int]:
     import av
 
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(str(path), metadata_errors="ignore", options=_LOCAL) as container:
             if container.streams.video:
                 packets = _scan(container, container.streams.video[0])
                 return packets.present, packets.stated
@@ -78,11 +79,14 @@ def read_video(path: Path, count: int | None) -> Iterator[Frame | Lost]:
     import av
 
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(str(path), metadata_errors="ignore", options=_LOCAL) as container:
             if not container.streams.video:
                 yield Lost(None, "unreadable: no video in the file")
                 return
             stream = container.streams.video[0]
+            if stream.codec_context is None:  # PyAV's stubs do not tell
+                yield Lost(None, "unreadable: no decoder for its codec")
+                return
             stream.codec_context.thread_count = 1  # clips are read in parallel, not frames
             packets = _scan(container, stream)
             if not packets.present:
@@ -101,7 +105,7 @@ def read_video(path: Path, count: int | None) -> Iterator[Frame | Lost]:
 def _scan(container: "InputContainer", stream: "VideoStream") -> _Packets:
     shown: list[tuple[int | None, bool]] = []
     hidden = 0  # before the start that an edit list sets
-    for packet in _packets(container, stream):
+    for packet in read_packets(container, stream):
         if packet.is_discard:
             hidden += 1
         elif packet.size and not packet.is_corrupt:  # the last packet of a cut file is corrupt
@@ -124,7 +128,7 @@ def _decode(
         # Where the file's index leads to a later key frame than asked for, the second attempt finds the rest.
         for start in (key, 0) if key else (0,):
             for number, frame in _decode_from(container, stream, packets, start, max(wanted, default=-1)):
-                if number in wanted and (image := _upright(frame)) is not None:
+                if number in wanted and (image := upright(frame)) is not None:
                     wanted.remove(number)
                     yield Frame(number, frame.time, image)
         for number in sorted(wanted):
@@ -141,7 +145,7 @@ def _decode_from(
         return
     places = {time: number for number, time in enumerate(packets.times)}
     number = start - 1
-    for packet in _packets(container, stream, packets.times[start] if packets.times else 0):
+    for packet in read_packets(container, stream, packets.times[start] if packets.times else 0):
         try:
             frames = [] if packet.is_corrupt else packet.decode()
         except av.FFmpegError:
@@ -152,28 +156,3 @@ def _decode_from(
                 yield number, frame
             if number >= last:
                 return
-
-
-def _packets(
-    container: "InputContainer", stream: "VideoStream", start: int | None = None
-) -> Iterator["Packet[VideoStream]"]:
-    """Packets from a time on, or from here on; an unreadable place ends them."""
-    import av
-
-    try:
-        if start is not None:
-            container.seek(start, stream=stream)
-        yield from container.demux(stream)
-    except av.FFmpegError:
-        return  # what is missed is missed by its number
-
-
-def _upright(frame: "VideoFrame") -> Image | None:
-    """RGB (H, W, 3), turned as a player turns it; None for pixels that cannot be converted."""
-    import av
-
-    try:
-        pixels = frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, ValueError):
-        return None
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))

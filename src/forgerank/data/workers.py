@@ -27,12 +27,12 @@ def process_pool(
 
 
 def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    Thread(target=_leave_with_parent, daemon=True).start()
+    Thread(target=leave_with_parent, daemon=True).start()
     if start is not None:
         start(*arguments)
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
     """A killed parent would leave its workers behind, writing into what a new run writes."""
     parent = parent_process()
     if parent is not None:

@@ -58,10 +58,15 @@ class Alignment:
         """The aligned crop, (size, size, 3); black where the picture ends."""
         # A bicubic look-up alone would alias when a large face shrinks to the crop.
         factor = max(1, math.floor(1.0 / self.scale))
-        picture = PILImage.fromarray(image)
+        left, top, right, bottom = self._reach(image, factor)
+        if left >= right or top >= bottom:
+            return np.zeros((self.size, self.size, 3), dtype=np.uint8)
+        picture = PILImage.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
         if factor > 1:
             picture = picture.reduce(factor)
-        to_picture = self._inverse() / factor
+        to_picture = self._inverse()
+        to_picture[:, 2] -= (left, top)
+        to_picture /= factor
         aligned = picture.transform(
             (self.size, self.size),
             PILImage.Transform.AFFINE,
@@ -69,6 +74,17 @@ class Alignment:
             resample=PILImage.Resampling.BICUBIC,
         )
         return np.asarray(aligned)
+
+    def _reach(self, image: Image, factor: int) -> tuple[int, int, int, int]:
+        """The part of a picture that its crop at 1 / `factor` can depend on: left, top, right, bottom."""
+        corners = np.array([[0, 0], [self.size, 0], [0, self.size], [self.size, self.size]], dtype=np.float32)
+        points = self.to_picture(corners)
+        limit = np.array([image.shape[1], image.shape[0]])
+        # Whole blocks of `reduce`, and a margin for the interpolation.
+        low = np.floor(points.min(axis=0) / factor - 4).astype(int) * factor
+        high = np.ceil(points.max(axis=0) / factor + 4).astype(int) * factor
+        (left, top), (right, bottom) = np.clip(low, 0, limit), np.clip(high, 0, limit)
+        return int(left), int(top), int(right), int(bottom)
 
     def crop_mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A label picture (H, W) under the same transform, nearest neighbour, 0 outside."""

@@ -29,8 +29,12 @@ class FaceAnalyzer:
 
     def analyze(self, image: Image) -> list[Face]:
         """Faces of an RGB picture (H, W, 3), biggest first, without what the mesh does not confirm as one."""
+        return self.confirm(image, self.detector.detect(image))
+
+    def confirm(self, image: Image, detections: list[Detection]) -> list[Face]:
+        """Those detections that the mesh takes for faces, measured, biggest first."""
         found: list[tuple[Detection, Mesh]] = []
-        for detection in self.detector.detect(image):
+        for detection in detections:
             mesh = self._landmarks.landmarks(image, detection)
             if mesh.presence >= _MIN_PRESENCE and not any(_same_face(mesh, other) for _, other in found):
                 found.append((detection, mesh))

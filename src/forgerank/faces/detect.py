@@ -1,5 +1,6 @@
 """Face detection: BlazeFace over several views of a picture, coarse to fine."""
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -8,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image as PILImage
 
-from forgerank.faces.boxes import Floats, containment, overlaps
+from forgerank.faces.boxes import Box, Floats, containment, overlaps
 from forgerank.faces.embedded import open_embedded
 from forgerank.faces.retinaface import RetinaFaceDetector
 from forgerank.types import Detection, Image, Points
@@ -88,20 +89,38 @@ class BlazeFaceDetector:
         self._full_range = _BlazeFace("face_detection_full_range.onnx", 192, ((48, 1),), threads)
         self._short_range = _BlazeFace("face_detection_short_range.onnx", 128, ((16, 2), (8, 6)), threads)
 
-    def detect(self, image: Image) -> list[Detection]:
-        """See `FaceDetector.detect`."""
+    def detect(self, image: Image, *, smallest: float = 0.0) -> list[Detection]:
+        """See `FaceDetector.detect`; faces under `smallest` pixels are not looked for."""
         picture = PILImage.fromarray(image)
         long_side = max(picture.size)
         near, far = self._short_range, self._full_range
         views = [letterbox(picture, near.side), letterbox(picture, near.side, padding=_PADDING)]
         found = self._search(near, views)
-        if _smallest_wanted(found, long_side) >= _SHORT_RANGE_SHARE * long_side:
+        if max(smallest, _smallest_wanted(found, long_side)) >= _SHORT_RANGE_SHARE * long_side:
             return found
         found = suppress(found + self._search(far, [letterbox(picture, far.side)]))
-        scale = min(1.0, _SMALLEST_INPUT_FACE / _smallest_wanted(found, long_side))
+        scale = min(1.0, _SMALLEST_INPUT_FACE / max(smallest, _smallest_wanted(found, long_side)))
         if scale * long_side < _WORTH_TILING * far.side:
             return found
         return suppress(found + self._search(far, tiles(picture, scale, far.side)))
+
+    def glance(self, image: Image) -> list[Detection]:
+        """Faces of about 8 % of the picture's long side and more, in one view each of the two models."""
+        picture = PILImage.fromarray(image)
+        views = [(model, [letterbox(picture, model.side)]) for model in (self._short_range, self._full_range)]
+        return suppress([face for model, view in views for face in self._search(model, view)])
+
+    def look(self, image: Image, box: Box) -> list[Detection]:
+        """Faces of about a known box's size near it: in the square of 3 times its side."""
+        half = 1.5 * max(box[2] - box[0], box[3] - box[1])
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        left, top = max(0, math.floor(x - half)), max(0, math.floor(y - half))
+        patch = image[top : math.ceil(y + half), left : math.ceil(x + half)]
+        if not patch.size:
+            return []
+        view = letterbox(PILImage.fromarray(np.ascontiguousarray(patch)), self._short_range.side)
+        offset = (view.offset[0] - left * view.scale, view.offset[1] - top * view.scale)
+        return self._search(self._short_range, [view._replace(offset=offset)])
 
     def _search(self, model: _BlazeFace, views: Iterable[_View]) -> list[Detection]:
         found: list[Detection] = []

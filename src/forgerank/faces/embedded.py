@@ -17,7 +17,11 @@ def open_embedded(name: str, *, threads: int = 1, assets: Path = ASSETS) -> ort.
     Raises InputError where the file is missing or is not the recorded one.
     """
     path = assets / name
-    recorded = json.loads((assets / "faces.json").read_text(encoding="utf-8"))["files"][name]["sha256"]
+    record = assets / "faces.json"
+    try:
+        recorded = json.loads(record.read_text(encoding="utf-8"))["files"][name]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{record}: damaged list of the embedded models; reinstall forgerank") from None
     try:
         content = path.read_bytes()
     except OSError as error:

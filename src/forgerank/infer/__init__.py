@@ -1,6 +1,25 @@
 """Inference without PyTorch: `Detector().detect(images) -> list[Report]`."""
 
 from forgerank.infer.detector import Detector
-from forgerank.infer.result import Component, FaceReport, Picture, Report
+from forgerank.infer.result import (
+    Component,
+    FaceReport,
+    KeyFrame,
+    Moment,
+    Picture,
+    Report,
+    TrackReport,
+    VideoReport,
+)
 
-__all__ = ["Component", "Detector", "FaceReport", "Picture", "Report"]
+__all__ = [
+    "Component",
+    "Detector",
+    "FaceReport",
+    "KeyFrame",
+    "Moment",
+    "Picture",
+    "Report",
+    "TrackReport",
+    "VideoReport",
+]

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from forgerank.infer.result import FaceReport, Map, Picture, Report
 from forgerank.infer.runtime import Prediction, Runtime, usable_cores
 from forgerank.infer.verdict import calibrate, judge_face, judge_picture, order_components
 from forgerank.infer.weights import load_weights
-from forgerank.media import read_photo
+from forgerank.media import MAX_PIXELS, read_file, read_photo
 from forgerank.types import Face, Image, InputError
 
 
@@ -35,11 +36,25 @@ class Detector:
         batch_size: int = 8,
     ) -> None:
         """Raises InputError for weights that are missing or foreign, and for an unknown face detector."""
-        loaded = load_weights(weights)
+        self._loaded = loaded = load_weights(weights)
         self.metadata = loaded.metadata
         self.sha256 = loaded.sha256
-        self.runtime = Runtime(loaded, threads=threads, batch_size=batch_size)
-        self.analyzer = FaceAnalyzer(detector, detector_weights, threads=threads or usable_cores())
+        self.threads = threads or usable_cores()
+        self.runtime = Runtime(loaded, threads=self.threads, batch_size=batch_size)
+        self.analyzer = FaceAnalyzer(detector, detector_weights, threads=self.threads)
+        self._twins: dict[int, Detector] = {self.threads: self}
+        self._options = (detector, detector_weights, batch_size)
+
+    def with_threads(self, threads: int) -> "Detector":
+        """This detector on another number of threads, for stages that run side by side; made once."""
+        if threads not in self._twins:
+            name, detector_weights, batch_size = self._options
+            twin = copy(self)
+            twin.threads = threads
+            twin.runtime = Runtime(self._loaded, threads=threads, batch_size=batch_size)
+            twin.analyzer = FaceAnalyzer(name, detector_weights, threads=threads)
+            self._twins[threads] = twin
+        return self._twins[threads]
 
     def detect(self, images: Sequence[Picture | Image | Path | str]) -> list[Report]:
         """One report per picture, in order; the faces of all pictures share the network's batches.
@@ -51,14 +66,14 @@ class Detector:
         found: list[list[tuple[Face, Alignment]]] = []
         crops: list[Image] = []
         for picture in pictures:
-            faces = self._align(self.analyzer.analyze(picture.image))
+            faces = self.align(self.analyzer.analyze(picture.image))
             found.append(faces)
             crops.extend(alignment.crop(picture.image) for _, alignment in faces)
         prediction = self.runtime.run(crops) if crops else None
         reports, start = [], 0
         for picture, faces in zip(pictures, found, strict=True):
             answers = tuple(
-                self._face_report(face, alignment, prediction, start + i)
+                self.face_report(face, alignment, prediction, start + i)
                 for i, (face, alignment) in enumerate(faces)
                 if prediction is not None
             )
@@ -66,11 +81,13 @@ class Detector:
             reports.append(_report(picture, answers))
         return reports
 
-    def _align(self, faces: list[Face]) -> list[tuple[Face, Alignment]]:
+    def align(self, faces: list[Face]) -> list[tuple[Face, Alignment]]:
+        """Faces with the alignment that cuts what the network sees."""
         size = self.metadata.input_size
         return [(face, estimate_alignment(five_points(face.landmarks), size)) for face in faces]
 
-    def _face_report(self, face: Face, alignment: Alignment, prediction: Prediction, i: int) -> FaceReport:
+    def face_report(self, face: Face, alignment: Alignment, prediction: Prediction, i: int) -> FaceReport:
+        """The answer for one face out of the network's answers; `i` is its place among the crops."""
         metadata = self.metadata
         probability = calibrate(float(prediction.probability[i]), metadata.calibration)
         verdict, reason = judge_face(probability, face.quality, metadata.thresholds)
@@ -92,6 +109,7 @@ class Detector:
             alignment=alignment,
             component_maps=prediction.component_maps[i],
             dissimilarity=dissimilarity_map(prediction.similarity[i]),
+            order_scores=tuple(float(score) for score in prediction.order_scores[i]),
         )
 
 
@@ -107,17 +125,17 @@ def dissimilarity_map(similarity: Map) -> Map:
     return np.asarray((1.0 - similarity).mean(axis=1).reshape(side, side), dtype=np.float32)
 
 
-def load_picture(image: Picture | Image | Path | str) -> Picture:
-    """A picture with its hash from a file or an array.
+def load_picture(image: Picture | Image | Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """A picture with its hash from a file, of at most `max_pixels` pixels, or an array.
 
     Raises InputError for a file that cannot be read and for an array that is not (H, W, 3) uint8.
     """
     if isinstance(image, Picture):
         return image
     if isinstance(image, (str, Path)):
-        pixels = read_photo(Path(image))
-        with open(image, "rb") as file:
-            return Picture(str(image), hashlib.file_digest(file, "sha256").hexdigest(), pixels)
+        content = read_file(image)
+        pixels = read_photo(image, data=content, max_pixels=max_pixels)
+        return Picture(str(image), hashlib.sha256(content).hexdigest(), pixels)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise InputError(f"a picture must be an (H, W, 3) uint8 array or a path, got {kind}")

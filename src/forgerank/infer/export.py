@@ -1,13 +1,14 @@
 """From trained weights to the folder that `Detector` loads: ONNX, safetensors and their description."""
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgerank.extras import require
-from forgerank.infer.weights import METADATA_FILE, FileEntry, FileKind, WeightsMetadata
+from forgerank.infer.weights import METADATA_FILE, FileEntry, FileKind, WeightsMetadata, seal
 from forgerank.types import InputError
 
 if TYPE_CHECKING:
@@ -89,8 +90,9 @@ def export(
         git_revision=revision,
         licence=licence,
     )
-    (out / METADATA_FILE).write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return metadata
+    sealed = metadata.model_copy(update={"seal": seal(json.loads(metadata.model_dump_json()))})
+    (out / METADATA_FILE).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return sealed
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""What the detector answers: one frozen result type, whatever was put in."""
+"""What the detector answers: one frozen result type for a picture, one for a video."""
 
 from dataclasses import dataclass
 
@@ -43,12 +43,14 @@ class FaceReport:
     alignment: Alignment  # picture <-> crop, lays the maps back over the picture
     component_maps: Map  # (L, h, w) over the crop, 0..1
     dissimilarity: Map  # (h, w) over the crop, mean over tokens of 1 - S (Eq. 4, 5), 0..1
+    order_scores: tuple[
+        float, ...
+    ] = ()  # (L,) what the ranks come from; their sense is `Order` of the weights
 
     @property
     def sequence(self) -> tuple[Component, ...]:
         """The manipulated components, first to last."""
-        ranked = [(component.rank, component) for component in self.components if component.rank is not None]
-        return tuple(component for _, component in sorted(ranked, key=lambda pair: pair[0]))
+        return _ranked(self.components)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,3 +64,72 @@ class Report:
     verdict: Verdict
     reason: str | None  # why it is undetermined
     faces: tuple[FaceReport, ...]  # biggest first
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One face in one sampled frame of a video."""
+
+    frame: int  # counted from 0 in the order of display, skipped and damaged ones included where known
+    time: float  # seconds as the stream stores them
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the upright frame
+    detection_score: float  # 0..1
+    forged_probability: float  # calibrated P(x), 0..1
+    verdict: Verdict  # of this face in this frame alone
+    reason: str | None  # why it is undetermined
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyFrame:
+    """One telling frame of a track, with everything that draws its heatmaps."""
+
+    moment: Moment
+    image: Image  # the upright frame, its longer side at most 1280 pixels
+    face: FaceReport  # its box and alignment are in pixels of `image`
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackReport:
+    """The answer for one person's face over a video. How it is pooled: docs/video.md."""
+
+    number: int  # from 1, by first appearance
+    start: float  # seconds: the first sampled frame with this face
+    end: float  # seconds: the last one
+    verdict: Verdict
+    reason: str | None  # why it is undetermined
+    forged_probability: float  # pooled over the usable moments, 0..1
+    components: tuple[Component, ...]  # all of them, by consensus, in the order of the weights' labels
+    moments: tuple[Moment, ...]  # by time
+    key_frames: tuple[KeyFrame, ...]  # at most 3, most telling first
+    quality: Quality  # medians over the moments
+
+    @property
+    def sequence(self) -> tuple[Component, ...]:
+        """The manipulated components, first to last."""
+        return _ranked(self.components)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoReport:
+    """The answer for one video."""
+
+    path: str
+    sha256: str  # of the file's bytes
+    width: int  # pixels of an upright frame
+    height: int  # pixels of an upright frame
+    duration: float | None  # seconds, as the container states it
+    decoded_seconds: float  # how much of that could be decoded
+    decoded_share: float  # the same as a share of what the container states, 0..1
+    frame_rate: float | None  # mean, 1/s
+    codec: str
+    sampled_frames: int  # frames in which faces were looked for
+    sampling_rate: float  # frames per second of video; below the rate asked for where the cap took hold
+    warnings: tuple[str, ...]  # what could not be read, in words
+    verdict: Verdict
+    reason: str | None  # why it is undetermined
+    tracks: tuple[TrackReport, ...]
+
+
+def _ranked(components: tuple[Component, ...]) -> tuple[Component, ...]:
+    ranked = [(component.rank, component) for component in components if component.rank is not None]
+    return tuple(component for _, component in sorted(ranked, key=lambda pair: pair[0]))

@@ -53,36 +53,67 @@ class Runtime:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails raises; nothing is printed
         try:
-            self._session = ort.InferenceSession(weights.content, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                weights.content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )  # falling back would print lines of its own
         except Exception as error:  # ONNX Runtime's errors share no other base class
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"{weights.path}: ONNX Runtime cannot load it ({reason})") from error
+            raise InputError(f"{weights.path}: ONNX Runtime cannot load it ({_reason(error)})") from error
         names = {output.name for output in self._session.get_outputs()}
         inputs = [value.name for value in self._session.get_inputs()]
         if inputs != [INPUT] or not names.issuperset(OUTPUTS):
             raise InputError(
                 f"{weights.path}: not a forgerank network (inputs {inputs}, outputs {sorted(names)})"
             )
+        self._path = weights.path
         self._outputs = [*OUTPUTS, order_output(self._session)]
         self.input_size = weights.metadata.input_size
         self.labels = len(weights.metadata.labels)
         self._batch_size = batch_size
 
     def run(self, crops: list[Image]) -> Prediction:
-        """At least one aligned crop, each (input_size, input_size, 3) uint8 RGB -> outputs for all."""
-        parts = [
-            self._session.run(self._outputs, {INPUT: _to_tensor(crops[start : start + self._batch_size])})
-            for start in range(0, len(crops), self._batch_size)
-        ]
-        prediction = Prediction(*(np.concatenate(output) for output in zip(*parts, strict=True)))
-        if prediction.component_probabilities.shape[1] != self.labels:
+        """At least one aligned crop, each (input_size, input_size, 3) uint8 RGB -> outputs for all.
+
+        Raises InputError for a network that cannot take them, or whose answers cannot be used.
+        """
+        try:
+            parts = [
+                self._session.run(self._outputs, {INPUT: _to_tensor(crops[start : start + self._batch_size])})
+                for start in range(0, len(crops), self._batch_size)
+            ]
+            prediction = Prediction(*(np.concatenate(output) for output in zip(*parts, strict=True)))
+        except Exception as error:  # as above
+            raise InputError(f"{self._path}: ONNX Runtime cannot run it ({_reason(error)})") from error
+        if prediction.component_probabilities.shape[1:] != (self.labels,):
             raise InputError(
-                f"the network answers for {prediction.component_probabilities.shape[1]} components, "
-                f"its description names {self.labels}"
+                f"{self._path}: the network answers for {prediction.component_probabilities.shape[-1]} "
+                f"components, its description names {self.labels}"
             )
+        if not _usable(prediction, len(crops)):
+            raise InputError(f"{self._path}: not a forgerank network (shapes or values of its outputs)")
         return prediction
+
+
+def _usable(prediction: Prediction, count: int) -> bool:
+    """Whether the outputs of `count` crops have the shapes and ranges that `Prediction` states."""
+    labels, side = prediction.component_probabilities.shape[-1], prediction.component_maps.shape[-1]
+    shapes = {
+        "gap": (count,),
+        "probability": (count,),
+        "component_probabilities": (count, labels),
+        "component_maps": (count, labels, side, side),
+        "similarity": (count, side * side, side * side),
+        "order_scores": (count, labels),
+    }
+    fits = all(getattr(prediction, name).shape == shape for name, shape in shapes.items())
+    finite = fits and all(np.isfinite(getattr(prediction, name)).all() for name in shapes)
+    probabilities = prediction.component_probabilities
+    return bool(finite and probabilities.min() >= 0.0 and probabilities.max() <= 1.0)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
 
 
 def _to_tensor(crops: list[Image]) -> Float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from forgerank.infer.result import Component, FaceReport
+from forgerank.infer.result import Component, FaceReport, TrackReport
 from forgerank.infer.weights import Calibration, Order, Thresholds
 from forgerank.types import Quality, Verdict
 
@@ -44,17 +44,25 @@ def logit(probability: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.log(kept) - np.log1p(-kept))
 
 
+def unusable(quality: Quality) -> str | None:
+    """Why a face of this quality is not judged; None where it is."""
+    if quality.size < MIN_SIZE:
+        return f"face too small ({quality.size:.0f} px, at least {MIN_SIZE:.0f} are needed)"
+    if quality.sharpness < MIN_SHARPNESS:
+        return f"face too blurred (sharpness {quality.sharpness:.1f}, at least {MIN_SHARPNESS:g})"
+    if abs(quality.yaw) > MAX_YAW or abs(quality.pitch) > MAX_PITCH:
+        return f"face turned too far (yaw {quality.yaw:.0f}°, pitch {quality.pitch:.0f}°)"
+    return None
+
+
 def judge_face(probability: float, quality: Quality, thresholds: Thresholds) -> tuple[Verdict, str | None]:
     """Verdict and, where undetermined, the reason. `probability` is calibrated."""
-    if quality.size < MIN_SIZE:
-        return "undetermined", f"face too small ({quality.size:.0f} px, at least {MIN_SIZE:.0f} are needed)"
-    if quality.sharpness < MIN_SHARPNESS:
-        return (
-            "undetermined",
-            f"face too blurred (sharpness {quality.sharpness:.1f}, at least {MIN_SHARPNESS:g})",
-        )
-    if abs(quality.yaw) > MAX_YAW or abs(quality.pitch) > MAX_PITCH:
-        return "undetermined", f"face turned too far (yaw {quality.yaw:.0f}°, pitch {quality.pitch:.0f}°)"
+    reason = unusable(quality)
+    return ("undetermined", reason) if reason is not None else judge_probability(probability, thresholds)
+
+
+def judge_probability(probability: float, thresholds: Thresholds) -> tuple[Verdict, str | None]:
+    """`judge_face` of a face that can be judged."""
     if probability >= thresholds.forged:
         return "forged", None
     if probability < thresholds.real:
@@ -84,15 +92,20 @@ def order_components(
     return tuple(Component(name, float(probabilities[i]), ranks.get(i)) for i, name in enumerate(names))
 
 
-def judge_picture(faces: Sequence[FaceReport]) -> tuple[Verdict, str | None]:
-    """Forged if any face is, else undetermined if any face is or none was found, else real."""
+def judge_picture(
+    faces: Sequence[FaceReport | TrackReport], kind: str = "face"
+) -> tuple[Verdict, str | None]:
+    """Forged if any face is, else undetermined if any face is or none was found, else real.
+
+    The same for the people of a video, whose `kind` is "track".
+    """
     if not faces:
         return "undetermined", "no face found"
     if any(face.verdict == "forged" for face in faces):
         return "forged", None
     for number, face in enumerate(faces, start=1):
         if face.verdict == "undetermined":
-            return "undetermined", face.reason if len(faces) == 1 else f"face {number}: {face.reason}"
+            return "undetermined", face.reason if len(faces) == 1 else f"{kind} {number}: {face.reason}"
     return "real", None
 
 

@@ -1,6 +1,8 @@
 """Weights on disk: `forgerank.json` describes the files, their hashes, labels, thresholds and calibration."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +20,7 @@ FileKind = Literal["onnx", "safetensors"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class FileEntry(_Frozen):
@@ -38,9 +40,11 @@ class FileEntry(_Frozen):
 class Thresholds(_Frozen):
     """On calibrated probabilities, 0..1: `real` <= `forged`, one more per component."""
 
-    forged: Probability
-    real: Probability
-    components: tuple[Probability, ...]
+    forged: Probability = Field(description="calibrated P(x) from which a face is called forged, 0..1")
+    real: Probability = Field(description="calibrated P(x) under which a face is called real, 0..1")
+    components: tuple[Probability, ...] = Field(
+        description="probability from which a component is called manipulated, 0..1, in the order of `labels`"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "Thresholds":
@@ -74,6 +78,7 @@ class WeightsMetadata(_Frozen):
     settings: dict[str, Any]
     git_revision: str
     licence: str
+    seal: str | None = None  # `seal` of all the rest; None in a description written by hand
 
     @model_validator(mode="after")
     def _one_threshold_per_label(self) -> "WeightsMetadata":
@@ -115,14 +120,24 @@ def load_weights(folder: Path | str | None = None, *, kind: FileKind = "onnx") -
     return Weights(metadata, path, digest, content)
 
 
+def seal(description: Mapping[str, Any]) -> str:
+    """SHA-256 of a description's values, its own key `seal` left out; order and spacing do not count."""
+    rest = {key: value for key, value in description.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _read_metadata(path: Path) -> WeightsMetadata:
+    content = _read(path)
     try:
-        return WeightsMetadata.model_validate_json(_read(path))
+        metadata = WeightsMetadata.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
         reason = " ".join(first["msg"].split())
         raise InputError(f"{path}: not a description of forgerank weights ({where}: {reason})") from None
+    if metadata.seal is not None and metadata.seal != seal(json.loads(content)):
+        raise InputError(f"{path}: changed since it was written: its seal, a SHA-256, differs")
+    return metadata
 
 
 def _read(path: Path) -> bytes:

@@ -135,6 +135,7 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
             "licence": "not stated",
         }
         described = {**neutral, **self.description}
+        described.pop("seal", None)  # of the values as they were read
         described["settings"] = {**described["settings"], "model": config.model_dump(mode="json")}
         described |= {"input_size": config.input_size, "normalisation": normalisation(cast(Any, self))}
         described["files"] = {"safetensors": {"file": TENSORS, "sha256": hashlib.sha256(tensors).hexdigest()}}
@@ -212,7 +213,7 @@ def read_description(path: Path) -> dict[str, Any]:
     """The content of a description. Raises InputError, one line, where it is none."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as a description of weights: {error}") from error
     if not isinstance(description, dict) or not isinstance(description.get("files"), dict):
         raise InputError(f"{path}: not a description of forgerank weights")

@@ -1,92 +1,69 @@
-"""The JSON report, schema version 1. Later versions only add fields."""
+"""The JSON report, schema version 2: one object per run. Later versions only add fields."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
 from forgerank import __version__
-from forgerank.infer.result import FaceReport, Report
-from forgerank.infer.weights import Thresholds, WeightsMetadata
-from forgerank.types import Verdict
+from forgerank.infer.result import Component, FaceReport, Moment, Report, TrackReport, VideoReport
+from forgerank.infer.verdict import quality_warnings
+from forgerank.infer.weights import WeightsMetadata
+from forgerank.report.entries import (
+    Box,
+    ComponentEntry,
+    Credentials,
+    Entry,
+    ErrorEntry,
+    FaceEntry,
+    ModelEntry,
+    MomentEntry,
+    PictureEntry,
+    QualityEntry,
+    TrackEntry,
+    VideoEntry,
+)
+from forgerank.types import Quality
 
-SCHEMA_VERSION: Literal[1] = 1
+__all__ = [
+    "SCHEMA_VERSION",
+    "Credentials",
+    "ErrorEntry",
+    "PictureEntry",
+    "ReportFile",
+    "VideoEntry",
+    "encodable",
+    "picture_entry",
+    "report_file",
+    "video_entry",
+]
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class QualityEntry(_Entry):
-    """Measured quality of one face; units as in `forgerank.types.Quality`."""
-
-    size: float = Field(description="longer side of the face box, pixels")
-    sharpness: float = Field(description="variance of the Laplacian of the aligned grey crop, >= 0")
-    brightness: float = Field(description="mean luma of the aligned face, 0..1")
-    clipped: float = Field(description="share of face pixels at or below 2 or at or above 253, 0..1")
-    yaw: float = Field(description="degrees, positive when the face turns to image right")
-    pitch: float = Field(description="degrees, positive when the face looks up")
-    roll: float = Field(description="degrees, positive clockwise in the picture")
-
-
-class ComponentEntry(_Entry):
-    """One facial component."""
-
-    name: str
-    probability: Probability = Field(description="of having been manipulated")
-    rank: int | None = Field(ge=1, description="1 = manipulated first; null where not manipulated")
-
-
-class FaceEntry(_Entry):
-    """One face."""
-
-    box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 in pixels")
-    detection_score: Probability
-    quality: QualityEntry
-    verdict: Verdict
-    forged_probability: Probability = Field(description="calibrated P(x)")
-    components: tuple[ComponentEntry, ...] = Field(description="all components, whatever the verdict")
+SCHEMA_VERSION: Literal[2] = 2
 
 
-class PictureEntry(_Entry):
-    """One picture."""
+class ReportFile(Entry):
+    """The whole file. A file of version 1 reads as one of version 2 whose new fields are empty."""
 
-    path: str | None = Field(description="as given; null for an array")
-    sha256: Sha256 = Field(description="of the file's bytes; of the pixels for an array")
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
-    verdict: Verdict
-    reason: str | None = Field(description="why it is undetermined, else null")
-    faces: tuple[FaceEntry, ...] = Field(description="biggest first")
+    schema_version: Literal[2] = Field(default=SCHEMA_VERSION, description="version of this document")
+    forgerank_version: str = Field(
+        default=__version__, description="version of the package that wrote the file"
+    )
+    model: ModelEntry = Field(description="the weights that answered")
+    reports: tuple[PictureEntry, ...] = Field(
+        description="one per picture that could be read, in the order of the input"
+    )
+    videos: tuple[VideoEntry, ...] = Field(
+        default=(), description="one per video that could be read, in the order of the input"
+    )
+    errors: tuple[ErrorEntry, ...] = Field(description="one per input that could not be read")
 
-
-class ErrorEntry(_Entry):
-    """An input that could not be read."""
-
-    path: str
-    reason: str
-
-
-class ModelEntry(_Entry):
-    """The weights that answered."""
-
-    name: str
-    sha256: Sha256 = Field(description="of the ONNX file")
-    thresholds: Thresholds
-
-
-class ReportFile(_Entry):
-    """The whole file."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    forgerank_version: str = __version__
-    model: ModelEntry
-    reports: tuple[PictureEntry, ...]
-    errors: tuple[ErrorEntry, ...]
+    @model_validator(mode="before")
+    @classmethod
+    def _from_version_1(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("schema_version") == 1:
+            return {**data, "schema_version": SCHEMA_VERSION}
+        return data
 
     def to_json(self) -> str:
         """Indented JSON with a final line break."""
@@ -99,17 +76,35 @@ def encodable(path: str) -> str:
 
 
 def report_file(
-    metadata: WeightsMetadata, sha256: str, reports: Sequence[Report], errors: Sequence[ErrorEntry] = ()
+    metadata: WeightsMetadata,
+    sha256: str,
+    reports: Sequence[Report],
+    errors: Sequence[ErrorEntry] = (),
+    videos: Sequence[VideoReport] = (),
+    credentials: Mapping[str, Credentials] | None = None,
 ) -> ReportFile:
-    """Everything of one run, ready for `to_json()`. `sha256` is that of the ONNX file."""
+    """Everything of one run, ready for `to_json()`. `sha256` is that of the ONNX file.
+
+    `credentials` belong to the file with the SHA-256 that is their key.
+    """
+    signed = credentials or {}
     return ReportFile(
-        model=ModelEntry(name=metadata.name, sha256=sha256, thresholds=metadata.thresholds),
-        reports=tuple(_picture(report) for report in reports),
+        model=ModelEntry(
+            name=metadata.name,
+            version=metadata.version,
+            sha256=sha256,
+            git_revision=metadata.git_revision,
+            labels=metadata.labels,
+            thresholds=metadata.thresholds,
+        ),
+        reports=tuple(picture_entry(report, signed.get(report.sha256)) for report in reports),
+        videos=tuple(video_entry(report, signed.get(report.sha256)) for report in videos),
         errors=tuple(errors),
     )
 
 
-def _picture(report: Report) -> PictureEntry:
+def picture_entry(report: Report, credentials: Credentials | None = None) -> PictureEntry:
+    """One picture as it stands in the file, numbers rounded."""
     return PictureEntry(
         path=None if report.path is None else encodable(report.path),
         sha256=report.sha256,
@@ -118,25 +113,87 @@ def _picture(report: Report) -> PictureEntry:
         verdict=report.verdict,
         reason=report.reason,
         faces=tuple(_face(face) for face in report.faces),
+        credentials=credentials,
+    )
+
+
+def video_entry(report: VideoReport, credentials: Credentials | None = None) -> VideoEntry:
+    """One video as it stands in the file, numbers rounded."""
+    return VideoEntry(
+        path=encodable(report.path),
+        sha256=report.sha256,
+        width=report.width,
+        height=report.height,
+        duration=None if report.duration is None else _digits(report.duration, 3),
+        decoded_seconds=_digits(report.decoded_seconds, 3),
+        decoded_share=_digits(report.decoded_share, 4),
+        frame_rate=None if report.frame_rate is None else _digits(report.frame_rate, 3),
+        codec=report.codec,
+        sampled_frames=report.sampled_frames,
+        sampling_rate=_digits(report.sampling_rate, 3),
+        warnings=report.warnings,
+        verdict=report.verdict,
+        reason=report.reason,
+        tracks=tuple(_track(track) for track in report.tracks),
+        credentials=credentials,
     )
 
 
 def _face(face: FaceReport) -> FaceEntry:
-    quality = {name: _digits(value, 4) for name, value in asdict(face.quality).items()}
-    x0, y0, x1, y1 = (_digits(value, 2) for value in face.box)
     return FaceEntry(
-        box=(x0, y0, x1, y1),
+        box=_box(face.box),
         detection_score=_digits(face.detection_score, 6),
-        quality=QualityEntry(**quality),
+        quality=_quality(face.quality),
         verdict=face.verdict,
+        reason=face.reason,
         forged_probability=_digits(face.forged_probability, 6),
-        components=tuple(
-            ComponentEntry(
-                name=component.name, probability=_digits(component.probability, 6), rank=component.rank
-            )
-            for component in face.components
-        ),
+        components=_components(face.components),
+        warnings=quality_warnings(face.quality),
     )
+
+
+def _track(track: TrackReport) -> TrackEntry:
+    return TrackEntry(
+        number=track.number,
+        start=_digits(track.start, 3),
+        end=_digits(track.end, 3),
+        verdict=track.verdict,
+        reason=track.reason,
+        forged_probability=_digits(track.forged_probability, 6),
+        components=_components(track.components),
+        quality=_quality(track.quality),
+        warnings=quality_warnings(track.quality),
+        moments=tuple(_moment(moment) for moment in track.moments),
+        key_frames=tuple(key.moment.frame for key in track.key_frames),
+    )
+
+
+def _moment(moment: Moment) -> MomentEntry:
+    return MomentEntry(
+        frame=moment.frame,
+        time=_digits(moment.time, 3),
+        box=_box(moment.box),
+        detection_score=_digits(moment.detection_score, 6),
+        forged_probability=_digits(moment.forged_probability, 6),
+        verdict=moment.verdict,
+        reason=moment.reason,
+    )
+
+
+def _components(components: Sequence[Component]) -> tuple[ComponentEntry, ...]:
+    return tuple(
+        ComponentEntry(name=part.name, probability=_digits(part.probability, 6), rank=part.rank)
+        for part in components
+    )
+
+
+def _quality(quality: Quality) -> QualityEntry:
+    return QualityEntry(**{name: _digits(value, 4) for name, value in asdict(quality).items()})
+
+
+def _box(box: Box) -> Box:
+    x0, y0, x1, y1 = (_digits(value, 2) for value in box)
+    return (x0, y0, x1, y1)
 
 
 def _digits(value: float, digits: int) -> float:

@@ -1,6 +1,7 @@
-"""Verdicts, sequences and paths in words, for the terminal and for the HTML report."""
+"""Verdicts, sequences, times and paths in words, for the terminal and for the HTML report."""
 
-from forgerank.infer.result import FaceReport, Report
+from forgerank.infer.result import FaceReport, Report, TrackReport, VideoReport
+from forgerank.report.entries import Credentials
 
 LIMITS = (
     "“Real” means that nothing of the kind the model was trained on was found. It does not prove that the "
@@ -12,6 +13,29 @@ LIMITS = (
     "Only faces are judged. A changed background, caption, date or place goes unnoticed.",
     "A verdict alone proves nothing about a person. Have it checked by somebody who knows the picture.",
 )
+VIDEO_LIMITS = (
+    "In a video only the sampled frames are judged: a forgery that is shorter than the time between two of "
+    "them can go unnoticed.",
+    "A face is followed by place and appearance. Two people who look alike, or one who looks different after "
+    "a cut, can be mixed up.",
+    "The sound is not judged.",
+)
+SOURCE_TYPES = {
+    "trainedAlgorithmicMedia": "made by a generative model",
+    "compositeWithTrainedAlgorithmicMedia": "partly made by a generative model",
+    "algorithmicMedia": "made by an algorithm",
+    "digitalCapture": "taken with a digital camera",
+    "computationalCapture": "taken with a camera that computes one picture from several",
+    "digitalCreation": "made by a person with a program",
+    "humanEdits": "edited by a person",
+    "composite": "put together from several files",
+    "screenCapture": "taken from a screen",
+}
+_STATES = {
+    "Valid": "Valid: file and signature agree. Whether the signer can be trusted was not checked.",
+    "Trusted": "Trusted: file and signature agree, and the signer's certificate is on the reader's list.",
+    "Invalid": "Invalid: file and signature do not agree, or another check failed.",
+}
 
 
 def printable(text: str) -> str:
@@ -44,8 +68,54 @@ def picture_sentence(report: Report) -> str:
     return f"{forged} of {faces} faces {'shows' if forged == 1 else 'show'} signs of forgery."
 
 
-def face_sentence(face: FaceReport) -> str:
-    """The verdict on a face as one sentence, with the components first to last where it is forged."""
+def video_sentence(report: VideoReport) -> str:
+    """The verdict on a video as one sentence."""
+    if report.verdict == "undetermined":
+        return f"This video could not be judged: {report.reason}."
+    faces = len(report.tracks)
+    forged = sum(track.verdict == "forged" for track in report.tracks)
+    if report.verdict == "real":
+        found = "its face" if faces == 1 else f"its {faces} faces"
+        return f"No sign of forgery was found in {found}."
+    if faces == 1:
+        return "The face in this video shows signs of forgery."
+    return f"{forged} of {faces} faces in this video {'shows' if forged == 1 else 'show'} signs of forgery."
+
+
+def decoded_sentence(report: VideoReport) -> str:
+    """How much of a video was decoded and looked at."""
+    seconds = f"{report.decoded_seconds:.1f} s"
+    if report.decoded_share >= 0.995:
+        decoded = f"All {seconds} were decoded"
+    else:
+        decoded = f"Only {seconds} could be decoded, {percent(report.decoded_share)} of what the file states"
+    frames = "1 frame" if report.sampled_frames == 1 else f"{report.sampled_frames} frames"
+    return f"{decoded}; faces were looked for in {frames}, {report.sampling_rate:.3g} per second."
+
+
+def clock(seconds: float, digits: int = 1) -> str:
+    """A time in a video.
+
+    >>> clock(7.25), clock(75, digits=0), clock(3725.5), clock(59.97)
+    ('0:07.2', '1:15', '1:02:05.5', '1:00.0')
+    """
+    units = round(abs(seconds) * 10**digits)  # rounded once, so that no 60 is left in the seconds
+    whole, part = divmod(units, 10**digits)
+    hours, rest = divmod(whole, 3600)
+    fraction = f".{part:0{digits}d}" if digits else ""
+    minutes = f"{hours}:{rest // 60:02d}" if hours else f"{rest // 60}"
+    return f"{'-' if seconds < 0 and units else ''}{minutes}:{rest % 60:02d}{fraction}"
+
+
+def state_sentence(credentials: Credentials) -> str:
+    """What the validation of content credentials came to; they say nothing about the verdict."""
+    if credentials.state is None:
+        return f"The file carries content credentials: {credentials.problem}."
+    return _STATES.get(credentials.state, f"{credentials.state}.")
+
+
+def face_sentence(face: FaceReport | TrackReport) -> str:
+    """The verdict on a face or a track as one sentence, with the components first to last if it is forged."""
     if face.verdict == "undetermined":
         return f"Not judged: {face.reason}."
     if face.verdict == "real":

@@ -15,7 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from forgerank.model.baselines import build_network
@@ -147,8 +147,13 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     sidecar = path.with_suffix(".json")
     try:
-        return load_file(path), json.loads(sidecar.read_text(encoding="utf-8"))["settings"]
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
+        content = path.read_bytes()
+        description = json.loads(sidecar.read_text(encoding="utf-8"))
+        settings, recorded = description["settings"], description["files"]["safetensors"]["sha256"]
+        if hashlib.sha256(content).hexdigest() != recorded:
+            raise InputError(f"{path}: not the file that {sidecar.name} describes: its SHA-256 differs")
+        return load(content), settings
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read with {sidecar.name}: {error}") from error
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from forgerank.data.datasets import DATASETS
+from forgerank.data.listing import parse_yaml, read_yaml
 from forgerank.data.transforms import AugmentConfig
 from forgerank.labels import VOCABULARIES
 from forgerank.losses.total import LossConfig
@@ -143,12 +143,7 @@ def load_values(path: Path) -> dict[str, Any]:
 def _values_over_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in above:
         raise InputError(f"{path}: is its own base")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected keys and values")
     base = values.pop("base", None)
@@ -201,7 +196,4 @@ def _override(values: dict[str, Any], override: str) -> None:
         level = level.setdefault(parent, {})
         if not isinstance(level, dict):
             raise InputError(f"--set {override}: {parent} holds no keys")
-    try:
-        level[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: the value is not YAML") from error
+    level[last] = parse_yaml(text, f"--set {override}")

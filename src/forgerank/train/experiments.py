@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
+from forgerank.data.listing import read_yaml
 from forgerank.train.checkpoints import BEST, LAST
 from forgerank.train.config import TrainConfig, load_config, load_values, merge, parse_config, with_overrides
 from forgerank.train.fit import WEIGHTS, run
@@ -92,15 +92,10 @@ def load_experiment(folder: Path) -> Experiment:
     """Read `folder/table.yaml`. Raises InputError, one line, where there is none or a bad one."""
     path = folder / TABLE
     try:
-        experiment = Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+        return Experiment.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    return experiment
 
 
 def choose_rows(experiment: Experiment, wanted: tuple[str, ...]) -> list[str]:

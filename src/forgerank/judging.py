@@ -1,0 +1,107 @@
+"""Any file in, a report out: what the command, the service, the page and the scan share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from forgerank.infer.detector import Detector, load_picture
+from forgerank.infer.result import Picture, Report, VideoReport
+from forgerank.infer.video import FPS, MAX_FRAMES, detect_video
+from forgerank.media import MAX_PIXELS, VIDEO_EXTENSIONS, MediaError, is_photo
+from forgerank.report.credentials import read_credentials
+from forgerank.report.entries import Credentials, ErrorEntry
+from forgerank.report.html import html_page, picture_section, video_section
+from forgerank.report.schema import report_file
+from forgerank.video import is_video
+
+
+def wants_video(path: str | Path) -> bool:
+    """Whether a file is judged as a video: by content, or by name where the content is of no known kind."""
+    return is_video(path) or (Path(path).suffix.lower() in VIDEO_EXTENSIONS and not is_photo(path))
+
+
+def judge_file(
+    detector: Detector,
+    path: str | Path,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    fps: float = FPS,
+    max_frames: int = MAX_FRAMES,
+    max_seconds: float | None = None,
+    progress: Callable[[float, float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Report | VideoReport:
+    """The report on a photograph or a video, told apart by content.
+
+    `name` is shown instead of the path, in errors as well. `max_pixels` limits a photograph and a frame; the
+    rest is passed to `detect_video`. Raises MediaError for what cannot be read, over a limit included.
+    """
+    shown = str(path) if name is None else name
+    try:
+        if not wants_video(path):
+            [report] = detector.detect([load_picture(path, max_pixels=max_pixels)])
+            return replace(report, path=shown)
+        video = detect_video(
+            detector,
+            path,
+            fps=fps,
+            max_frames=max_frames,
+            max_seconds=max_seconds,
+            max_pixels=max_pixels,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        return replace(video, path=shown)
+    except MediaError as error:
+        raise type(error)(shown, error.reason) from None
+
+
+def render(
+    detector: Detector,
+    results: Sequence[Report | VideoReport],
+    sources: Sequence[Picture | Path | str],
+    errors: Sequence[ErrorEntry] = (),
+) -> tuple[str, str]:
+    """The JSON text and the HTML page for results of one or more files.
+
+    `sources` holds for each result the file that it came from, or for a photograph the picture itself, whose
+    content credentials are then not read. Photographs are decoded again for the page.
+    """
+    sections, signed = [], {}
+    for number, (result, source) in enumerate(zip(results, sources, strict=True), start=1):
+        credentials = None if isinstance(source, Picture) else read_credentials(source)
+        if credentials is not None:
+            signed[result.sha256] = credentials
+        picture = None if isinstance(result, VideoReport) else load_picture(source)
+        sections.append(section(number, result, picture, detector, credentials))
+    page = html_page(sections, results, detector.metadata, detector.sha256, errors)
+    return json_text(detector, results, errors, signed), page
+
+
+def section(
+    number: int,
+    result: Report | VideoReport,
+    picture: Picture | None,
+    detector: Detector,
+    credentials: Credentials | None,
+) -> str:
+    """The part of a page on one result; `picture` is that of a photograph. `number` counts from 1."""
+    thresholds = detector.metadata.thresholds
+    if isinstance(result, VideoReport):
+        return video_section(number, result, thresholds, credentials)
+    if picture is None:
+        raise ValueError("the section on a photograph needs its picture")
+    return picture_section(number, result, picture, thresholds, credentials)
+
+
+def json_text(
+    detector: Detector,
+    results: Sequence[Report | VideoReport],
+    errors: Sequence[ErrorEntry],
+    credentials: dict[str, Credentials],
+) -> str:
+    """The JSON text; photographs and videos stand apart in it, each in the order of `results`."""
+    pictures = [result for result in results if isinstance(result, Report)]
+    videos = [result for result in results if isinstance(result, VideoReport)]
+    return report_file(detector.metadata, detector.sha256, pictures, errors, videos, credentials).to_json()

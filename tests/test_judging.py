@@ -1,0 +1,71 @@
+"""One function for any file, one for its reports."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+import videos
+from forgerank.infer import Detector, Report, VideoReport
+from forgerank.infer.detector import load_picture
+from forgerank.judging import judge_file, render
+from forgerank.media import MediaError, TooManyPixelsError
+from forgerank.report.schema import ErrorEntry
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, forged_astronaut: Pixels) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    return videos.write_video(path, [videos.first_person(forged_astronaut)] * 20)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory, astronaut: Pixels) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    PILImage.fromarray(astronaut).save(path)
+    return path
+
+
+def test_content_decides_and_the_name_is_shown(
+    tiny_detector: Detector, clip: Path, photo: Path, tmp_path: Path
+) -> None:
+    swapped = tmp_path / "clip.jpg", tmp_path / "photo.jpeg"
+    swapped[0].write_bytes(clip.read_bytes())
+    swapped[1].write_bytes(photo.read_bytes())
+    video = judge_file(tiny_detector, swapped[0], name="theirs.bin")
+    picture = judge_file(tiny_detector, swapped[1])
+    assert isinstance(video, VideoReport)
+    assert isinstance(picture, Report)
+    assert (video.path, video.verdict) == ("theirs.bin", "forged")
+    assert (picture.path, picture.verdict) == (str(swapped[1]), "real")
+
+
+def test_errors_show_the_name_alone(tiny_detector: Detector, clip: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.mp4").write_text("no video")
+    with pytest.raises(MediaError, match=r"^theirs\.mp4: not a video") as caught:
+        judge_file(tiny_detector, tmp_path / "secret.mp4", name="theirs.mp4")
+    assert "secret" not in str(caught.value)
+    for path in (clip, photo):
+        with pytest.raises(MediaError, match=r"^a: .*over the limit of 1000$"):
+            judge_file(tiny_detector, path, name="a", max_pixels=1000)
+    with pytest.raises(TooManyPixelsError):
+        judge_file(tiny_detector, photo, max_pixels=1000)
+    with pytest.raises(MediaError, match="no such file"):
+        judge_file(tiny_detector, tmp_path / "missing.mp4")
+
+
+def test_json_and_page_of_several_files(tiny_detector: Detector, clip: Path, photo: Path) -> None:
+    results = [judge_file(tiny_detector, path, name=path.name) for path in (clip, photo, photo)]
+    error = ErrorEntry(path="bad.mp4", reason="not a video")
+    text, page = render(tiny_detector, results, [clip, load_picture(photo), photo], [error])
+    report = json.loads(text)
+    assert [entry["path"] for entry in report["reports"]] == ["photo.png", "photo.png"]
+    assert [(entry["path"], entry["verdict"]) for entry in report["videos"]] == [("clip.mp4", "forged")]
+    assert report["errors"] == [{"path": "bad.mp4", "reason": "not a video"}]
+    assert page.count('<section class="item') == 3
+    assert page.index("clip.mp4") < page.index("photo.png")
