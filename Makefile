@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEV = .venv-dev/bin
 
-.PHONY: demo test test-slow check format bench docs clean
+.PHONY: demo test test-slow check format bench docs system clean
 
 demo: .venv-demo/.installed  ## a real photograph and a forged version of it, judged, with an HTML report
 	.venv-demo/bin/python examples/demo.py
@@ -22,6 +22,10 @@ format: .venv-dev/.installed
 	$(DEV)/ruff check --fix
 	$(DEV)/ruff format
 
+system:  ## Debian's PostgreSQL and Chromium, for the tests of the service and of the page; asks for root
+	test -x /usr/bin/chromium && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium postgresql >/dev/null; }
+
 docs: .venv-dev/.installed  ## the documentation, into site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(DEV)/mkdocs build --strict --quiet
 
@@ -30,6 +34,8 @@ bench: .venv-dev/.installed
 	$(DEV)/python benchmarks/depthwise.py
 	$(DEV)/python benchmarks/detect.py
 	$(DEV)/python benchmarks/train_step.py
+	$(DEV)/python benchmarks/video.py
+	$(DEV)/python benchmarks/serve.py
 
 clean:
 	rm -rf .venv-dev .venv-demo
@@ -37,7 +43,7 @@ clean:
 # A stamp file follows the install: it is repeated only when the requirements change.
 .venv-dev/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-dev
-	.venv-dev/$(PIP) -e ".[train,forge,data,paper,docs,demo,dev]"
+	.venv-dev/$(PIP) -e ".[train,forge,data,web,cluster,c2pa,paper,docs,demo,dev]"
 	touch $@
 
 .venv-demo/.installed: pyproject.toml constraints.txt

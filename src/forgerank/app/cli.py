@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from forgerank import __version__
-from forgerank.app import data, reproduce, shards, sharing, training
+from forgerank.app import data, reproduce, scan, serve, shards, sharing, training
 from forgerank.extras import require
 from forgerank.types import InputError
 
@@ -87,21 +87,31 @@ def root(
 
 @app.command(epilog=EXIT_CODES)
 def detect(
-    paths: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.", metavar="PATH")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Photographs, videos, or folders of them.", metavar="PATH")
+    ],
     json: Annotated[
         str | None, typer.Option(help="Write the report as JSON; - for standard output.", metavar="FILE|-")
     ] = None,
     heatmaps: Annotated[
-        Path | None, typer.Option(help="Write a PNG per face and map into this folder.", metavar="DIR")
+        Path | None,
+        typer.Option(
+            help="Write a PNG per face and map into this folder; of a video its key frames.", metavar="DIR"
+        ),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write one self-contained HTML report.", metavar="FILE")
     ] = None,
+    fps: Annotated[float, typer.Option(min=0.01, help="Frames looked at in a second of video.")] = 2.0,
+    max_frames: Annotated[
+        int,
+        typer.Option(min=1, help="Frames looked at in one video; in a longer one they lie further apart."),
+    ] = 600,
     weights: Weights = None,
     detector: FaceDetectorName = "blazeface",
     detector_weights: FaceDetectorWeights = None,
 ) -> None:
-    """Judge photographs: real, forged or undetermined, with the manipulated components in order.
+    """Judge photographs and videos: real, forged or undetermined, with the manipulated components in order.
 
     Examples:
 
@@ -109,14 +119,17 @@ def detect(
 
     * `forgerank detect holiday/ extra.png --html report.html --heatmaps maps/`
 
+    * `forgerank detect clip.mp4 --fps 4 --html report.html`
+
     * `forgerank detect portrait.jpg --json - | jq '.reports[].verdict'`
     """
-    from forgerank.app.detect import Outputs, detect_files
+    from forgerank.app.detect import Outputs, Sampling, detect_files
     from forgerank.infer.detector import Detector
 
     out, err = Console(), Console(stderr=True)
     judge = Detector(weights, detector, detector_weights)
-    code = detect_files(paths, judge, Outputs(json, heatmaps, html), out, err)
+    sampling = Sampling(fps, max_frames)
+    code = detect_files(paths, judge, Outputs(json, heatmaps, html), out, err, sampling)
     raise typer.Exit(code)
 
 
@@ -196,6 +209,11 @@ for command in (
 ):
     app.command(epilog=EXIT_CODES)(command)
 
+app.command(epilog=scan.EXIT_CODES)(scan.scan)
+app.command(epilog=EXIT_CODES)(scan.summarize)
+
+app.command(epilog=EXIT_CODES)(serve.serve)
+app.add_typer(serve.keys_app, name="keys")
 
 for data_command in (data.prepare, data.check, shards.shard, data.download):
     data.app.command(epilog=EXIT_CODES)(data_command)

@@ -1,0 +1,265 @@
+"""Archives that nobody vouches for: members come out one by one, under names of ours and within limits.
+
+Read are zip and tar, plain or packed with gzip, bzip2, xz, and Zstandard where Python knows it (from 3.14).
+Paths in an archive are labels. Links, devices, encrypted members and archives in it are refused one by one.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import math
+import stat
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Protocol, cast
+
+from forgerank.types import InputError
+
+_HEAD_BYTES = 512  # enough to tell the formats
+_CHUNK = 1 << 18  # bytes copied at a time
+_DIRECTORY_BYTES = 1 << 20  # of a zip
+_HEADER_BYTES = 1 << 15  # of one tar member; tarfile searches them in time that grows with their square
+_FREE_BYTES = 10_000_000  # expanding to no more than this is harmless, whatever the ratio
+_PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+if sys.version_info >= (3, 14):
+    from compression import zstd
+
+    _PACKED[b"\x28\xb5\x2f\xfd"] = zstd.open
+
+
+class ArchiveError(InputError):
+    """From here on the archive is not read; `str()` is the reason alone, one line."""
+
+
+class Limits(Protocol):
+    """The part of the service's settings that bounds an archive."""
+
+    @property
+    def archive_entries(self) -> int:
+        """Most entries, folders included."""
+
+    @property
+    def archive_bytes(self) -> int:
+        """Most bytes after expansion."""
+
+    @property
+    def archive_ratio(self) -> float:
+        """Most expanded bytes per byte of the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of an archive; folders are none."""
+
+    name: str  # as the archive calls it: a label, never a path
+    path: Path | None  # where its content lies
+    reason: str | None  # why there is none
+    before: float  # share of the archive that precedes it, 0..1
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the first bytes are those of an archive that is read here; False for what cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return _is_zip(head) or _is_tar(head) or _unpacker(head) is not None
+
+
+def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
+    """The members in their order, each written to `folder` under a number just before it is given.
+
+    Who takes a member deletes its file. Raises ArchiveError where the archive is damaged or beyond a limit:
+    at once where its directory says so, else when that point is reached.
+    """
+    with open(archive, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+        size = archive.stat().st_size
+        budget = _Budget(limits, size)
+        members = _zip_members(archive, budget) if _is_zip(head) else _tar_members(file, head, size, budget)
+        try:
+            for number, (name, before, content) in enumerate(members, start=1):
+                path = folder / f"member-{number}"
+                reason = _write(content, path)
+                yield Member(name, None if reason else path, reason, before)
+        except ArchiveError:
+            raise
+        except Exception as error:  # the standard library raises whatever its code stumbles over
+            raise ArchiveError(f"damaged archive ({_line(error)})") from None
+
+
+_Members = Iterator[tuple[str, float, Iterator[bytes]]]  # name, share of the archive before it, content
+
+
+class _RefusedError(Exception):
+    """This member is not read; the reason."""
+
+
+class _Budget:
+    """What the archive may still cost."""
+
+    def __init__(self, limits: Limits, size: int) -> None:
+        self._entries = limits.archive_entries
+        self._bytes = min(limits.archive_bytes, max(_FREE_BYTES, int(limits.archive_ratio * size)))
+        self._spent = 0
+
+    def check_entries(self, count: int) -> None:
+        if count > self._entries:
+            raise ArchiveError(f"more than {self._entries} entries")
+
+    def check_bytes(self, count: int) -> None:
+        if count > self._bytes:
+            raise ArchiveError(f"expands to more than {self._bytes} bytes, the most that is read of it")
+
+    def spend(self, count: int) -> None:
+        self._spent += count
+        self.check_bytes(self._spent)
+
+
+def _write(content: Iterator[bytes], path: Path) -> str | None:
+    """Why the member is refused, and then no file is left, nor is it where the archive ends here."""
+    try:
+        with open(path, "wb") as file:
+            for chunk in content:
+                file.write(chunk)
+        if is_archive(path):
+            raise _RefusedError("an archive in an archive is not opened")
+    except _RefusedError as refused:
+        path.unlink()
+        return str(refused)
+    except BaseException:
+        path.unlink()
+        raise
+    return None
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _is_zip(head: bytes) -> bool:
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
+class _BoundedFile(io.FileIO):
+    """A file of which little is read at once: zipfile takes in its whole directory with one read."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        most = _DIRECTORY_BYTES + 1
+        content = super().read(most if size is None or size < 0 else min(size, most))
+        if len(content) == most:
+            raise ArchiveError("its directory is too long")
+        return content
+
+
+def _zip_members(path: Path, budget: _Budget) -> _Members:
+    with _BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        budget.check_entries(len(entries))
+        budget.check_bytes(sum(entry.file_size for entry in entries))
+        for number, entry in enumerate(entries):
+            if not entry.is_dir():
+                yield entry.filename, number / len(entries), _zip_content(archive, entry, budget)
+
+
+def _zip_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: _Budget) -> Iterator[bytes]:
+    if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+        raise _RefusedError("a link or a device, not a file")
+    if entry.flag_bits & 0x1:
+        raise _RefusedError("encrypted")
+    try:
+        with archive.open(entry) as file:
+            for chunk in _chunks(file):
+                budget.spend(len(chunk))
+                yield chunk
+    except NotImplementedError:
+        raise _RefusedError("packed by a method that is not read") from None
+    except ArchiveError:
+        raise
+    except Exception as error:
+        raise _RefusedError(f"damaged ({_line(error)})") from None
+
+
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar"
+
+
+def _unpacker(head: bytes) -> Callable[[BinaryIO], Any] | None:
+    return next((unpacker for magic, unpacker in _PACKED.items() if head.startswith(magic)), None)
+
+
+class _Expanded:
+    """The expanded tar as tarfile wants its file; it only goes on, and every byte counts.
+
+    `headers_left` bounds what may be read before the next member: tarfile gathers headers in memory.
+    """
+
+    def __init__(self, source: IO[bytes], budget: _Budget) -> None:
+        self._source, self._budget, self._position = source, budget, 0
+        self.headers_left: float = _HEADER_BYTES
+        self.last = b""  # what was read last
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise ArchiveError("damaged archive (a member lies before the one that precedes it)")
+        while self._position < position and self._take(min(_CHUNK, position - self._position)):
+            pass
+        return self._position
+
+    def read(self, size: int) -> bytes:
+        self.headers_left -= size
+        if size < 0 or self.headers_left < 0:
+            raise ArchiveError("its headers are too long")
+        self.last = self._take(size)
+        return self.last
+
+    def _take(self, size: int) -> bytes:
+        content = self._source.read(size)
+        self._budget.spend(len(content))
+        self._position += len(content)
+        return content
+
+
+def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Members:
+    unpacker = _unpacker(head)
+    with ExitStack() as stack:
+        source = stack.enter_context(unpacker(file)) if unpacker else file
+        expanded = _Expanded(source, budget)
+        archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], expanded), mode="r:"))
+        for number, entry in enumerate(archive, start=1):
+            budget.check_entries(number)
+            expanded.headers_left = math.inf
+            if not entry.isdir():
+                yield entry.name, file.tell() / size, _tar_content(archive, entry)
+            expanded.headers_left = _HEADER_BYTES
+    if expanded.last.strip(b"\0"):  # tarfile takes a header that makes no sense for the end
+        raise ArchiveError("damaged archive (it goes on with something else)")
+
+
+def _tar_content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> Iterator[bytes]:
+    if not entry.isfile() or entry.issparse():
+        raise _RefusedError("a link, a device or a sparse file")
+    content = archive.extractfile(entry)
+    if content is not None:
+        with content:
+            yield from _chunks(content)
