@@ -33,7 +33,7 @@ def test_a_folder_becomes_a_file_a_summary_and_a_page(
     result = call("scan", folder, "--out", out, "--weights", tiny_weights, "--workers", 1)
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     assert [row["verdict"] for row in pq.read_table(out).to_pylist()] == ["forged", None]
-    assert "2 files judged" in result.stdout
+    assert "2 files in" in result.stdout
     assert "not a picture" in result.stdout
     summed = call("summarize", out, "--html", page, "--worst", 1)
     assert summed.exit_code == 0

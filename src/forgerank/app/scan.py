@@ -162,7 +162,7 @@ def _scan(
     rate = f", {done.judged / seconds:.3g} per second" if done.judged else ""
     console = Console()
     print_summary(sum_up(out, worst=5), console)
-    console.print(f"{done.judged:,} files judged in {seconds:,.0f} s{rate}; results: {out}", soft_wrap=True)
+    console.print(f"{done.judged:,} files in {seconds:,.0f} s{rate}; results: {out}", soft_wrap=True)
 
 
 def summarize(

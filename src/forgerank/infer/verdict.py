@@ -92,12 +92,10 @@ def order_components(
     return tuple(Component(name, float(probabilities[i]), ranks.get(i)) for i, name in enumerate(names))
 
 
-def judge_picture(
-    faces: Sequence[FaceReport | TrackReport], kind: str = "face"
-) -> tuple[Verdict, str | None]:
+def judge_picture(faces: Sequence[FaceReport | TrackReport]) -> tuple[Verdict, str | None]:
     """Forged if any face is, else undetermined if any face is or none was found, else real.
 
-    The same for the people of a video, whose `kind` is "track".
+    The faces of a video are its tracks.
     """
     if not faces:
         return "undetermined", "no face found"
@@ -105,7 +103,7 @@ def judge_picture(
         return "forged", None
     for number, face in enumerate(faces, start=1):
         if face.verdict == "undetermined":
-            return "undetermined", face.reason if len(faces) == 1 else f"{kind} {number}: {face.reason}"
+            return "undetermined", face.reason if len(faces) == 1 else f"face {number}: {face.reason}"
     return "real", None
 
 

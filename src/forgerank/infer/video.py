@@ -117,7 +117,7 @@ def _report(
     video: Video, plan: _Plan, tracks: tuple[TrackReport, ...], sampled: int, *, stopped: bool
 ) -> VideoReport:
     seconds, share, warnings = _coverage(video, plan, stopped=stopped)
-    verdict, reason = judge_picture(tracks, "track")
+    verdict, reason = judge_picture(tracks)
     width, height = video.size
     return VideoReport(
         path=str(video.path),

@@ -108,4 +108,4 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 def _general(reason: str) -> str:
     """Reasons that differ in their numbers alone are one."""
-    return re.sub(r"\d+(\.\d+)?", "#", reason)
+    return re.sub(r"\b\d+(\.\d+)?\b", "#", reason)
