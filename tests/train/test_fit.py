@@ -159,9 +159,9 @@ def test_a_network_of_another_kind_can_give_its_backbone(
     assert len(shared) > 10
     for name in shared - {name for name in shared if "running" in name}:
         torch.testing.assert_close(taken[name], given[name], msg=name)
-    with pytest.raises(InputError, match="its head differs"):
+    with pytest.raises(InputError, match="its network differs"):
         fit.run(
-            config.model_copy(update={"start_only": "head.", "output": tmp_path / "other"}), progress=False
+            config.model_copy(update={"start_only": "heads.", "output": tmp_path / "other"}), progress=False
         )
 
 

@@ -95,21 +95,21 @@ def _build_network(config: TrainConfig) -> nn.Module:
     if config.start is None:
         return build_network(config.model)
     earlier = load_network(config.start)[0].state_dict()
-    network = build_network(config.model.model_copy(update={"pretrained": False}))
-    part = config.start_only
-    # Networks of several kinds share their first layers, a pooled one has a last convolution besides.
-    taken = {
-        name: earlier[name] for name in network.state_dict() if name.startswith(part) and name in earlier
-    }
-    differs = InputError(
-        f"{config.start}: its {part.rstrip('.') or 'network'} differs from the one in the settings"
-    )
+    differs = InputError(f"{config.start}: its network differs from the one in the settings")
+    if config.start_only:
+        # Of another kind, perhaps: what it does not share begins as it would without it.
+        network = build_network(config.model)
+        names = [name for name in network.state_dict() if name.startswith(config.start_only)]
+        earlier = {name: earlier[name] for name in names if name in earlier}
+        optional: tuple[str, ...] = ("",)
+    else:
+        network = build_network(config.model.model_copy(update={"pretrained": False}))
+        optional = OPTIONAL_HEADS
     try:
-        missing, extra = network.load_state_dict(taken if part else earlier, strict=False)
+        missing, extra = network.load_state_dict(earlier, strict=False)
     except RuntimeError as error:
         raise differs from error
-    needed = [name for name in missing if name.startswith(part) and not name.startswith(OPTIONAL_HEADS)]
-    if extra or needed or not taken:
+    if not earlier or extra or any(not name.startswith(optional) for name in missing):
         raise differs
     return network.train()
 
