@@ -63,7 +63,7 @@ def test_file_names_are_escaped(page: str) -> None:
 
 def test_everything_a_reader_needs(page: str, tiny_detector: Detector) -> None:
     text = parse(page).text
-    assert "1 of 2 faces shows signs of forgery." in text
+    assert "1 of 2 faces in this picture shows signs of forgery." in text
     assert "Signs of forgery: nose, then lip." in text
     assert "This picture could not be judged: no face found." in text
     assert "What the verdict does not mean" in text

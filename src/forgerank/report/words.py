@@ -1,5 +1,7 @@
 """Verdicts, sequences, times and paths in words, for the terminal and for the HTML report."""
 
+from collections.abc import Sequence
+
 from forgerank.infer.result import FaceReport, Report, TrackReport, VideoReport
 from forgerank.report.entries import Credentials
 
@@ -56,30 +58,25 @@ def percent(probability: float) -> str:
 
 def picture_sentence(report: Report) -> str:
     """The verdict on a picture as one sentence."""
-    if report.verdict == "undetermined":
-        return f"This picture could not be judged: {report.reason}."
-    faces = len(report.faces)
-    forged = sum(face.verdict == "forged" for face in report.faces)
-    if report.verdict == "real":
-        found = "its face" if faces == 1 else f"its {faces} faces"
-        return f"No sign of forgery was found in {found}."
-    if faces == 1:
-        return "The face in this picture shows signs of forgery."
-    return f"{forged} of {faces} faces {'shows' if forged == 1 else 'show'} signs of forgery."
+    return _sentence(report, "picture", report.faces)
 
 
 def video_sentence(report: VideoReport) -> str:
     """The verdict on a video as one sentence."""
+    return _sentence(report, "video", report.tracks)
+
+
+def _sentence(report: Report | VideoReport, kind: str, faces: Sequence[FaceReport | TrackReport]) -> str:
     if report.verdict == "undetermined":
-        return f"This video could not be judged: {report.reason}."
-    faces = len(report.tracks)
-    forged = sum(track.verdict == "forged" for track in report.tracks)
+        return f"This {kind} could not be judged: {report.reason}."
     if report.verdict == "real":
-        found = "its face" if faces == 1 else f"its {faces} faces"
+        found = "its face" if len(faces) == 1 else f"its {len(faces)} faces"
         return f"No sign of forgery was found in {found}."
-    if faces == 1:
-        return "The face in this video shows signs of forgery."
-    return f"{forged} of {faces} faces in this video {'shows' if forged == 1 else 'show'} signs of forgery."
+    if len(faces) == 1:
+        return f"The face in this {kind} shows signs of forgery."
+    forged = sum(face.verdict == "forged" for face in faces)
+    show = "shows" if forged == 1 else "show"
+    return f"{forged} of {len(faces)} faces in this {kind} {show} signs of forgery."
 
 
 def decoded_sentence(report: VideoReport) -> str:

@@ -2,7 +2,6 @@
 
 import re
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -12,13 +11,12 @@ from pydantic import BaseModel, Field
 
 from forgerank.judging import json_text
 from forgerank.report.schema import ReportFile
-from forgerank.service.archive import is_archive
 from forgerank.service.assembly import Service
 from forgerank.service.guard import authorize
 from forgerank.service.jobs import Job, Kind, QueueFullError, State
 from forgerank.service.problems import ProblemError, busy, documented
 from forgerank.service.receiving import full_disk, label, receive
-from forgerank.video import is_video
+from forgerank.service.uploads import kind_of
 
 # A report in a browser: its own style and script, no request to anywhere, an origin of its own.
 _REPORT_POLICY = (
@@ -218,20 +216,6 @@ def readyz(service: Current) -> Health:
 def metrics(service: Current, _key: KeyId) -> Response:
     """Requests, queues, batches, jobs and verdicts, in Prometheus' text format."""
     return Response(service.measures.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-def kind_of(path: Path) -> Kind | None:
-    """What a file is by its first bytes, whatever it is called; None for what is not judged."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-    if head.startswith(_PHOTOS) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
-        return "photo"
-    if is_archive(path):
-        return "archive"
-    return "video" if is_video(path) else None
-
-
-_PHOTOS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def prefers_html(accept: str) -> bool:

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from forgerank.media import is_photo
 from forgerank.service.archive import is_archive
 from forgerank.video import is_video
 
 Kind = Literal["photo", "video", "archive"]
 
 _NAME = re.compile(r"[0-9a-f]{32}")
-_PHOTOS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ABANDONED = 3600.0  # seconds after its last byte at which a file without a job is deleted
 
 
@@ -76,9 +76,7 @@ class Uploads:
 
 def kind_of(path: Path) -> Kind | None:
     """What a file is by its first bytes, whatever it is called; None for what is not judged."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-    if head.startswith(_PHOTOS) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
+    if is_photo(path):
         return "photo"
     if is_archive(path):
         return "archive"
