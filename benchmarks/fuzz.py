@@ -143,8 +143,8 @@ def reason(answer: str) -> str:
     """
     if answer == "answered":
         return answer
-    if "MemoryError" in answer or "Unable to allocate" in answer:
-        return "error: out of memory, and said that the file is damaged"
+    if any(words in answer for words in ("not enough memory", "MemoryError", "Unable to allocate")):
+        return "error: out of memory"
     text = re.sub(r"\(.*|\[.*|'.*|\".*", "", answer.partition(": ")[2])
     text = re.sub(r"^[^:]*: (?=\w)", "", text)
     return f"refused: {re.sub(r'[0-9]+', '#', text).strip(' :')[:60]}"

@@ -188,15 +188,30 @@ def test_pixel_limit(tmp_path: Path) -> None:
     assert_refused(tmp_path / "a.png", "60 x 40 pixels, over the limit of 2399", max_pixels=2399)
 
 
-@pytest.mark.parametrize("side", [9_000, 12_000, 60_000])
-def test_decompression_bomb(tmp_path: Path, side: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        *((side, side, "over the limit of 80000000") for side in (9_000, 12_000, 60_000)),
+        (20_000_000, 1, "20000000 x 1 pixels, a side over 16777216"),  # Pillow holds no such row of RGBA
+    ],
+)
+def test_decompression_bomb(tmp_path: Path, width: int, height: int, reason: str) -> None:
     """A few bytes that claim many pixels, on both sides of Pillow's own two limits, are refused undecoded."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     idat = b"IDAT" + zlib.compress(bytes(100))
     body = chunk + struct.pack(">I", len(idat) - 4) + idat + struct.pack(">I", zlib.crc32(idat))
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    assert_refused(tmp_path / "bomb.png", "over the limit of 80000000")
+    assert_refused(tmp_path / "bomb.png", reason)
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> None:
+        raise MemoryError
+
+    PILImage.fromarray(gradient()).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    assert_refused(tmp_path / "a.png", "not enough memory")
 
 
 def test_find_photos_expands_folders_in_order(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")  # and WebP, in a RIFF
 # What a hostile file may cost. A picture is at most as large as its pixels without compression.
 _MAX_BYTES = 1_000_000_000
+_MAX_SIDE = 1 << 24  # pixels; of some modes, Pillow cannot hold a longer row
 _MAX_EXIF = 1 << 17  # bytes; its entries may all name the same bytes, and Pillow copies them for each
 _TOO_MUCH_EXIF = f"more than {_MAX_EXIF} bytes of EXIF"
 _MAX_SCANNED = 4_000_000_000  # pixels times scans of a JPEG: seconds
@@ -76,6 +77,8 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
                 if width * height > max_pixels:
                     reason = f"{width} x {height} pixels, over the limit of {max_pixels}"
                     raise TooManyPixelsError(path, reason)
+                if max(width, height) > _MAX_SIDE:
+                    raise TooManyPixelsError(path, f"{width} x {height} pixels, a side over {_MAX_SIDE}")
                 if picture.format in ("JPEG", "MPO") and width * height * _scans(content) > _MAX_SCANNED:
                     raise MediaError(path, f"more scans than a picture of {width} x {height} pixels needs")
                 picture.load()
@@ -86,6 +89,8 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
             raise UnknownFormatError(path, _UNKNOWN) from None
         except PillowImage.DecompressionBombError:
             raise TooManyPixelsError(path, f"far over the limit of {max_pixels} pixels") from None
+        except MemoryError:
+            raise MediaError(path, "not enough memory to decode it") from None
         except Exception as error:  # a decoder raises whatever its code stumbles over
             cause = str(error) or type(error).__name__
             raise MediaError(path, f"truncated or damaged picture ({cause})") from None
