@@ -196,9 +196,10 @@ def _to_rgb(picture: PillowImage.Image, path: str | Path) -> PillowImage.Image:
         grey = np.rint(values.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 257 = 255
         return PillowImage.fromarray(grey).convert("RGB")
     if picture.has_transparency_data:
-        layered = picture.convert("RGBA")
-        white = PillowImage.new("RGBA", layered.size, "white")
-        return PillowImage.alpha_composite(white, layered).convert("RGB")
+        layered = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        white = PillowImage.new("RGB", layered.size, "white")
+        white.paste(layered, mask=layered)  # in place: a large picture is not held a third time
+        return white
     return picture.convert("RGB")
 
 

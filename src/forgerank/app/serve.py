@@ -66,7 +66,7 @@ def serve(
     """
     require("web" if web else "serve")
     from forgerank.service.app import create_app
-    from forgerank.service.server import run
+    from forgerank.service.server import run, share_arenas
     from forgerank.service.settings import LOOPBACK
 
     options: dict[str, Any] = dict(
@@ -82,6 +82,7 @@ def serve(
     settings = _settings(options | _pairs(overrides or []))
     with _listen(settings) as listener:  # fails before the work rather than after it
         _make(data)
+        share_arenas()
         app = create_app(settings)
         if settings.require_keys and not app.state.service.keys.any():
             raise InputError(f"{host}: API keys are required here; make one: forgerank keys add NAME")
