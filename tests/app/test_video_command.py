@@ -97,7 +97,8 @@ def test_the_same_photograph_twice_is_answered_twice(files: Path, weights: list[
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit that it is ignored
 import forgerank.infer.video as video
 open_people = video.People.add
 def slow(*arguments):
