@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from forgerank.infer.detector import Detector, load_picture
-from forgerank.infer.result import FaceReport, Picture, Report, TrackReport, VideoReport
+from forgerank.infer.result import FaceReport, Picture, Report, TrackReport, VideoReport, faces_of
 from forgerank.infer.video import FPS, MAX_FRAMES
 from forgerank.judging import json_text, judge_file, section, wants_video
 from forgerank.media import find_media
+from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials, ErrorEntry
+from forgerank.report.html import html_page
 from forgerank.report.schema import encodable
 from forgerank.report.words import clock, percent, printable
 from forgerank.types import InputError
@@ -78,8 +80,6 @@ class _Run:
             _write_heatmaps(number, result, picture, self.outputs.heatmaps)
         if self.outputs.html is None and self.outputs.json is None:
             return
-        from forgerank.report.credentials import read_credentials
-
         credentials = read_credentials(path)
         if credentials is not None:
             self.credentials[result.sha256] = credentials
@@ -89,8 +89,6 @@ class _Run:
     def write(self) -> None:
         """The files that hold everything."""
         if self.outputs.html is not None:
-            from forgerank.report.html import html_page
-
             page = html_page(
                 self.sections, self.results, self.detector.metadata, self.detector.sha256, self.errors
             )
@@ -218,9 +216,7 @@ def report_table(results: Sequence[Report | VideoReport]) -> Table:
     table.add_column("Manipulated, first to last", overflow="fold", ratio=3)
     for result in results:
         name = printable(result.path or "picture")
-        faces: Sequence[FaceReport | TrackReport] = (
-            result.tracks if isinstance(result, VideoReport) else result.faces
-        )
+        faces = faces_of(result)
         for number, face in enumerate(faces, start=1):
             seen = ""
             if isinstance(face, TrackReport):

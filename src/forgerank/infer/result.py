@@ -133,3 +133,8 @@ class VideoReport:
 def _ranked(components: tuple[Component, ...]) -> tuple[Component, ...]:
     ranked = [(component.rank, component) for component in components if component.rank is not None]
     return tuple(component for _, component in sorted(ranked, key=lambda pair: pair[0]))
+
+
+def faces_of(report: Report | VideoReport) -> tuple[FaceReport | TrackReport, ...]:
+    """The people that a report is about: the faces of a picture, the tracks of a video."""
+    return report.tracks if isinstance(report, VideoReport) else report.faces

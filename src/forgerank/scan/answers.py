@@ -1,9 +1,8 @@
 """What is kept of a report: the columns of a row that follow from a file's content alone."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from forgerank.infer.result import FaceReport, Report, TrackReport, VideoReport
+from forgerank.infer.result import FaceReport, Report, TrackReport, VideoReport, faces_of
 from forgerank.report.schema import encodable
 
 PHOTOGRAPH, VIDEO = "photograph", "video"
@@ -13,9 +12,7 @@ _DIGITS = 6  # as in the JSON report
 def answer_of(report: Report | VideoReport) -> dict[str, Any]:
     """Columns of a judged file; those that are left out are null."""
     video = isinstance(report, VideoReport)
-    people: Sequence[FaceReport | TrackReport] = (
-        report.tracks if isinstance(report, VideoReport) else report.faces
-    )
+    people = faces_of(report)
     answer: dict[str, Any] = {
         "kind": VIDEO if video else PHOTOGRAPH,
         "width": report.width,

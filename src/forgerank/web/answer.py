@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from forgerank.infer.result import FaceReport, Report, TrackReport, VideoReport
+from forgerank.infer.result import FaceReport, Report, TrackReport, VideoReport, faces_of
 from forgerank.infer.video import Cancelled
 from forgerank.judging import render
 from forgerank.media import VIDEO_EXTENSIONS, MediaError
@@ -61,9 +61,7 @@ def answer(judge: Judge, path: Path, name: str, progress: Progress) -> dict[str,
         "name": printable(encodable(name)),
         "verdict": result.verdict,
         "sentence": video_sentence(result) if isinstance(result, VideoReport) else picture_sentence(result),
-        "faces": [
-            _face(face) for face in (result.tracks if isinstance(result, VideoReport) else result.faces)
-        ],
+        "faces": [_face(face) for face in faces_of(result)],
         "json": text,
         "html": page,
     }
