@@ -46,11 +46,15 @@ def judge_file(
 
 
 def first_time(path: Path) -> bool:
-    marker = path.parent.parent / f"{path.name}.seen"
-    if marker.exists():
+    if marker(path).exists():
         return False
-    marker.touch()
+    marker(path).touch()
     return True
+
+
+def marker(path: Path) -> Path:
+    """The file that exists once `path` was judged for the first time."""
+    return path.parent.parent / f"{path.name}.seen"
 
 
 def render(detector: object, results: Sequence[Report], sources: Sequence[Path]) -> tuple[str, str]:

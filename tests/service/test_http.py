@@ -39,7 +39,7 @@ def figure(client: httpx.Client, name: str, **labels: str) -> float:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

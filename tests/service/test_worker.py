@@ -137,13 +137,13 @@ def while_it_runs(store: Store, job: Job, act: Callable[[], object], **changes: 
     """Acts once the worker has told some progress; returns when the worker is done with the job."""
     thread = threading.Thread(target=work, args=(store,), kwargs=changes)
     thread.start()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while (now := store.jobs.get(job.id)) is None or now.progress == 0:
         assert time.monotonic() < until
         time.sleep(0.01)
     assert now.state == "running"
     act()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
 
 
