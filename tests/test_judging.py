@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 import videos
 from forgerank.infer import Detector, Report, VideoReport
 from forgerank.infer.detector import load_picture
-from forgerank.judging import judge_file, render
+from forgerank.judging import judge_file, render, wants_video
 from forgerank.media import MediaError, TooManyPixelsError
 from forgerank.report.schema import ErrorEntry
 
@@ -43,6 +43,15 @@ def test_content_decides_and_the_name_is_shown(
     assert isinstance(picture, Report)
     assert (video.path, video.verdict) == ("theirs.bin", "forged")
     assert (picture.path, picture.verdict) == (str(swapped[1]), "real")
+
+
+def test_the_name_decides_where_the_content_does_not(clip: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "upload").write_text("neither")
+    assert wants_video(tmp_path / "upload", "theirs.mp4")
+    assert not wants_video(tmp_path / "upload", "theirs.jpg")
+    assert not wants_video(tmp_path / "upload")
+    assert wants_video(clip, "theirs.jpg")
+    assert not wants_video(photo, "theirs.mp4")
 
 
 def test_errors_show_the_name_alone(tiny_detector: Detector, clip: Path, photo: Path, tmp_path: Path) -> None:

@@ -15,9 +15,13 @@ from forgerank.report.schema import report_file
 from forgerank.video import is_video
 
 
-def wants_video(path: str | Path) -> bool:
-    """Whether a file is judged as a video: by content, or by name where the content is of no known kind."""
-    return is_video(path) or (Path(path).suffix.lower() in VIDEO_EXTENSIONS and not is_photo(path))
+def wants_video(path: str | Path, name: str | None = None) -> bool:
+    """Whether a file is judged as a video: by content, or by name where the content is of no known kind.
+
+    `name` is the client's of a file that is kept under another, the path by default.
+    """
+    suffix = Path(path if name is None else name).suffix.lower()
+    return is_video(path) or (suffix in VIDEO_EXTENSIONS and not is_photo(path))
 
 
 def judge_file(
@@ -39,7 +43,7 @@ def judge_file(
     """
     shown = str(path) if name is None else name
     try:
-        if not wants_video(path):
+        if not wants_video(path, name):
             [report] = detector.detect([load_picture(path, max_pixels=max_pixels)])
             return replace(report, path=shown)
         video = detect_video(

@@ -377,6 +377,29 @@ def test_bad_requests_are_one_line(ask: Callable[..., Request], changes: dict[st
 
 
 @pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("plan.json", '{"pict', "not JSON"),
+        ("plan.json", '{"pictures": 16}', "no plan of this version"),
+        ("runs/with/seed-0/evaluation.json", '{"asked', "not JSON"),
+    ],
+)
+def test_a_damaged_record_is_named(
+    ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, file: str, content: str, reason: str
+) -> None:
+    request = ask(pictures=16, seeds=1, rows=("with",))
+    monkeypatch.setattr(
+        tables, "train_missing", lambda config, progress: config.output / "weights.safetensors"
+    )
+    path = request.out / file
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"{path}.*{reason}") as caught:
+        make_table(request)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [("a: [", "is not YAML"), ("title: x", "origin: Field required"), ("- 1", "valid dictionary")],
 )

@@ -66,6 +66,12 @@ def test_a_photograph_gets_its_reports_and_its_file_is_deleted(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_photograph_with_the_name_of_a_video_is_judged(judge: Any, forged_png: bytes) -> None:
+    with client(judge) as opened:
+        *_, answer = lines(opened.post("judge", params={"name": "clip.mp4"}, content=forged_png))
+    assert (answer["name"], answer["verdict"]) == ("clip.mp4", "forged")
+
+
 def test_a_video_tells_its_progress(judge: Any, video_report: VideoReport) -> None:
     for step in ((10.0, 40.0), (30.0, 40.0), "finish"):
         judge.script.put(step)

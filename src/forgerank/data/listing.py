@@ -47,6 +47,13 @@ def group_people(videos: Iterable[Sequence[str]], how: Grouping = "connected") -
     return {people: find(people[0]) for people in keys}
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is never seen half-written, whatever happens."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises InputError for an unreadable one."""
     try:

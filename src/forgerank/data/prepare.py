@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
@@ -14,6 +13,7 @@ from forgerank.data.clips import Clip
 from forgerank.data.cut import NO_FACE, CutConfig, cut_clip
 from forgerank.data.frames import by_file, read_together
 from forgerank.data.index import write_index, write_part
+from forgerank.data.listing import write_whole
 from forgerank.data.workers import process_pool
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.types import InputError
@@ -95,15 +95,9 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
                         "give another folder, or the same options to go on"
                     )
             return
-        _replace(path, json.dumps(settings, indent=1).encode())
+        write_whole(path, json.dumps(settings, indent=1).encode())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be used: {error}") from None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
 
 
 def _key(clip: Clip) -> str:

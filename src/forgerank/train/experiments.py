@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
-from forgerank.data.listing import read_yaml
+from forgerank.data.listing import read_json, read_yaml, write_whole
 from forgerank.train.checkpoints import BEST, LAST
 from forgerank.train.config import TrainConfig, load_config, load_values, merge, parse_config, with_overrides
 from forgerank.train.fit import WEIGHTS, run
@@ -144,7 +144,10 @@ def make_plan(request: Request, experiment: Experiment, rows: list[str]) -> Plan
     path = request.out / PLAN
     minutes = None if request.budget is None else request.budget / (len(rows) * request.seeds)
     if path.is_file():
-        plan = Plan.model_validate_json(path.read_text(encoding="utf-8"))
+        try:
+            plan = Plan.model_validate(read_json(path))
+        except ValidationError as error:
+            raise InputError(f"{path}: no plan of this version: choose another --out") from error
         _check_plan(plan, request.pictures, minutes, path)
         return plan
     if request.pictures is None:
@@ -161,7 +164,7 @@ def make_plan(request: Request, experiment: Experiment, rows: list[str]) -> Plan
     evaluated = max(64, int(EVALUATED * pictures))
     plan = Plan(pictures=pictures, evaluated=evaluated, minutes_per_run=minutes, probed=speeds)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_whole(path, f"{plan.model_dump_json(indent=2)}\n".encode())
     return plan
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from forgerank.data.listing import read_json, write_whole
 from forgerank.metrics import sequence
 from forgerank.train.calibrate import choose_thresholds
 from forgerank.train.config import DataConfig, TrainConfig
@@ -45,8 +46,8 @@ def measure_run(
     places = [str(folder) for folder in (*folders, *(root / name for root in data for name in cross))]
     asked = {"checkpoint": checkpoint.name, "places": places, "split": split, "limit": limit}
     if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if kept["asked"] == asked:
+        kept = read_json(path)
+        if isinstance(kept, dict) and kept.get("asked") == asked:
             return kept
     figures, count = _figures(config, checkpoint, folders, split, limit, progress)
     skipped = {}
@@ -65,7 +66,7 @@ def measure_run(
         figures |= {f"{name}/{figure}": value for figure, value in others.items()}
     facts = {"split": split, "evaluated": count, **_facts(config)}
     result = {"asked": asked, "figures": figures, "skipped": skipped, "facts": facts}
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, f"{json.dumps(result, indent=2)}\n".encode())
     return result
 
 

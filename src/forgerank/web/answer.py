@@ -10,13 +10,12 @@ from typing import Any
 
 from forgerank.infer.result import FaceReport, Report, TrackReport, VideoReport, faces_of
 from forgerank.infer.video import Cancelled
-from forgerank.judging import render
-from forgerank.media import VIDEO_EXTENSIONS, MediaError
+from forgerank.judging import render, wants_video
+from forgerank.media import MediaError
 from forgerank.report.html import html_page
 from forgerank.report.schema import encodable
 from forgerank.report.words import percent, picture_sentence, printable, video_sentence
 from forgerank.types import InputError
-from forgerank.video import is_video
 from forgerank.web.judge import Judge, Progress
 
 # What the browser puts before </body> of a report to show it in a frame of the page. A frame cannot be
@@ -43,8 +42,7 @@ def answer(judge: Judge, path: Path, name: str, progress: Progress) -> dict[str,
     """
     try:
         result: Report | VideoReport
-        # A file of no known kind is told what its name says it should be.
-        if is_video(path) or Path(name).suffix.lower() in VIDEO_EXTENSIONS:
+        if wants_video(path, name):
             result = replace(judge.video(path, progress), path=name)
         else:
             result = replace(judge.pictures([path])[0], path=name)
