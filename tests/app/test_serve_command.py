@@ -32,11 +32,11 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, tiny_weights: Path) 
         assert server.stdout is not None
         url = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/openapi\.json\n", server.stdout.readline())
         assert url is not None
-        answer = httpx.get(f"{url[1]}/metrics", headers={"Authorization": f"Bearer {key}"}, timeout=20)
+        answer = httpx.get(f"{url[1]}/metrics", headers={"Authorization": f"Bearer {key}"}, timeout=60)
         assert answer.status_code == 200
-        assert httpx.get(f"{url[1]}/metrics", timeout=20).status_code == 401
+        assert httpx.get(f"{url[1]}/metrics", timeout=60).status_code == 401
         server.send_signal(signal.SIGINT)
-        _, errors = server.communicate(timeout=30)
+        _, errors = server.communicate(timeout=60)
         assert (server.returncode, errors) == (0, "")
     assert data.stat().st_mode & 0o777 == 0o700
 

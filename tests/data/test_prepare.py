@@ -166,15 +166,21 @@ def test_tracks_follow_the_best_overlap() -> None:
     assert tracks == [(2, 0, 12, 10), (21, 0, 31, 10), (50, 0, 60, 10)]
 
 
+# Each part takes its time, so that the kill comes before the last one; the workers import this file as well.
 RUN = """
-import sys
+import sys, time
 from pathlib import Path
+import forgerank.data.prepare as prepare
 from forgerank.data.cut import CutConfig
 from forgerank.data.datasets import CLIPS
-from forgerank.data.prepare import prepare
+write_part = prepare.write_part
+def slow(*arguments):
+    write_part(*arguments)
+    time.sleep(0.5)
+prepare.write_part = slow
 if __name__ == "__main__":
     clips = CLIPS["wilddeepfake"](Path(sys.argv[1]))
-    prepare(clips, Path(sys.argv[2]), CutConfig(frames=2, size=96), workers=2)
+    prepare.prepare(clips, Path(sys.argv[2]), CutConfig(frames=2, size=96), workers=2)
 """
 
 
@@ -194,9 +200,9 @@ def test_a_killed_run_goes_on_and_gives_the_same_index(face: np.ndarray, tmp_pat
     layouts.write_wilddeepfake(tmp_path / "in", face=face)
     clips, config = CLIPS["wilddeepfake"](tmp_path / "in"), CutConfig(frames=2, size=96)
     parts = tmp_path / "out/parts"
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(tmp_path / "in"), str(tmp_path / "out")], start_new_session=True
-    )
+    (tmp_path / "run.py").write_text(RUN)
+    command = [sys.executable, tmp_path / "run.py", tmp_path / "in", tmp_path / "out"]
+    process = subprocess.Popen(command, start_new_session=True)
     while len(list(parts.glob("*.parquet"))) < 3:
         assert process.poll() is None
         time.sleep(0.002)

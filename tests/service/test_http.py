@@ -60,7 +60,7 @@ def test_photographs_of_one_moment_share_a_batch(start: Start, photo: bytes) -> 
     live.detector.gate.clear()
 
     def ask(name: str) -> None:
-        httpx.post(f"{live.url}/v1/detect", params={"name": name}, content=photo, timeout=20)
+        httpx.post(f"{live.url}/v1/detect", params={"name": name}, content=photo, timeout=60)
 
     asking = [threading.Thread(target=ask, args=(name,)) for name in "abcde"]
     asking[0].start()
@@ -78,7 +78,7 @@ def test_photographs_of_one_moment_share_a_batch(start: Start, photo: bytes) -> 
 def test_a_full_queue_says_when_to_come_back(start: Start, photo: bytes) -> None:
     live = start(queue_photos=1)
     live.detector.gate.clear()
-    thread = threading.Thread(target=lambda: httpx.post(f"{live.url}/v1/detect", content=photo, timeout=20))
+    thread = threading.Thread(target=lambda: httpx.post(f"{live.url}/v1/detect", content=photo, timeout=60))
     thread.start()
     until(lambda: len(live.detector.batches) == 1)
     answer = live.client.post("/v1/detect", content=photo)
@@ -92,11 +92,11 @@ def test_a_full_queue_says_when_to_come_back(start: Start, photo: bytes) -> None
 def test_who_hangs_up_is_not_judged(start: Start, photo: bytes) -> None:
     live = start()
     live.detector.gate.clear()
-    thread = threading.Thread(target=lambda: httpx.post(f"{live.url}/v1/detect", content=photo, timeout=20))
+    thread = threading.Thread(target=lambda: httpx.post(f"{live.url}/v1/detect", content=photo, timeout=60))
     thread.start()
     until(lambda: len(live.detector.batches) == 1)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{live.url}/v1/detect?name=gone", content=photo, timeout=httpx.Timeout(20, read=0.5))
+        httpx.post(f"{live.url}/v1/detect?name=gone", content=photo, timeout=httpx.Timeout(60, read=0.5))
     until(lambda: figure(live.client, "forgerank_requests_total", route="/v1/detect", status="400") == 1)
     live.detector.gate.set()
     thread.join()
@@ -267,7 +267,7 @@ def test_what_is_judged_when_the_server_stops_is_finished(start: Start, photo: b
     live.detector.gate.clear()
     answers: list[httpx.Response] = []
     thread = threading.Thread(
-        target=lambda: answers.append(httpx.post(f"{live.url}/v1/detect", content=photo, timeout=20))
+        target=lambda: answers.append(httpx.post(f"{live.url}/v1/detect", content=photo, timeout=60))
     )
     thread.start()
     until(lambda: len(live.detector.batches) == 1)
