@@ -59,7 +59,7 @@ def test_the_resolved_config_reads_back(path: Path, tmp_path: Path) -> None:
         ("devices=0", r"devices: .*greater than or equal to 1"),
         ("strategy=zero", r"strategy: Input should be 'auto', 'ddp' or 'fsdp'"),
         ("batch_size.x=1", "batch_size holds no keys"),
-        ("name", "expected key=value"),
+        ("name", "--set name: give KEY=VALUE"),
         ("name=[", "not YAML"),
     ],
 )

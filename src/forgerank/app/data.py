@@ -174,15 +174,9 @@ def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
     >>> parse_options(["compression=c40", "methods=[Deepfakes, FaceSwap]"])
     {'compression': 'c40', 'methods': ['Deepfakes', 'FaceSwap']}
     """
-    from forgerank.data.listing import parse_yaml
+    from forgerank.data.listing import parse_setting
 
-    options: dict[str, Any] = {}
-    for text in texts or ():
-        key, sign, value = text.partition("=")
-        if not sign or not key:
-            raise InputError(f"--set {text}: give KEY=VALUE")
-        options[key] = parse_yaml(value, f"--set {text}")
-    return options
+    return dict(parse_setting(text) for text in texts or ())
 
 
 def summary_line(summary: "Summary") -> str:

@@ -85,6 +85,18 @@ def parse_yaml(text: str, where: str) -> Any:
         raise InputError(f"{where}: is not YAML: {' '.join(str(error).split())[:200]}") from error
 
 
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`--set KEY=VALUE` with a YAML value. Raises InputError, one line, for anything else.
+
+    >>> parse_setting("methods=[Deepfakes, FaceSwap]")
+    ('methods', ['Deepfakes', 'FaceSwap'])
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {text}: give KEY=VALUE")
+    return key, parse_yaml(value, f"--set {text}")
+
+
 def read_yaml(path: Path) -> Any:
     """Plain values of a file. Raises InputError as `parse_yaml` does, and where it cannot be read."""
     try:

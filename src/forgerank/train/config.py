@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from forgerank.data.datasets import DATASETS
-from forgerank.data.listing import parse_yaml, read_yaml
+from forgerank.data.listing import parse_setting, read_yaml
 from forgerank.data.transforms import AugmentConfig
 from forgerank.labels import VOCABULARIES
 from forgerank.losses.total import LossConfig
@@ -187,13 +187,11 @@ def parse_config(values: dict[str, Any], where: str) -> TrainConfig:
 
 
 def _override(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise InputError(f"--set {override}: expected key=value")
+    key, value = parse_setting(override)
     *parents, last = key.split(".")
     level = values
     for parent in parents:
         level = level.setdefault(parent, {})
         if not isinstance(level, dict):
             raise InputError(f"--set {override}: {parent} holds no keys")
-    level[last] = parse_yaml(text, f"--set {override}")
+    level[last] = value
