@@ -1,0 +1,115 @@
+"""What costs a network its Fixed-Acc: the set of components, their order, or how many it dares to name.
+
+    python benchmarks/fixed_accuracy.py RUN... --data FORGED... [--split val] [--limit 1920]
+
+RUN is a folder that `forgerank train` or `forgerank reproduce` left. All runs are judged on the same
+pictures. Per run, in percent:
+
+- Fixed-Acc: as it decides itself, scores at 0.5 or by the sequence that its decoder writes;
+- in true order: the same names, what is right put into the true order and what is wrong behind it;
+- one threshold: scores judged by the one threshold for all components with the best Fixed-Acc, chosen on
+  the other half of the people; not for networks that write their sequence themselves;
+- named: components named per picture, as it decides itself and by that threshold.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from forgerank.metrics.sequence import (
+    Labels,
+    Order,
+    all_none_floor,
+    fixed_accuracy,
+    labels_present,
+    multi_label_accuracy,
+    predict_sequences,
+)
+from forgerank.train.evaluate import predict_split
+from forgerank.train.measure import machine
+from forgerank.train.protocols import answered
+from forgerank.train.scorers import Predictions, open_scorer
+
+CANDIDATES = np.linspace(0.3, 0.99, 70)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--limit", type=int)
+    options = parser.parse_args()
+    columns = ("Fixed-Acc", "in true order", "one threshold", "named", "named then", "multi-label", "then")
+    table = Table("run", *columns, "floor", box=None, title=machine())
+    for run in options.runs:
+        checkpoint = run / "best.ckpt"
+        scorer = open_scorer(checkpoint if checkpoint.is_file() else run / "weights.safetensors")
+        predictions = predict_split(scorer, options.data, options.split, limit=options.limit)
+        table.add_row(str(run), *figures(predictions, scorer.config.loss.order))
+    Console(width=160).print(table)
+
+
+def figures(predictions: Predictions, order: Order) -> list[str]:
+    """The cells of one run."""
+    truth, own = predictions.sequences, answered(predictions, order)
+    cells = [percent(fixed_accuracy(truth, own)), percent(fixed_accuracy(truth, in_true_order(truth, own)))]
+    if predictions.predicted is None:
+        tuned = judged_by_the_other_half(predictions, order)
+        cells += [percent(fixed_accuracy(truth, tuned)), named(own), named(tuned)]
+        cells += [percent(right(predictions, own)), percent(right(predictions, tuned))]
+    else:
+        cells += ["-", named(own), "-", percent(right(predictions, own)), "-"]
+    return [*cells, percent(all_none_floor(truth))]
+
+
+def in_true_order(truth: Labels, guess: Labels) -> Labels:
+    """The labels of `guess`, those of the truth first and as there; (M, P) both."""
+    rows = np.zeros_like(guess)
+    for row, true, named in zip(rows, truth.tolist(), guess.tolist(), strict=True):
+        # A network that writes its sequence itself may name a component twice.
+        labels = [label for label in true if label and label in named]
+        labels += [label for label in dict.fromkeys(named) if label and label not in true]
+        row[: len(labels)] = labels
+    return rows
+
+
+def judged_by_the_other_half(predictions: Predictions, order: Order) -> Labels:
+    """Sequences by one threshold, the best for Fixed-Acc on the half of the people that is not judged."""
+    people = sorted(set(predictions.groups))
+    half = dict(zip(people, np.random.default_rng(0).permutation(len(people)) % 2, strict=True))
+    fold = np.array([half[person] for person in predictions.groups])
+    judged = np.zeros_like(predictions.sequences)
+    for number in (0, 1):
+        known = predictions.rows(fold != number)
+        gains = [fixed_accuracy(known.sequences, by_threshold(known, t, order)) for t in CANDIDATES]
+        best = float(CANDIDATES[int(np.argmax(gains))])
+        judged[fold == number] = by_threshold(predictions.rows(fold == number), best, order)
+    return judged
+
+
+def by_threshold(predictions: Predictions, threshold: float, order: Order) -> Labels:
+    thresholds = np.full(predictions.components.shape[1], threshold)
+    return predict_sequences(predictions.components, thresholds, order, predictions.order)
+
+
+def right(predictions: Predictions, guess: Labels) -> float:
+    present = labels_present(guess, predictions.presence.shape[1])
+    return multi_label_accuracy(predictions.presence, present)
+
+
+def named(guess: Labels) -> str:
+    return f"{(guess > 0).sum(axis=1).mean():.2f}"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+if __name__ == "__main__":
+    main()
