@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from forgerank.data.clips import Clip
-from forgerank.data.frames import read_archive, read_frames
+from forgerank.data.frames import read_frames
+from forgerank.data.tars import read_archive
 from forgerank.data.video import Frame, Lost, evenly_spaced
 from layouts import write_pictures, write_tar
 

@@ -11,13 +11,14 @@ from forgerank.data.clips import Clip
 from forgerank.data.datasets import CLIPS
 from forgerank.data.duplicates import perceptual_hash
 from forgerank.data.folder import read_folder
-from forgerank.data.frames import by_file, is_archive, read_together
+from forgerank.data.frames import by_file, read_together
 from forgerank.data.leakage import near_duplicates, same_source, same_video
 from forgerank.data.listing import SPLITS
 from forgerank.data.problem import KINDS, Problem
 from forgerank.data.published import PUBLISHED
 from forgerank.data.sample import Sample
 from forgerank.data.seqdeepfake import read_samples
+from forgerank.data.tars import is_archive
 from forgerank.data.video import Frame, count_frames
 from forgerank.data.workers import process_pool
 from forgerank.media import PHOTO_EXTENSIONS

@@ -1,29 +1,13 @@
 """Evenly spaced frames of a clip: out of a video, a folder of pictures, or a tar of pictures."""
 
 import os
-import tarfile
-import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from forgerank.data.clips import Clip
+from forgerank.data.tars import Archive, DamagedTarError, is_archive, read_archive, tar_names
 from forgerank.data.video import Frame, Lost, evenly_spaced, read_video
 from forgerank.media import PHOTO_EXTENSIONS, MediaError, read_photo
-
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-
-
-class Archive(NamedTuple):
-    """Wanted members of a tar, in memory."""
-
-    contents: dict[str, bytes]
-    reason: str  # why the rest could not be read; empty where everything was
-
-
-def is_archive(path: Path) -> bool:
-    """Whether the name is that of a tar."""
-    return path.name.lower().endswith(_TAR_SUFFIXES)
 
 
 def read_frames(clip: Clip, count: int | None, *, archive: Archive | None = None) -> Iterator[Frame | Lost]:
@@ -56,10 +40,11 @@ def planned_members(clip: Clip, count: int | None) -> tuple[dict[int, str], str]
     """
     if clip.frames:
         return _planned(clip.frames, count), ""
-    errors: dict[str, str] = {}
-    names = _in_order(name for name, _ in _members(clip.path, errors))
-    reason = errors.get("reason", "" if names else "unreadable: no pictures in the tar")
-    return ({}, reason) if reason else (_planned(names, count), "")
+    try:
+        names = _in_order(tar_names(clip.path))
+    except DamagedTarError as error:
+        return {}, error.reason
+    return (_planned(names, count), "") if names else ({}, "unreadable: no pictures in the tar")
 
 
 def read_together(
@@ -87,40 +72,6 @@ def by_file(clips: Sequence[Clip]) -> list[list[Clip]]:
         else:
             together.append(tars.setdefault(clip.path, [clip]))
     return together
-
-
-def read_archive(path: Path, names: Collection[str]) -> Archive:
-    """The named members, compressed as they are, in one pass over the tar."""
-    errors: dict[str, str] = {}
-    wanted = {str(PurePosixPath(name)) for name in names}
-    contents: dict[str, bytes] = {}
-    for name, data in _members(path, errors, wanted):
-        contents[name] = data
-        if len(contents) == len(wanted):
-            break  # the rest need not be unpacked
-    return Archive(contents, errors.get("reason", ""))
-
-
-def _members(
-    path: Path, errors: dict[str, str], wanted: Collection[str] | None = None
-) -> Iterator[tuple[str, bytes]]:
-    """Pictures of a tar, streamed; without `wanted`, names alone. What ends it early goes into `errors`."""
-    try:
-        with tarfile.open(path, "r|*") as tar:
-            for member in tar:
-                name = str(PurePosixPath(member.name))
-                if not member.isfile() or PurePosixPath(name).suffix.lower() not in PHOTO_EXTENSIONS:
-                    continue
-                if wanted is None:
-                    yield name, b""
-                elif name in wanted:
-                    stream = tar.extractfile(member)
-                    yield name, b"" if stream is None else stream.read()
-    except EOFError:
-        errors["reason"] = "truncated"
-    except (OSError, tarfile.TarError, zlib.error) as error:
-        cut = "unexpected end of data" in str(error)
-        errors["reason"] = "truncated" if cut else f"unreadable: {' '.join(str(error).split())}"
 
 
 def _from_archive(clip: Clip, names: dict[int, str], archive: Archive) -> Iterator[Frame | Lost]:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from forgerank.data.clips import Clip
 from forgerank.data.duplicates import nearest_earlier
-from forgerank.data.frames import is_archive
 from forgerank.data.listing import SPLITS
 from forgerank.data.problem import Problem
+from forgerank.data.tars import is_archive
 
 
 def same_video(items: Sequence[Clip]) -> list[Problem]:

@@ -1,14 +1,13 @@
 """WildDeepfake (design, section 3): sequences of face frames in folders or in tar files."""
 
 import re
-import tarfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from forgerank.data.clips import Clip
-from forgerank.data.listing import check_root, inner_path, is_picture
+from forgerank.data.listing import check_root, is_picture
+from forgerank.data.tars import DamagedTarError, tar_names
 from forgerank.types import InputError
 
 _FOLDER = re.compile(r"(real|fake)[_ ](train|val|test)")
@@ -20,9 +19,9 @@ def wilddeepfake(root: Path) -> list[Clip]:
 
     A sequence is a folder of frames; its name is the same in all spellings. `Clip.frames` are in the
     order of their numbers, 2.png before 10.png; of a tar file, whose path is then `Clip.path`, they are the
-    members' names, and `tar_frames` reads them. The tar files are read once to list them. One that is
-    damaged is listed as a clip of its own without frames, beside the sequences that could be read. The
-    sequences of one tar file come from one source video and are one group.
+    members' names. The tar files are read once to list them. One that is damaged is listed as a clip of its
+    own without frames, beside the sequences that could be read. The sequences of one tar file come from one
+    source video and are one group.
 
     Raises InputError for a root without the layout, and where a tar file lies beside its unpacked folder.
     """
@@ -33,26 +32,6 @@ def wilddeepfake(root: Path) -> list[Clip]:
     if not parts:
         raise InputError(f"{root}: no WildDeepfake here: expected real_train/, fake_train/, real_test/ ...")
     return [clip for part in parts for clip in _part(part)]
-
-
-def tar_frames(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """The frames of a tar file in its own order: folder inside the tar, member's name, encoded picture.
-
-    Read once from front to back: nothing is unpacked to disk, and no more than one frame is held. Raises
-    InputError for a damaged file, after the frames before the damage.
-    """
-    try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)  # without the ./ that some archives put in front
-                if member.isfile() and is_picture(name):
-                    inner_path(member.name, str(path))
-                    stream = archive.extractfile(member)
-                    assert stream is not None  # a regular file always has content
-                    yield str(name.parent), str(name), stream.read()
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as a tar file: {reason}") from error
 
 
 def _part(part: Path) -> Iterator[Clip]:
@@ -107,9 +86,9 @@ def _tar_sequences(path: Path) -> tuple[Mapping[str, list[str]], bool]:
     """Member names by folder, and whether the file could be read to its end."""
     sequences = defaultdict(list)
     try:
-        for folder, name, _ in tar_frames(path):
-            sequences[folder].append(name)
-    except InputError:
+        for name in tar_names(path):
+            sequences[str(PurePosixPath(name).parent)].append(name)
+    except DamagedTarError:
         return sequences, False
     return sequences, True
 
