@@ -123,7 +123,7 @@ def open_video(path: str | Path, *, threads: int = 1, max_pixels: int = MAX_PIXE
     import av
 
     try:
-        with _open(path) as container:
+        with open_container(path) as container:
             streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
             if not streams:
                 raise MediaError(path, "no video in the file")
@@ -140,8 +140,8 @@ def open_video(path: str | Path, *, threads: int = 1, max_pixels: int = MAX_PIXE
         raise MediaError(path, f"damaged or no video ({error.strerror or type(error).__name__})") from None
 
 
-def _open(path: str | Path) -> "InputContainer":
-    """The container, which reads this file and no other."""
+def open_container(path: str | Path) -> "InputContainer":
+    """A video's container, which reads this file and no other. PyAV's errors are the caller's."""
     import av
 
     # "file:" keeps a name with a colon from being taken for a protocol.
@@ -194,7 +194,7 @@ class Video:
     def extent(self) -> float:
         """Seconds from the start to the last packet that is there; nothing is decoded."""
         last = 0.0
-        with _open(self.path) as again:  # not every container leads back to its start
+        with open_container(self.path) as again:  # not every container leads back to its start
             [stream] = [s for s in again.streams.video if s.index == self._stream.index]
             for packet in read_packets(again, stream):
                 if packet.pts is not None and packet.size and not packet.is_corrupt:

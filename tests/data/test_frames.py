@@ -216,3 +216,12 @@ def test_truncated_tar_gives_what_was_read(tmp_path: Path) -> None:
     items = read(tmp_path / "0.tar.gz", None, tuple(noise))
     assert [item.number for item in items] == list(range(8))
     assert items[-1] == Lost(7, "truncated")
+
+
+def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
+    write_greys(tmp_path / "0.mp4")
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile 0.mp4\n")
+    [lost] = read(tmp_path / "list.mp4", 3)
+    assert isinstance(lost, Lost)
+    assert lost.number is None
+    assert lost.reason.startswith("unreadable: ")

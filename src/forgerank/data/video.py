@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from forgerank.types import Image
-from forgerank.video import read_packets, upright
+from forgerank.video import open_container, read_packets, upright
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-
-
-_LOCAL = {"protocol_whitelist": "file"}  # a playlist must not fetch anything
 
 
 class Frame(NamedTuple):
@@ -54,7 +51,7 @@ def count_frames(path: Path) -> tuple[int, int]:
     import av
 
     try:
-        with av.open(str(path), metadata_errors="ignore", options=_LOCAL) as container:
+        with open_container(path) as container:
             if container.streams.video:
                 packets = _scan(container, container.streams.video[0])
                 return packets.present, packets.stated
@@ -79,7 +76,7 @@ def read_video(path: Path, count: int | None) -> Iterator[Frame | Lost]:
     import av
 
     try:
-        with av.open(str(path), metadata_errors="ignore", options=_LOCAL) as container:
+        with open_container(path) as container:
             if not container.streams.video:
                 yield Lost(None, "unreadable: no video in the file")
                 return
