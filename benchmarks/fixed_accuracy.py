@@ -2,8 +2,8 @@
 
     python benchmarks/fixed_accuracy.py RUN... --data FORGED... [--split val] [--limit 1920]
 
-RUN is a folder that `forgerank train` or `forgerank reproduce` left. All runs are judged on the same
-pictures. Per run, in percent:
+RUN is a folder that `forgerank train` or `forgerank reproduce` left, or a file of weights. All are judged
+on the same pictures. Per run, in percent:
 
 - Fixed-Acc: as it decides itself, scores at 0.5 or by the sequence that its decoder writes;
 - in true order: the same names, what is right put into the true order and what is wrong behind it;
@@ -48,8 +48,7 @@ def main() -> None:
     columns = ("Fixed-Acc", "in true order", "one threshold", "named", "named then", "multi-label", "then")
     table = Table("run", *columns, "floor", box=None, title=machine())
     for run in options.runs:
-        checkpoint = run / "best.ckpt"
-        scorer = open_scorer(checkpoint if checkpoint.is_file() else run / "weights.safetensors")
+        scorer = open_scorer(run / "best.ckpt" if run.is_dir() else run)
         predictions = predict_split(scorer, options.data, options.split, limit=options.limit)
         table.add_row(str(run), *figures(predictions, scorer.config.loss.order))
     Console(width=160).print(table)
