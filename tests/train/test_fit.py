@@ -117,6 +117,10 @@ def test_training_learns(trained: Path) -> None:
     assert losses[143]["train/total"] < 0.7 * losses[0]["train/total"]
 
 
+def test_weights_are_as_open_as_other_files(trained: Path) -> None:
+    assert (trained / "weights.safetensors").stat().st_mode == (trained / "weights.json").stat().st_mode
+
+
 def test_weights_and_checkpoint_hold_the_averaged_network(trained: Path) -> None:
     from_weights, config = load_network(trained / "weights.safetensors")
     from_checkpoint, _ = load_network(trained / "last.ckpt")

@@ -15,9 +15,10 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from forgerank.data.listing import write_whole
 from forgerank.model.baselines import build_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.types import InputError
@@ -93,12 +94,11 @@ def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: M
     """Write `path` (.safetensors) and beside it a .json with settings, labels, hash and origin."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    save_file(tensors, path)
+    content = save(tensors)
+    write_whole(path, content)  # safetensors' own file would be closed to other users
     description = {
         "name": config.name,
-        "files": {
-            "safetensors": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        },
+        "files": {"safetensors": {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}},
         "input_size": config.model.input_size,
         "labels": list(config.data.labels),
         "order": config.loss.order,

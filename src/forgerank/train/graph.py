@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -87,6 +88,7 @@ def export_onnx(network: Network, tau: float, path: Path) -> float:
                 output_names=graph.outputs,
                 dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             )
+        _drop_notes(path)
         difference = max(
             _difference(graph, path, images) for images in (example, example[:1], example[[0, 1, 0]])
         )
@@ -95,6 +97,18 @@ def export_onnx(network: Network, tau: float, path: Path) -> float:
     if not difference <= TOLERANCE:
         raise ValueError(f"{path}: ONNX and torch differ by {difference:.2e}, more than {TOLERANCE:.0e}")
     return difference
+
+
+def _drop_notes(path: Path) -> None:
+    """Take out the exporter's notes on the source: stack traces, with the paths of this machine."""
+    model = onnx.load(path)
+    graph = model.graph
+    named = (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    inner = (*model.functions, *(node for function in model.functions for node in function.node))
+    for part in (model, graph, *named, *inner):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.save(model, path)
 
 
 @torch.inference_mode()
