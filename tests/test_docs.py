@@ -35,8 +35,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def shell_lines() -> list[str]:
-    """Every line of a shell block, prompts and comments removed, once each."""
+    """Every line of a shell block, continued ones joined, prompts and comments removed, once each."""
     codes = [code for page in PAGES for code in blocks(page, "bash") + blocks(page, "console")]
+    codes = [code.replace("\\\n", " ") for code in codes]
     lines = [line.removeprefix("$ ").partition(" # ")[0] for code in codes for line in code.splitlines()]
     return list(dict.fromkeys(line.strip() for line in lines))
 
