@@ -9,7 +9,7 @@ import torch
 
 from forgerank.infer.export import export
 from forgerank.infer.runtime import OUTPUTS, Runtime, order_output
-from forgerank.infer.weights import load_weights
+from forgerank.infer.weights import ASSETS, load_weights
 from forgerank.losses.mil import forgery_gap, forgery_probability
 from forgerank.model.baselines import build_network
 from forgerank.model.network import Network
@@ -57,6 +57,14 @@ def test_onnx_agrees_with_torch_and_with_the_losses(weights: Path, tmp_path: Pat
     assert np.allclose(maps, output.mask_logits.sigmoid(), atol=1e-4)
     assert similarity.shape == (5, 16, 16)
     assert 0 <= similarity.min() <= similarity.max() <= 1
+
+
+def test_the_graph_holds_no_path_of_the_machine(weights: Path, tmp_path: Path) -> None:
+    network, config = load_network(weights)
+    graph.export_onnx(network, config.loss.tau, tmp_path / "float.onnx")
+    for content in ((tmp_path / "float.onnx").read_bytes(), (ASSETS / "forgerank.onnx").read_bytes()):
+        assert b'.py"' not in content  # as in: File "/home/anna/…/network.py", line 142
+        assert b"/forgerank/" not in content
 
 
 def test_class_activation_maps_without_a_mask_head() -> None:
