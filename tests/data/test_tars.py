@@ -45,13 +45,13 @@ def test_a_truncated_tar_is_named_after_the_names_before_the_damage(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"no tar", "unreadable: "), (b"", "unreadable: "), (b"\x1f\x8b\x08rest", "")]
+    "content", [b"no tar", b"", b"\x1f\x8b\x08rest"], ids=["text", "empty", "head of a gzip file"]
 )
-def test_what_is_no_tar_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_what_is_no_tar_says_so(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "0.tar.gz").write_bytes(content)
     with pytest.raises(DamagedTarError, match=r"0\.tar\.gz: cannot be read as a tar file: ") as info:
         list(tar_names(tmp_path / "0.tar.gz"))
-    assert info.value.reason.startswith(reason)
+    assert info.value.reason.startswith("unreadable: ")
     assert read_archive(tmp_path / "0.tar.gz", ["0.png"]) == ({}, info.value.reason)
 
 
@@ -60,4 +60,4 @@ def test_a_name_that_leads_out_ends_the_reading(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", {"a/0.png": picture, "../1.png": picture, "a/2.png": picture})
     archive = read_archive(tmp_path / "0.tar", ["a/0.png", "a/2.png"])
     assert list(archive.contents) == ["a/0.png"]
-    assert "is not a path inside the data set" in archive.reason
+    assert archive.reason == "unreadable: '../1.png' is not a path inside the data set"

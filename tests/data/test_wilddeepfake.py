@@ -1,9 +1,12 @@
+import io
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from forgerank.data.tars import read_archive, tar_names
 from forgerank.data.wilddeepfake import wilddeepfake
 from forgerank.types import InputError
 from layouts import write_tar, write_wilddeepfake
@@ -56,6 +59,20 @@ def test_frames_are_in_the_order_of_their_numbers(packed: Path, unpacked: Path) 
             assert [Path(name).name for name in clip.frames] == ["0.png", "2.png", "10.png"]
 
 
+def test_frames_of_a_tar_are_what_reading_it_gives(packed: Path) -> None:
+    path = packed / "real_train/1.tar.gz"
+    listed = [name for clip in wilddeepfake(packed) if clip.path == path for name in clip.frames]
+    named = list(tar_names(path))
+    assert named == [
+        f"1/real/{sequence}/{name}" for sequence in "01" for name in ("10.png", "2.png", "0.png")
+    ]
+    assert set(listed) == set(named)
+    read = read_archive(path, listed).contents
+    pixels = {name: np.asarray(Image.open(io.BytesIO(data))) for name, data in read.items()}
+    assert pixels["1/real/0/0.png"].shape == (48, 64, 3)
+    assert not np.array_equal(pixels["1/real/0/0.png"], pixels["1/real/1/0.png"])
+
+
 def test_a_damaged_tar_costs_no_other(tmp_path: Path) -> None:
     write_wilddeepfake(tmp_path)
     noise = np.random.default_rng(0).integers(0, 256, size=(3, 64, 64, 3), dtype=np.uint8)
@@ -72,6 +89,8 @@ def test_a_damaged_tar_costs_no_other(tmp_path: Path) -> None:
         ("fake_test/1/fake/1", 3),
         ("fake_test/2 (damaged)", 0),
     ]
+    with pytest.raises(InputError, match=r"2\.tar\.gz: cannot be read as a tar file"):
+        list(tar_names(tmp_path / "fake_test/2.tar.gz"))
 
 
 def test_a_tar_that_leads_out_of_the_folder_is_damaged(tmp_path: Path) -> None:

@@ -45,9 +45,8 @@ def read_archive(path: Path, names: Collection[str]) -> Archive:
     wanted = {str(PurePosixPath(name)) for name in names}
     contents: dict[str, bytes] = {}
     try:
-        for name, data in _pictures(path):
-            if name in wanted:
-                contents[name] = data
+        for name, data in _pictures(path, wanted):
+            contents[name] = data
             if len(contents) == len(wanted):
                 break  # the rest need not be unpacked
     except DamagedTarError as error:
@@ -55,18 +54,21 @@ def read_archive(path: Path, names: Collection[str]) -> Archive:
     return Archive(contents, "")
 
 
-def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of every picture; no more than one is held, and none is named before it is read."""
+def _pictures(path: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every picture, or of the wanted ones, one at a time; none is named before it is read."""
     try:
         with tarfile.open(path, "r|*") as tar:
             for member in tar:
-                if member.isfile() and is_picture(PurePosixPath(member.name)):
-                    inner_path(member.name, str(path))
+                inner = PurePosixPath(member.name)
+                if not member.isfile() or not is_picture(inner):
+                    continue
+                inner_path(member.name, "unreadable")
+                if wanted is None or str(inner) in wanted:
                     stream = tar.extractfile(member)
                     assert stream is not None  # a regular file always has content
-                    yield str(PurePosixPath(member.name)), stream.read()
+                    yield str(inner), stream.read()
     except InputError as error:
-        raise DamagedTarError(path, f"unreadable: {error}") from error
+        raise DamagedTarError(path, str(error)) from error
     except EOFError as error:
         raise DamagedTarError(path, "truncated") from error
     except (OSError, tarfile.TarError, zlib.error) as error:
