@@ -55,7 +55,7 @@ def read_archive(path: Path, names: Collection[str]) -> Archive:
 
 
 def _pictures(path: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of every picture, or of the wanted ones, one at a time; none is named before it is read."""
+    """Name and bytes of every picture, or of the wanted ones, one by one; none is named before it is read."""
     try:
         with tarfile.open(path, "r|*") as tar:
             for member in tar:
