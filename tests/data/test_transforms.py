@@ -39,9 +39,11 @@ def test_the_same_seed_gives_the_same_tensors_and_another_does_not() -> None:
     assert not np.array_equal(first.image, other.image)
 
 
+@pytest.mark.parametrize("bend", [{}, {"stretch": 0.15, "warp": 0.1}])
 @pytest.mark.parametrize("seed", range(12))
-def test_masks_follow_the_pixels(seed: int) -> None:
-    augment = AugmentConfig(rotation=20, scale=0.2, shift=0.1, flip=0.5, wild=0.7, blur=0.5, noise=2)
+def test_masks_follow_the_pixels(seed: int, bend: dict[str, float]) -> None:
+    chance = {"rotation": 20, "scale": 0.2, "shift": 0.1, "flip": 0.5, "wild": 0.7, "blur": 0.5, "noise": 2}
+    augment = AugmentConfig.model_validate(chance | bend)
     tensors = to_tensors(
         make_picture(2), size=96, length=5, mask_size=48, augment=augment, rng=np.random.default_rng(seed)
     )
@@ -114,3 +116,47 @@ def test_colour_changes_keep_the_neutral_direction() -> None:
     inner = tensors.image[4:-4, 4:-4].astype(int)
     assert np.ptp(inner.reshape(-1, 3), axis=1).max() <= 1
     assert abs(int(inner.mean()) - 120) > 1
+
+
+def test_warp_bends_the_inside_and_leaves_the_border() -> None:
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
+    ramp = np.stack([columns * 2, rows * 2, np.full_like(rows, 50)], axis=-1).astype(np.uint8)
+    picture = Picture(ramp, TEMPLATE * SIDE, (), None)  # its colour tells where a pixel came from
+    augment = STILL.model_copy(update={"warp": 0.1})
+    bent = to_tensors(picture, size=SIDE, length=5, augment=augment, rng=np.random.default_rng(4)).image
+    moved = np.abs(bent[:, :, :2].astype(float) - ramp[:, :, :2]).max(axis=2) / 2  # pixels
+    assert moved[[1, -2]].max() <= 1
+    assert moved[:, [1, -2]].max() <= 1
+    assert 0.05 * SIDE < moved.max() <= 0.1 * SIDE + 1
+    # continuous: a piecewise bilinear map does not jump from cell to cell
+    inner = bent[8:-8, 8:-8, :2].astype(int)
+    assert max(np.abs(np.diff(inner, axis=axis)).max() for axis in (0, 1)) <= 8
+
+
+def test_stretch_changes_the_proportions() -> None:
+    augment = STILL.model_copy(update={"stretch": 0.2})
+    spans = []
+    for seed in range(8):
+        tensors = to_tensors(
+            make_picture(), size=SIDE, length=5, augment=augment, rng=np.random.default_rng(seed)
+        )
+        seen = redness(tensors.image)
+        spans.append(seen.any(axis=0).sum() / seen.any(axis=1).sum())
+    assert min(spans) < 0.95
+    assert max(spans) > 1.05
+
+
+def test_light_is_uneven_smooth_and_grey_and_tint_is_even_and_coloured() -> None:
+    grey = Picture(np.full((64, 64, 3), 120, dtype=np.uint8), TEMPLATE * 64, (), None)
+
+    def inner(**chance: float) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        augment = STILL.model_copy(update=chance)
+        crop = to_tensors(grey, size=64, length=5, augment=augment, rng=np.random.default_rng(3)).image
+        return crop[4:-4, 4:-4].astype(int)
+
+    light, tint = inner(light=0.3), inner(tint=0.3)
+    assert np.ptp(light, axis=(0, 1)).min() > 10
+    assert max(np.abs(np.diff(light, axis=axis)).max() for axis in (0, 1)) <= 6
+    assert np.ptp(light, axis=2).max() == 0
+    assert np.ptp(tint, axis=(0, 1)).max() == 0
+    assert np.ptp(tint, axis=2).max() > 10

@@ -1,7 +1,7 @@
 """From an annotated picture to tensors: wild augmentation, alignment, colour; masks follow the pixels."""
 
 import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ from forgerank.types import Image
 
 # Nearest neighbour at this many samples per side and mask cell, then their mean: thin brows survive.
 _SAMPLES_PER_CELL = 4
+_WARP_CELLS = 4  # cells of the bent grid along a side
+_LIGHT_CELLS = 4  # values of the light along a side
 
 
 class AugmentConfig(BaseModel):
@@ -34,6 +36,11 @@ class AugmentConfig(BaseModel):
     webp: float = Field(default=0.2, ge=0, le=1)  # share of encodings that are WebP
     noise: float = Field(default=6.0, ge=0)  # standard deviation, grey levels
     colour: float = Field(default=0.15, ge=0, lt=1)  # relative brightness, contrast, saturation
+    # Few photographs are known by heart before their forgeries are told apart: these make others of them.
+    stretch: float = Field(default=0.0, ge=0, lt=0.5)  # relative, along either axis, and as much shear
+    warp: float = Field(default=0.0, ge=0, lt=0.125)  # bend of the whole face, share of the crop's side
+    light: float = Field(default=0.0, ge=0, lt=1)  # relative, changing slowly over the crop
+    tint: float = Field(default=0.0, ge=0, lt=1)  # relative, of each channel
 
 
 class Tensors(NamedTuple):
@@ -62,7 +69,7 @@ def to_tensors(
         return Tensors(alignment.crop(picture.image), _masks(picture, alignment, length, mask_size))
     image, factors = degrade(picture.image, augment, rng)
     points = picture.points * np.asarray(factors, dtype=np.float32)
-    alignment = _jitter(estimate_alignment(points, size), augment, rng)
+    alignment = _bent(_jitter(estimate_alignment(points, size), augment, rng), augment, rng)
     crop = alignment.crop(image)
     unscaled = replace(alignment, matrix=alignment.matrix @ np.diag([*factors, 1.0]))
     masks = _masks(picture, unscaled, length, mask_size)
@@ -121,12 +128,51 @@ def _jitter(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generat
     angle = np.deg2rad(rng.uniform(-augment.rotation, augment.rotation))
     scale = rng.uniform(1 - augment.scale, 1 + augment.scale)
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if augment.stretch > 0:
+        wide, high, shear = rng.uniform(-augment.stretch, augment.stretch, size=3)
+        linear = linear @ np.array([[1 + wide, shear], [0.0, 1 + high]])
     centre = np.full(2, alignment.size / 2)
     shift = rng.uniform(-augment.shift, augment.shift, size=2) * alignment.size
     offset = centre - linear @ centre + shift
     matrix = linear @ alignment.matrix
     matrix[:, 2] += offset
     return Alignment(matrix, alignment.size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bent(Alignment):
+    """An alignment whose crop is bent inside: its border stays, the nodes of a grid over it move."""
+
+    moves: NDArray[np.float64]  # (n + 1, n + 1, 2) x, y, share of the crop's side; zero on the border
+
+    def _sample(
+        self, picture: PILImage.Image, inverse: NDArray[np.float64], resample: PILImage.Resampling
+    ) -> PILImage.Image:
+        count = len(self.moves) - 1
+        edges = np.round(np.arange(count + 1) * self.size / count).astype(int)
+        nodes = np.stack(np.meshgrid(edges, edges), axis=-1) + self.moves * self.size  # (n + 1, n + 1, 2)
+        found = nodes @ inverse[:, :2].T + inverse[:, 2]
+        cells = [
+            (
+                (int(edges[x]), int(edges[y]), int(edges[x + 1]), int(edges[y + 1])),
+                # Pillow goes around a cell: upper left, lower left, lower right, upper right
+                (*found[y, x], *found[y + 1, x], *found[y + 1, x + 1], *found[y, x + 1]),
+            )
+            for y in range(count)
+            for x in range(count)
+        ]
+        return picture.transform(
+            (self.size, self.size), PILImage.Transform.MESH, data=cells, resample=resample
+        )
+
+
+def _bent(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generator) -> Alignment:
+    """The alignment with every inner node of a grid over the crop moved by up to `warp`."""
+    if augment.warp == 0:
+        return alignment
+    moves = np.zeros((_WARP_CELLS + 1, _WARP_CELLS + 1, 2))
+    moves[1:-1, 1:-1] = rng.uniform(-augment.warp, augment.warp, size=(_WARP_CELLS - 1, _WARP_CELLS - 1, 2))
+    return _Bent(alignment.matrix, alignment.size, moves)
 
 
 def _masks(
@@ -139,7 +185,9 @@ def _masks(
             raise ValueError("a mask of every manipulated picture is needed while mask_size is set")
         return np.zeros((length, mask_size, mask_size), dtype=np.float32)
     fine = mask_size * _SAMPLES_PER_CELL
-    shrunk = Alignment(alignment.matrix * (fine / alignment.size), fine).crop_mask(picture.mask)
+    shrunk = replace(alignment, matrix=alignment.matrix * (fine / alignment.size), size=fine).crop_mask(
+        picture.mask
+    )
     bits = (shrunk[None] >> np.arange(length, dtype=np.uint8)[:, None, None]) & 1  # (L, fine, fine)
     cells = bits.reshape(length, mask_size, _SAMPLES_PER_CELL, mask_size, _SAMPLES_PER_CELL)
     shares: NDArray[np.float32] = cells.mean(axis=(2, 4), dtype=np.float32)
@@ -147,7 +195,7 @@ def _masks(
 
 
 def _recolour(crop: Image, augment: AugmentConfig, rng: np.random.Generator) -> Image:
-    """Brightness, contrast and saturation as one affine map of the colours."""
+    """Brightness, contrast and saturation as one affine map of the colours, then uneven light and tint."""
     brightness, contrast, saturation = rng.uniform(1 - augment.colour, 1 + augment.colour, size=3)
     luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
     linear = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * luma
@@ -155,5 +203,11 @@ def _recolour(crop: Image, augment: AugmentConfig, rng: np.random.Generator) -> 
     centre = np.float32(values.mean())
     linear = (linear * np.float32(brightness * contrast)).astype(np.float32)
     values = values @ linear.T + centre * np.float32(brightness * (1 - contrast))
+    if augment.light > 0:
+        coarse = rng.uniform(1 - augment.light, 1 + augment.light, size=(_LIGHT_CELLS, _LIGHT_CELLS))
+        light = PILImage.fromarray(coarse.astype(np.float32))
+        values *= np.asarray(light.resize(crop.shape[1::-1], PILImage.Resampling.BICUBIC))[:, :, None]
+    if augment.tint > 0:
+        values *= rng.uniform(1 - augment.tint, 1 + augment.tint, size=3).astype(np.float32)
     recoloured: Image = np.rint(values).clip(0, 255).astype(np.uint8)
     return recoloured

@@ -67,13 +67,7 @@ class Alignment:
         to_picture = self._inverse()
         to_picture[:, 2] -= (left, top)
         to_picture /= factor
-        aligned = picture.transform(
-            (self.size, self.size),
-            PILImage.Transform.AFFINE,
-            data=tuple(to_picture.ravel()),
-            resample=PILImage.Resampling.BICUBIC,
-        )
-        return np.asarray(aligned)
+        return np.asarray(self._sample(picture, to_picture, PILImage.Resampling.BICUBIC))
 
     def _reach(self, image: Image, factor: int) -> tuple[int, int, int, int]:
         """The part of a picture that its crop at 1 / `factor` can depend on: left, top, right, bottom."""
@@ -88,10 +82,9 @@ class Alignment:
 
     def crop_mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A label picture (H, W) under the same transform, nearest neighbour, 0 outside."""
-        aligned = PILImage.fromarray(mask).transform(
-            (self.size, self.size), PILImage.Transform.AFFINE, data=tuple(self._inverse().ravel())
+        return np.asarray(
+            self._sample(PILImage.fromarray(mask), self._inverse(), PILImage.Resampling.NEAREST)
         )
-        return np.asarray(aligned)
 
     def paste(self, values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
         """A map over the crop, (size, size), laid back over the picture (H, W); 0 outside the crop."""
@@ -102,6 +95,17 @@ class Alignment:
             resample=PILImage.Resampling.BILINEAR,
         )
         return np.asarray(laid)
+
+    def _sample(
+        self, picture: PILImage.Image, inverse: NDArray[np.float64], resample: PILImage.Resampling
+    ) -> PILImage.Image:
+        """The crop out of a picture; `inverse` takes crop pixels to its pixels."""
+        return picture.transform(
+            (self.size, self.size),
+            PILImage.Transform.AFFINE,
+            data=tuple(inverse.ravel()),
+            resample=resample,
+        )
 
     def _inverse(self) -> NDArray[np.float64]:
         linear = np.linalg.inv(self.matrix[:, :2])
