@@ -39,11 +39,19 @@ def exported(weights: Path) -> Path:
     return out
 
 
-def test_onnx_agrees_with_torch_and_with_the_losses(weights: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def float_graph(weights: Path) -> tuple[Path, float]:
+    """The graph before anything is quantised, and its difference from torch."""
     network, config = load_network(weights)
-    difference = graph.export_onnx(network, config.loss.tau, tmp_path / "float.onnx")
+    path = weights.parent / "float.onnx"
+    return path, graph.export_onnx(network, config.loss.tau, path)
+
+
+def test_onnx_agrees_with_torch_and_with_the_losses(weights: Path, float_graph: tuple[Path, float]) -> None:
+    network, config = load_network(weights)
+    path, difference = float_graph
     assert difference <= 1e-4
-    session = onnxruntime.InferenceSession(tmp_path / "float.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == list(OUTPUTS)
     images = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     gap, probability, components, maps, similarity = session.run(list(OUTPUTS), {"images": images.numpy()})
@@ -59,10 +67,9 @@ def test_onnx_agrees_with_torch_and_with_the_losses(weights: Path, tmp_path: Pat
     assert 0 <= similarity.min() <= similarity.max() <= 1
 
 
-def test_the_graph_holds_no_path_of_the_machine(weights: Path, tmp_path: Path) -> None:
-    network, config = load_network(weights)
-    graph.export_onnx(network, config.loss.tau, tmp_path / "float.onnx")
-    for content in ((tmp_path / "float.onnx").read_bytes(), (ASSETS / "forgerank.onnx").read_bytes()):
+def test_the_graph_holds_no_path_of_the_machine(float_graph: tuple[Path, float]) -> None:
+    path, _ = float_graph
+    for content in (path.read_bytes(), (ASSETS / "forgerank.onnx").read_bytes()):
         assert b'.py"' not in content  # as in: File "/home/anna/…/network.py", line 142
         assert b"/forgerank/" not in content
 

@@ -36,7 +36,7 @@ class AugmentConfig(BaseModel):
     webp: float = Field(default=0.2, ge=0, le=1)  # share of encodings that are WebP
     noise: float = Field(default=6.0, ge=0)  # standard deviation, grey levels
     colour: float = Field(default=0.15, ge=0, lt=1)  # relative brightness, contrast, saturation
-    # Few photographs are known by heart before their forgeries are told apart: these make others of them.
+    # Other faces in other light out of few photographs. Nothing is drawn for 0: older runs can be repeated.
     stretch: float = Field(default=0.0, ge=0, lt=0.5)  # relative, along either axis, and as much shear
     warp: float = Field(default=0.0, ge=0, lt=0.125)  # bend of the whole face, share of the crop's side
     light: float = Field(default=0.0, ge=0, lt=1)  # relative, changing slowly over the crop
@@ -124,7 +124,7 @@ def _add_noise(picture: PILImage.Image, deviation: float, rng: np.random.Generat
 
 
 def _jitter(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generator) -> Alignment:
-    """Rotation, scale and shift about the crop's centre, folded into its one resampling."""
+    """Rotation, scale, stretch and shift about the crop's centre, folded into its one resampling."""
     angle = np.deg2rad(rng.uniform(-augment.rotation, augment.rotation))
     scale = rng.uniform(1 - augment.scale, 1 + augment.scale)
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -141,7 +141,10 @@ def _jitter(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generat
 
 @dataclass(frozen=True, slots=True)
 class _Bent(Alignment):
-    """An alignment whose crop is bent inside: its border stays, the nodes of a grid over it move."""
+    """An alignment whose crops are bent inside: the border stays, the nodes of a grid over them move.
+
+    For pictures and masks alone: points are taken to and fro as if nothing were bent.
+    """
 
     moves: NDArray[np.float64]  # (n + 1, n + 1, 2) x, y, share of the crop's side; zero on the border
 

@@ -129,7 +129,7 @@ def _quantized(path: Path, config: Any, roots: Sequence[Path], split: str) -> by
 
 
 def _write_files(out: Path, model: bytes, state: dict[str, Any]) -> dict[FileKind, FileEntry]:
-    from safetensors.torch import save
+    from forgerank.model.hub import safetensors_bytes
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def _write_files(out: Path, model: bytes, state: dict[str, Any]) -> dict[FileKin
         raise InputError(f"{out}: cannot be created: {error.strerror}") from error
     contents: dict[FileKind, bytes] = {
         "onnx": model,
-        "safetensors": save({name: value.contiguous() for name, value in state.items()}),
+        "safetensors": safetensors_bytes(state),
     }
     files: dict[FileKind, FileEntry] = {}
     for kind, content in contents.items():

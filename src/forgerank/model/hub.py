@@ -95,14 +95,14 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
         return cast(Self, network.eval())
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        content = self._tensors()
+        content = self._content()
         (save_directory / TENSORS).write_bytes(content)
         text = json.dumps(self._describe(content), indent=2) + "\n"
         (save_directory / DESCRIPTION).write_text(text, encoding="utf-8")
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
         """The card that `save_pretrained` writes; `model_card_kwargs` are options of `model_card`."""
-        return ModelCard(model_card(self._describe(self._tensors()), **options))
+        return ModelCard(model_card(self._describe(self._content()), **options))
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """`save_pretrained` to a repository, made where it is missing; returns the address of the commit.
@@ -113,9 +113,8 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
         with hub_errors(f"{repo_id}: cannot be pushed"):
             return super().push_to_hub(repo_id, **options)
 
-    def _tensors(self) -> bytes:
-        state = cast(nn.Module, self).state_dict()
-        return save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+    def _content(self) -> bytes:
+        return safetensors_bytes(cast(nn.Module, self).state_dict())
 
     def _describe(self, tensors: bytes) -> dict[str, Any]:
         """A complete description; what nobody measured stands at its neutral value."""
@@ -140,6 +139,11 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
         described |= {"input_size": config.input_size, "normalisation": normalisation(cast(Any, self))}
         described["files"] = {"safetensors": {"file": TENSORS, "sha256": hashlib.sha256(tensors).hexdigest()}}
         return cast(dict[str, Any], json.loads(json.dumps(described)))
+
+
+def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
+    """A state dict, wherever its tensors lie, as the content of a .safetensors file."""
+    return save({name: value.detach().cpu().contiguous() for name, value in state.items()})
 
 
 def push_folder(folder: Path, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:

@@ -15,11 +15,12 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from forgerank.data.listing import write_whole
 from forgerank.model.baselines import build_network
+from forgerank.model.hub import safetensors_bytes
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.types import InputError
 
@@ -93,8 +94,7 @@ class TimeLimit(Callback):
 def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: Mapping[str, float]) -> None:
     """Write `path` (.safetensors) and beside it a .json with settings, labels, hash and origin."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    content = save(tensors)
+    content = safetensors_bytes(network.state_dict())
     write_whole(path, content)  # safetensors' own file would be closed to other users
     description = {
         "name": config.name,
