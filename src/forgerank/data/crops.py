@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from forgerank.data.sample import Source
 from forgerank.data.transforms import AugmentConfig, to_tensors
-from forgerank.labels import presence, ranks
+from forgerank.labels import answer
 from forgerank.types import InputError
 
 Share = tuple[int, int]  # (rank, processes): which part of every batch a process sees
@@ -23,9 +23,13 @@ class Item(TypedDict, total=False):
     """One face; a batch has the same keys with a leading B."""
 
     image: Tensor  # (3, S, S) uint8 RGB
-    presence: Tensor  # (L,) float, Eq. 1
-    ranks: Tensor  # (L,) long, Eq. 2
-    masks: Tensor  # (L, m, m) float 0..1; only where a mask size is set
+    presence: Tensor  # (L,) float, Eq. 1; 0 where unknown
+    ranks: Tensor  # (L,) long, Eq. 2; L where unknown
+    forged: Tensor  # () float in {0, 1}
+    known: Tensor  # (L,) bool, whether the presence is
+    ordered: Tensor  # () bool, whether the order is known
+    masks: Tensor  # (L, m, m) float 0..1; only where a mask size is set; 0 where unknown
+    masks_known: Tensor  # (L,) bool, beside `masks`
     index: Tensor  # () long, position in the source
 
 
@@ -69,14 +73,22 @@ class Crops(Dataset[Item]):
             )
         except ValueError as error:
             raise InputError(f"{self.source.sample(index).image}: {error}") from error
+        truth = answer(picture.sequence, self.length, parts=picture.parts, fake=picture.fake)
         item = Item(
             image=torch.from_numpy(np.ascontiguousarray(tensors.image.transpose(2, 0, 1))),
-            presence=torch.tensor(presence(picture.sequence, self.length), dtype=torch.float32),
-            ranks=torch.tensor(ranks(picture.sequence, self.length)),
+            presence=torch.tensor([part or 0 for part in truth.presence], dtype=torch.float32),
+            ranks=torch.tensor(truth.ranks),
+            forged=torch.tensor(float(truth.forged)),
+            known=torch.tensor([part is not None for part in truth.presence]),
+            ordered=torch.tensor(truth.ordered),
             index=torch.tensor(index),
         )
         if tensors.masks is not None:
             item["masks"] = torch.from_numpy(np.ascontiguousarray(tensors.masks))
+            # A label that was left alone has an empty mask, whether or not the picture comes with masks.
+            item["masks_known"] = torch.tensor(
+                [part == 0 or (part == 1 and picture.mask is not None) for part in truth.presence]
+            )
         return item
 
 

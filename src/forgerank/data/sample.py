@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from forgerank.labels import Parts
 from forgerank.types import Image, Points
 
 
@@ -15,7 +16,7 @@ class Sample:
     """One annotated face on disk."""
 
     image: Path
-    sequence: tuple[int, ...]  # 1-based labels in order of manipulation, empty for a real picture
+    sequence: tuple[int, ...]  # 1-based labels in order of manipulation; empty where real or unknown
     group: str  # who is shown: samples of one group are never independent
     split: str
     dataset: str
@@ -25,6 +26,14 @@ class Sample:
     video: str = ""  # whose frame it is: frames of one video are scored together; empty for a photograph
     method: str = ""  # how it was forged, as the data set calls it
     compression: str = ""  # of the video, as the data set calls it
+    # Of each label 1 manipulated, 0 not, None unknown; None: the sequence says all there is to know.
+    parts: Parts | None = None
+    fake: bool = False  # forged, whatever is known of the labels
+
+    @property
+    def forged(self) -> bool:
+        """Whether anything was manipulated: always known."""
+        return self.fake or bool(self.sequence) or 1 in (self.parts or ())
 
 
 class Picture(NamedTuple):
@@ -34,6 +43,8 @@ class Picture(NamedTuple):
     points: Points  # (5, 2)
     sequence: tuple[int, ...]
     mask: NDArray[np.uint8] | None  # (H, W), bit i-1 set where label i was edited
+    parts: Parts | None = None  # as in `Sample`
+    fake: bool = False  # as in `Sample`
 
 
 class Source(Protocol):

@@ -184,7 +184,7 @@ def _masks(
     if mask_size is None:
         return None
     if picture.mask is None:
-        if picture.sequence:
+        if picture.sequence and picture.parts is None:
             raise ValueError("a mask of every manipulated picture is needed while mask_size is set")
         return np.zeros((length, mask_size, mask_size), dtype=np.float32)
     fine = mask_size * _SAMPLES_PER_CELL

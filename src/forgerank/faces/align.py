@@ -14,6 +14,8 @@ TEMPLATE = np.array(
     [[0.368, 0.472], [0.635, 0.472], [0.500, 0.641], [0.382, 0.744], [0.621, 0.744]], dtype=np.float32
 )
 
+FACE_CENTRE = np.array([0.5, 0.56], dtype=np.float32)  # of the unit square: stays in place under a zoom
+
 # Face Mesh vertices: rims of the eyes, tip of the nose, corners of the mouth.
 _IMAGE_LEFT_EYE = (33, 133, 159, 145, 160, 144, 158, 153)
 _IMAGE_RIGHT_EYE = (263, 362, 386, 374, 387, 373, 385, 380)
@@ -112,12 +114,14 @@ class Alignment:
         return np.column_stack([linear, -linear @ self.matrix[:, 2]])
 
 
-def estimate_alignment(points: Points, size: int) -> Alignment:
+def estimate_alignment(points: Points, size: int, zoom: float = 1.0) -> Alignment:
     """The alignment that takes five points (5, 2) of a picture to the template at `size` pixels.
 
-    Raises ValueError where the points coincide, so that no transform exists.
+    zoom: how many times larger the face stands in the crop than in one of the whole head. Raises ValueError
+    where the points coincide, so that no transform exists.
     """
-    return Alignment(similarity(points, TEMPLATE * np.float32(size)), size)
+    template = FACE_CENTRE + (TEMPLATE - FACE_CENTRE) * np.float32(zoom) if zoom != 1.0 else TEMPLATE
+    return Alignment(similarity(points, template * np.float32(size)), size)
 
 
 def similarity(source: Points, target: Points) -> NDArray[np.float64]:

@@ -18,11 +18,17 @@ DIRECT = {"pairwise": pairwise_rank_loss, "plackett_luce": plackett_luce_loss}
 
 
 class Targets(NamedTuple):
-    """What a batch should have come out as."""
+    """What a batch should have come out as. None for `forged`, `known`, `ordered` and `masks_known`: all is
+    known, and forged is what has a manipulated label.
+    """
 
-    presence: Tensor  # (B, L) float in {0, 1}, Eq. 1
+    presence: Tensor  # (B, L) float in {0, 1}, Eq. 1; 0 where unknown
     ranks: Tensor  # (B, L) long, Eq. 2
     masks: Tensor | None = None  # (B, L, h', w') float in [0, 1], share of each cell that was edited
+    forged: Tensor | None = None  # (B,) float in {0, 1}, J of Eq. 10
+    known: Tensor | None = None  # (B, L) bool, whether the presence is known
+    ordered: Tensor | None = None  # (B,) bool, whether the ranks are known
+    masks_known: Tensor | None = None  # (B, L) bool, whether the mask of a label is known
 
 
 class LossConfig(BaseModel):
