@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forgerank.faces.align import similarity
+from forgerank.forge import faces
 from forgerank.forge.blend import (
     Alpha,
     Softness,
@@ -237,26 +238,14 @@ def _local(photo: Photo, part: Image, alpha: Alpha, box: Window, **parameters: A
 
 def face_swap(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
     """A whole-face forgery: the donor's face in the target's head."""
-    return swap(photo, "face", rng, donor)
+    forgery = faces.face_swap(photo, rng, donor)
+    return _finish(forgery.image, forgery.alpha, **forgery.parameters)
 
 
 def self_blend(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
-    """The photograph blended with a slightly moved and recoloured copy of itself inside a face-shaped mask.
-
-    From the published description of self-blended images (Shiohara and Yamasaki, CVPR 2022).
-    """
-    height, width = photo.shape
-    angle, scale = float(rng.uniform(-2, 2)), float(rng.uniform(0.96, 1.04))
-    move = rng.uniform(-0.05, 0.05, 2) * photo.eye_distance
-    matrix = np.array(cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), np.float64)
-    matrix[:, 2] += move
-    copy = _warp(photo.image, matrix, (slice(0, height), slice(0, width)))
-    lab = cv2.cvtColor(copy, cv2.COLOR_RGB2LAB).astype(np.float32) + rng.uniform(-8, 8, 3).astype(np.float32)
-    copy = np.asarray(cv2.cvtColor(np.clip(lab, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB))
-    if rng.random() < 0.5:
-        copy = np.asarray(cv2.GaussianBlur(copy, (0, 0), float(rng.uniform(0.4, 1.2))))
-    alpha = region_alpha(photo, "face", draw_softness(photo, "face", rng)) * np.float32(rng.uniform(0.5, 1.0))
-    return _finish(mix(photo.image, copy, alpha), alpha, angle=angle, scale=scale)
+    """A whole-face forgery: the photograph blended with a slightly changed copy of itself."""
+    forgery = faces.self_blend(photo, rng, donor)
+    return _finish(forgery.image, forgery.alpha, **forgery.parameters)
 
 
 # Weight of every edit per component: swaps carry most, and what makes no sense for a component is absent.
