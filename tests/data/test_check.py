@@ -274,6 +274,23 @@ def test_report_is_json(tmp_path: Path) -> None:
     assert (written["ok"], written["items"], len(written["problems"])) == (False, 12, 2)
 
 
+def test_a_table_of_faces_known_in_part(tmp_path: Path) -> None:
+    rows = [
+        {"path": "a.png", "label": "fake", "method": "swap", "nose": "1", "split": "train"},
+        {"path": "b.png", "label": "fake", "method": "", "nose": "", "split": "train"},
+        {"path": "c.png", "label": "real", "method": "", "nose": "", "split": "train"},
+    ]
+    layouts.write_table(tmp_path, rows)
+    options = {"length": 5, "parts": [None, 1, 1, 1, 0], "table": "labels.csv"}
+    report = run("folder", tmp_path, options=options)
+    assert report.problems == []
+    assert {row.method: row.found for row in report.counts} == {"": 1, "forged": 1, "swap": 1}
+    (tmp_path / "faces.csv").write_text("file\na.png\nb.png\n")
+    options = {"table": "faces.csv", "label": "real", "shares": [0, 1, 0]}
+    [row] = run("folder", tmp_path, options=options).counts
+    assert (row.split, row.method, row.found) == ("val", "", 2)
+
+
 @pytest.mark.parametrize(
     ("dataset", "options", "line"),
     [

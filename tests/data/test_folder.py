@@ -127,7 +127,6 @@ def test_missing_pictures_are_read_but_not_opened(tmp_path: Path) -> None:
         ({"sequence": "[1, 1]"}, "repeated"),
         ({"sequence": "[0]"}, "label and sequence .* contradict"),
         ({"label": "0", "sequence": "[1]"}, "label and sequence .* contradict"),
-        ({"sequence": ""}, "a forged picture needs the sequence"),
     ],
 )
 def test_bad_rows_are_reported_with_their_line(tmp_path: Path, row: dict[str, str], reason: str) -> None:
@@ -152,10 +151,113 @@ def test_bad_tables_are_reported(tmp_path: Path, text: str, reason: str) -> None
 
 def test_a_folder_says_nothing_of_components(tmp_path: Path) -> None:
     write_folder(tmp_path, count=1)
-    with pytest.raises(
-        InputError, match=r"fake: says nothing of components: give their sequence in labels\.csv"
-    ):
-        read_folder(tmp_path, length=5)
+    samples = read_folder(tmp_path, length=5)
+    assert [(s.sequence, s.parts, s.fake) for s in samples] == [((), None, False), ((), None, True)]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no pictures here: expected real/ and fake/, or labels\.csv"):
         read_folder(tmp_path / "empty")
+
+
+def write_csv(root: Path, text: str, name: str = "labels.csv") -> None:
+    root.mkdir(exist_ok=True)
+    (root / name).write_text(text.strip() + "\n")
+
+
+def test_labels_are_known_in_part(tmp_path: Path) -> None:
+    text = """
+file,label,subject,split,method,source,nose,eye,eyebrow,lip,hair
+1.png,fake,anna,train,swap,web,1,1,,1,0
+2.png,fake,,val,,,,,,,
+3.png,real,bert,val,,,0,0,0,,
+4.png,fake,bert,val,,,1.0,0.0,0,0,0
+"""
+    write_csv(tmp_path, text)
+    samples = read_folder(tmp_path, length=5)
+    assert [sample.parts for sample in samples] == [(1, 1, None, 1, 0), None, None, (1, 0, 0, 0, 0)]
+    assert [sample.fake for sample in samples] == [True, True, False, True]
+    assert [sample.forged for sample in samples] == [True, True, False, True]
+    assert {sample.sequence for sample in samples} == {()}
+    assert [sample.group for sample in samples] == ["anna", "2", "bert", "bert"]
+    assert (samples[0].method, samples[0].source, samples[0].image) == ("swap", "web", tmp_path / "1.png")
+    # Real or forged alone: no label is looked at.
+    assert [(s.sequence, s.parts) for s in read_folder(tmp_path)] == [
+        ((1,), None),
+        ((1,), None),
+        ((), None),
+        ((1,), None),
+    ]
+
+
+def test_what_is_known_of_labels_without_a_column(tmp_path: Path) -> None:
+    write_csv(tmp_path / "some", "path,label,nose,lip\n1.png,fake,0,\n2.png,real,0,0\n")
+    write_csv(tmp_path / "none", "path,label\n1.png,fake\n2.png,real\n")
+    parts = [1, 1, None, 1, 0]
+    assert [s.parts for s in read_folder(tmp_path / "some", length=5)] == [(0, None, None, None, None), None]
+    some = read_folder(tmp_path / "some", length=5, parts=parts)
+    none = read_folder(tmp_path / "none", length=5, parts=parts)
+    assert [sample.parts for sample in some] == [(0, 1, None, None, 0), None]
+    assert [sample.parts for sample in none] == [(1, 1, None, 1, 0), None]
+    assert [sample.forged for sample in some + none] == [True, False, True, False]
+    for bad in ([1, 1], [2, 0, 0, 0, 0]):
+        with pytest.raises(InputError, match="parts must be 5 of 1, 0 and null"):
+            read_folder(tmp_path / "none", length=5, parts=bad)
+
+
+def test_columns_are_those_of_the_vocabulary(tmp_path: Path) -> None:
+    write_csv(tmp_path, "path,label,young,bangs\n1.png,fake,1,0\n")
+    assert read_folder(tmp_path, length=5)[0].parts == (0, None, None, None, 1)
+    assert read_folder(tmp_path, length=2)[0].parts is None
+    write_csv(tmp_path, "path,label,young,nose\n1.png,fake,1,0\n")
+    with pytest.raises(InputError, match=r"labels\.csv:1: columns of several vocabularies"):
+        read_folder(tmp_path, length=5)
+
+
+def test_a_table_of_one_label(tmp_path: Path) -> None:
+    write_csv(tmp_path, "file,source,subject\n1.png,web,anna\n2.png,web,anna\n", "faces.csv")
+    for label in ("real", "fake"):
+        samples = read_folder(tmp_path, length=5, table="faces.csv", label=label)
+        assert [(s.forged, s.group, s.source) for s in samples] == [(label == "fake", "anna", "web")] * 2
+    with pytest.raises(InputError, match=r"faces\.csv:1: missing column label"):
+        read_folder(tmp_path, table="faces.csv")
+    with pytest.raises(InputError, match="label must be real or fake, got 'forged'"):
+        read_folder(tmp_path, table="faces.csv", label="forged")
+    # Where there is a column, it decides.
+    write_csv(tmp_path, "file,label\n1.png,fake\n2.png,real\n", "mixed.csv")
+    assert [s.forged for s in read_folder(tmp_path, table="mixed.csv", label="real")] == [True, False]
+
+
+def test_images_beside_the_table_or_in_their_folder(tmp_path: Path) -> None:
+    write_table(
+        tmp_path, [{"path": name, "label": "0"} for name in ("1.png", "images/2.png", "images/1.png")]
+    )
+    write_csv(tmp_path, "path,label,split\n1.png,0,train\n2.png,0,train\n3.png,0,val\n")
+    assert [sample.image for sample in read_folder(tmp_path)] == [
+        tmp_path / "1.png",
+        tmp_path / "images/2.png",
+        tmp_path / "3.png",
+    ]
+    assert len(Folder(tmp_path, "train")) == 2
+    with pytest.raises(InputError, match=r"3\.png: missing picture"):
+        Folder(tmp_path, "val")
+
+
+def test_a_sequence_that_agrees_says_everything(tmp_path: Path) -> None:
+    write_csv(tmp_path, 'path,label,sequence,nose,eye\n1.png,fake,"[2, 1]",1,\n2.png,real,[],0,\n')
+    samples = read_folder(tmp_path, length=5, parts=[0, 0, 0, 0, 1])
+    assert [(s.sequence, s.parts, s.forged) for s in samples] == [((2, 1), None, True), ((), None, False)]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("real,,1,", "label real and a 1 in the labels' columns contradict each other"),
+        ('fake,"[2, 1]",0,1', "the sequence and the labels' columns contradict each other"),
+        ('fake,"[1]",1,1', "the sequence and the labels' columns contradict each other"),
+        ("fake,,2,", "nose must be 1, 0 or empty, got '2'"),
+        ("fake,,,yes", "eye must be 1, 0 or empty, got 'yes'"),
+    ],
+)
+def test_contradictions_are_reported_with_their_line(tmp_path: Path, row: str, reason: str) -> None:
+    write_csv(tmp_path, f"path,label,sequence,nose,eye\na.png,fake,,1,1\nb.png,{row}")
+    with pytest.raises(InputError, match=rf"labels\.csv:3: {reason}"):
+        read_folder(tmp_path, length=5)

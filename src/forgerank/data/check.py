@@ -10,7 +10,7 @@ from typing import Any
 from forgerank.data.clips import Clip
 from forgerank.data.datasets import CLIPS
 from forgerank.data.duplicates import perceptual_hash
-from forgerank.data.folder import read_folder
+from forgerank.data.folder import SHARES, Label, read_folder
 from forgerank.data.frames import by_file, read_together
 from forgerank.data.leakage import near_duplicates, same_source, same_video
 from forgerank.data.listing import SPLITS
@@ -129,12 +129,20 @@ def _list_sequences(root: Path, *, length: int = 5) -> tuple[list[Clip], list[Pr
     return items, [Problem("annotation", root.name, str(error)) for error in errors]
 
 
-def _list_folder(root: Path, *, length: int = 1, table: str = "labels.csv") -> list[Clip]:
-    return [_as_clip(sample, root) for sample in read_folder(root, length=length, table=table)]
+def _list_folder(
+    root: Path,
+    *,
+    length: int = 1,
+    table: str = "labels.csv",
+    shares: Sequence[float] = SHARES,
+    label: Label | None = None,
+    parts: Sequence[int | None] | None = None,
+) -> list[Clip]:
+    samples = read_folder(root, length=length, table=table, shares=shares, label=label, parts=parts)
+    return [_as_clip(sample, root) for sample in samples]
 
 
 def _as_clip(sample: Sample, root: Path) -> Clip:
-    steps = len(sample.sequence)
     places = (base for base in (root, root.parent) if sample.image.is_relative_to(base))
     return Clip(
         path=sample.image,
@@ -143,8 +151,16 @@ def _as_clip(sample: Sample, root: Path) -> Clip:
         split=sample.split,
         dataset=sample.dataset,
         name=sample.image.relative_to(next(places)).as_posix(),
-        method=f"{steps} edit{'s' if steps > 1 else ''}" if steps else "",
+        method=_method(sample),
     )
+
+
+def _method(sample: Sample) -> str:
+    """How a picture was forged, as far as is known; empty for a real one."""
+    steps = len(sample.sequence)
+    if steps:
+        return f"{steps} edit{'s' if steps > 1 else ''}"
+    return (sample.method or "forged") if sample.forged else ""
 
 
 _Look = tuple[Clip, list[Problem], int | None]  # hash of the middle frame, None where there is none
