@@ -5,15 +5,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def mask_loss(mask_logits: Tensor, masks: Tensor) -> Tensor:
+def mask_loss(mask_logits: Tensor, masks: Tensor, *, known: Tensor | None = None) -> Tensor:
     """Binary cross-entropy against the share of each cell that was edited, mean over all cells.
 
-    mask_logits (B, L, h, w); masks (B, L, h', w') in [0, 1]; returns a scalar >= 0. The share is the target
-    itself: a threshold on it would lose small components, an eyebrow being thinner than a cell.
+    mask_logits (B, L, h, w); masks (B, L, h', w') in [0, 1]; known (B, L) bool, None: all; returns a scalar
+    >= 0. The share is the target itself: a threshold on it would lose small components, an eyebrow being
+    thinner than a cell. The cells of an unknown mask add 0 and get no gradient, whatever stands there.
 
     >>> mask_loss(torch.zeros(1, 1, 1, 1), torch.tensor([[[[0.0, 1.0], [1.0, 1.0]]]]))
     tensor(0.6931)
     """
     logits = mask_logits.to(torch.promote_types(mask_logits.dtype, torch.float32))
+    if known is not None:
+        known = known[:, :, None, None]
+        logits, masks = torch.where(known, logits, 0), torch.where(known, masks, 0)
     target = F.adaptive_avg_pool2d(masks.to(logits.dtype), (logits.shape[2], logits.shape[3]))
-    return F.binary_cross_entropy_with_logits(logits, target)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    if known is not None:
+        entropy = torch.where(known, entropy, 0)
+    return entropy.mean()

@@ -48,26 +48,40 @@ def rank_weights(
 
 
 def rank_loss(
-    logits: Tensor, presence: Tensor, ranks: Tensor, *, alpha: float = 1.0, order: Order = "first_to_last"
+    logits: Tensor,
+    presence: Tensor,
+    ranks: Tensor,
+    *,
+    alpha: float = 1.0,
+    order: Order = "first_to_last",
+    ordered: Tensor | None = None,
 ) -> Tensor:
     """Eq. 13. Cross-entropy weighted by the error in rank: sum over components, mean over the batch.
 
-    logits, presence in {0, 1} and ranks (Eq. 2) are (B, L); returns a scalar >= 0.
+    logits, presence in {0, 1} and ranks (Eq. 2) are (B, L); ordered (B,) bool, whether the order is
+    known, None: of every row; returns a scalar >= 0. A row of unknown order adds 0 and gets no gradient.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits, presence = _where_ordered(logits, presence, ordered)
     weights = rank_weights(logits, presence, ranks, alpha=alpha, order=order)
     entropy = F.binary_cross_entropy_with_logits(logits, presence.to(logits.dtype), reduction="none")
-    return (weights * entropy).sum(dim=1).mean()
+    losses = (weights * entropy).sum(dim=1)  # (B,)
+    return (losses if ordered is None else torch.where(ordered, losses, 0)).mean()
 
 
 def pairwise_rank_loss(
-    logits: Tensor, presence: Tensor, ranks: Tensor, *, order: Order = "first_to_last"
+    logits: Tensor,
+    presence: Tensor,
+    ranks: Tensor,
+    *,
+    order: Order = "first_to_last",
+    ordered: Tensor | None = None,
 ) -> Tensor:
     """Logistic loss on the difference of logits, mean over all pairs inside the true sequences of the batch.
 
-    logits, presence in {0, 1} and ranks (Eq. 2) are (B, L); returns a scalar >= 0, 0 without a pair.
+    logits, presence in {0, 1} and ranks (Eq. 2) are (B, L); ordered as for `rank_loss`: rows of unknown order
+    have no pair; returns a scalar >= 0, 0 without a pair.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits, presence = _where_ordered(logits, presence, ordered)
     manipulated = presence > 0.5
     target = target_ranks(presence, ranks, order)
     ahead = target[:, :, None] < target[:, None, :]  # (B, L, L): i must beat j
@@ -77,13 +91,19 @@ def pairwise_rank_loss(
 
 
 def plackett_luce_loss(
-    logits: Tensor, presence: Tensor, ranks: Tensor, *, order: Order = "first_to_last"
+    logits: Tensor,
+    presence: Tensor,
+    ranks: Tensor,
+    *,
+    order: Order = "first_to_last",
+    ordered: Tensor | None = None,
 ) -> Tensor:
     """Plackett-Luce: negative log-likelihood of the true sequences, mean over choices among two or more.
 
-    logits, presence in {0, 1} and ranks (Eq. 2) are (B, L); returns a scalar >= 0, 0 without a choice.
+    logits, presence in {0, 1} and ranks (Eq. 2) are (B, L); ordered as for `rank_loss`: rows of unknown order
+    have no choice; returns a scalar >= 0, 0 without a choice.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits, presence = _where_ordered(logits, presence, ordered)
     manipulated = presence > 0.5
     target = target_ranks(presence, ranks, order)
     # (B, L, L): when i is chosen, j is still to come
@@ -93,3 +113,12 @@ def plackett_luce_loss(
     losses = scores.logsumexp(dim=2) - logits  # (B, L)
     choices = manipulated & behind.any(dim=2)
     return torch.where(choices, losses, 0).sum() / choices.sum().clamp_min(1)
+
+
+def _where_ordered(logits: Tensor, presence: Tensor, ordered: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logits in float32 or more, and presence; zeros in the rows whose order is unknown."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if ordered is None:
+        return logits, presence
+    rows = ordered[:, None]
+    return torch.where(rows, logits, 0), torch.where(rows, presence, 0)

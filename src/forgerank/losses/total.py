@@ -60,25 +60,34 @@ class LossConfig(BaseModel):
 def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
     """Eq. 15. The weighted "total" and each term that is switched on, unweighted, all scalars in float32.
 
-    Terms: "mil", "reg", "bce_u", "bce_v", "rank", "direct", "mask". An image is forged if any component is.
+    Terms: "mil", "reg", "bce_u", "bce_v", "rank", "direct", "mask". L_MIL and L_Reg take every image, L_BCE
+    the known components, L_Rank and the direct loss the rows of known order, the mask loss the known masks;
+    what is unknown gets no gradient.
     """
+    targets = _settled(targets)
     terms: dict[str, tuple[float, Tensor]] = {}
     if config.lambda_cls:
-        forged = targets.presence.amax(dim=1)  # (B,)
+        forged = targets.presence.amax(dim=1) if targets.forged is None else targets.forged  # (B,)
         gap = forgery_gap(output.tokens, config.k_points)
         terms["mil"] = config.lambda_cls, mil_loss(gap, forged, tau=config.tau)
         regularization = regularization_loss(output.tokens, forged, reduction=config.regularization)
         terms["reg"] = config.lambda_cls, regularization
-    if config.lambda1 and config.bce_u:
-        terms["bce_u"] = config.lambda1, multilabel_loss(output.logits_u, targets.presence)
-    if config.lambda1 and config.bce_v:
-        terms["bce_v"] = config.lambda1, multilabel_loss(output.logits_v, targets.presence)
     labels = targets.presence, targets.ranks
+    if config.lambda1 and config.bce_u:
+        bce_u = multilabel_loss(output.logits_u, targets.presence, known=targets.known)
+        terms["bce_u"] = config.lambda1, bce_u
+    if config.lambda1 and config.bce_v:
+        bce_v = multilabel_loss(output.logits_v, targets.presence, known=targets.known)
+        terms["bce_v"] = config.lambda1, bce_v
     if config.lambda2:
-        rank = rank_loss(output.logits, *labels, alpha=config.alpha, order=config.order)
+        rank = rank_loss(
+            output.logits, *labels, alpha=config.alpha, order=config.order, ordered=targets.ordered
+        )
         terms["rank"] = config.lambda2, rank
     if config.direct != "none" and config.lambda_direct:
-        direct = DIRECT[config.direct](output.order_logits, *labels, order=config.order)
+        direct = DIRECT[config.direct](
+            output.order_logits, *labels, order=config.order, ordered=targets.ordered
+        )
         terms["direct"] = config.lambda_direct, direct
     if config.lambda_mask:
         terms["mask"] = config.lambda_mask, _mask_term(output, targets)
@@ -91,16 +100,18 @@ def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
 
 def steps_total(output: StepOutput, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
     """ "steps" and the "total", the same: cross-entropy over the steps, the first of which is the end of the
-    sequence that `config.order` puts first.
+    sequence that `config.order` puts first. Rows of unknown order are left out.
     """
+    targets = _settled(targets)
     sequences = step_targets(targets.presence, targets.ranks, config.order)
-    loss = step_loss(output.step_logits, sequences)
+    loss = step_loss(output.step_logits, sequences, ordered=targets.ordered)
     return {"steps": loss, "total": loss}
 
 
 def linear_total(output: LinearOutput, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
-    """ "bce" and the "total", the same: binary cross-entropy over the components."""
-    loss = multilabel_loss(output.logits, targets.presence)
+    """ "bce" and the "total", the same: binary cross-entropy over the known components."""
+    targets = _settled(targets)
+    loss = multilabel_loss(output.logits, targets.presence, known=targets.known)
     return {"bce": loss, "total": loss}
 
 
@@ -119,4 +130,12 @@ def _mask_term(output: Output, targets: Targets) -> Tensor:
         raise ValueError("lambda_mask > 0 needs a network with mask_head=True")
     if targets.masks is None:
         raise ValueError("lambda_mask > 0 needs targets with masks")
-    return mask_loss(output.mask_logits, targets.masks)
+    return mask_loss(output.mask_logits, targets.masks, known=targets.masks_known)
+
+
+def _settled(targets: Targets) -> Targets:
+    """With a single label, forged says what there is to know."""
+    if targets.forged is None or targets.presence.shape[1] > 1:
+        return targets
+    presence = targets.forged[:, None].to(targets.presence.dtype)
+    return targets._replace(presence=presence, ranks=torch.ones_like(targets.ranks), known=None, ordered=None)

@@ -13,20 +13,28 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(metrics.roc_auc_score(truth, scores))
 
 
-def average_precision(presence: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
-    """Average precision of each label, (L,); presence and scores (M, L); NaN where one never occurs."""
+def average_precision(
+    presence: ArrayLike, scores: ArrayLike, known: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Average precision of each label, (L,), over the rows where it is known.
+
+    presence, scores and known, by default all true, (M, L). NaN where a label never occurs, and where it is
+    known in some rows only, of one class.
+    """
     truth, values = np.asarray(presence), np.asarray(scores)
-    return np.array(
-        [
-            metrics.average_precision_score(truth[:, i], values[:, i]) if truth[:, i].any() else np.nan
-            for i in range(truth.shape[1])
-        ]
-    )
+    told = np.ones(truth.shape, dtype=bool) if known is None else np.asarray(known, dtype=bool)
+    found = np.full(truth.shape[1], np.nan)
+    for i, rows in enumerate(told.T):
+        labels = truth[rows, i]
+        # Where forged pictures alone are known of a label, any answer at all would get 1.
+        if labels.any() and (rows.all() or not labels.all()):
+            found[i] = metrics.average_precision_score(labels, values[rows, i])
+    return found
 
 
-def mean_average_precision(presence: ArrayLike, scores: ArrayLike) -> float:
-    """The mean of `average_precision` over the labels that occur; NaN where none does."""
-    values = average_precision(presence, scores)
+def mean_average_precision(presence: ArrayLike, scores: ArrayLike, known: ArrayLike | None = None) -> float:
+    """The mean of `average_precision` over the labels where it is defined; NaN where it is for none."""
+    values = average_precision(presence, scores, known)
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 

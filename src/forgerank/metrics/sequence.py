@@ -70,10 +70,16 @@ def labels_present(sequences: ArrayLike, length: int) -> Labels:
     return present
 
 
-def multi_label_accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of right yes-or-no answers over all images and labels; both (M, L) in {0, 1}."""
+def multi_label_accuracy(truth: ArrayLike, predicted: ArrayLike, known: ArrayLike | None = None) -> float:
+    """Share of right yes-or-no answers over the known labels of all images.
+
+    truth, predicted (M, L) in {0, 1}; known (M, L), by default all true; NaN where no label is known.
+    """
     true, guess = _same_shape(truth, predicted)
-    return float((true == guess).mean())
+    right = (true == guess)[
+        np.ones(true.shape, dtype=bool) if known is None else np.asarray(known, dtype=bool)
+    ]
+    return float(right.mean()) if len(right) else float("nan")
 
 
 def fixed_accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:

@@ -151,6 +151,9 @@ class ForgeryModule(L.LightningModule):
             batch["presence"],
             batch["ranks"],
             scores.sequences,
+            forged=batch.get("forged"),
+            known=batch.get("known"),
+            ordered=batch.get("ordered"),
         )
 
     def on_validation_epoch_end(self) -> None:
@@ -179,4 +182,12 @@ class ForgeryModule(L.LightningModule):
 
 
 def _to_targets(batch: Item) -> Targets:
-    return Targets(batch["presence"], batch["ranks"], batch.get("masks"))
+    return Targets(
+        batch["presence"],
+        batch["ranks"],
+        batch.get("masks"),
+        batch.get("forged"),
+        batch.get("known"),
+        batch.get("ordered"),
+        batch.get("masks_known"),
+    )
