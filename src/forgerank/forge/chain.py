@@ -16,11 +16,12 @@ from forgerank.forge.saves import TRACES, Save, apply_save, draw_save
 from forgerank.labels import COMPONENTS
 from forgerank.types import Image, Points
 
-# No label for nothing: an edit that moves the pixels of its mask by less (mean, grey levels) is drawn again.
+# No label for nothing: an edit that moves the pixels of its mask by less is drawn again. Grey levels, the mean over
+# the mask of what a 3 x 3 mean leaves of the change: grain and fine contrast that no crop or save keeps do not count.
 MINIMUM_CHANGE = 2.5
 _TRIES = 6
 _MINIMUM_REGION = 12  # pixels
-# Half of the pictures are resized at first, real and forged alike, to an eye distance of so many pixels.
+# Half of the pictures are reduced at first, real and forged alike, to an eye distance of so many pixels; none is enlarged.
 EYE_DISTANCE = (44.0, 76.0)
 
 
@@ -46,19 +47,22 @@ def forge_picture(
     *,
     trace: str = "medium",
     longest: int = len(COMPONENTS),
+    single_share: float | None = None,
 ) -> Forged:
     """Edit the components in the order given, saving after each; no component gives an original.
 
     A component that the picture does not show, such as hair above its rim, is left out. donor() draws a
-    donor's name and photograph. longest: the most steps that a picture of this data set has, so that
-    originals go through as many saves as forged pictures do.
+    donor's name and photograph and is called once per edit, in order. longest, single_share: the most steps
+    that a picture of this data set has and how many have one (`draw_components`), so that originals go through
+    as many saves as forged pictures do. The same photograph, components and state of rng give the same bytes.
     """
     strength = TRACES[trace]
-    photo = _draw_size(photo, rng)
+    photo = draw_size(photo, rng)
     components = [
         name for name in components if np.count_nonzero(hard_region(photo, name)) >= _MINIMUM_REGION
     ]
-    before, after = draw_rounds(rng, len(components), longest)
+    before, after = draw_rounds(rng, len(components), longest, single_share)
+    later = list(components)
     image, mask = photo.image, np.zeros(photo.image.shape[:2], np.uint8)
     steps: list[dict[str, Any]] = []
     saves: list[Save] = []
@@ -66,7 +70,8 @@ def forge_picture(
     for component in [None] * before + list(components) + [None] * after:
         if component is not None:
             name, other = donor()
-            photo = Photo(image, photo.landmarks, photo.hair)
+            later.remove(component)
+            photo = photo.edited(image, frozenset(later))
             edit, edit_name = _edit_visibly(photo, component, rng, other)
             image = edit.image
             mask |= edit.mask.astype(np.uint8) << _bit(component)
@@ -92,27 +97,42 @@ def forge_picture(
 
 
 def draw_components(
-    rng: np.random.Generator, steps: tuple[int, int], original_share: float
+    rng: np.random.Generator,
+    steps: tuple[int, int],
+    original_share: float,
+    *,
+    single_share: float | None = None,
 ) -> tuple[str, ...]:
-    """A random sequence: an original with `original_share` if steps start at 0, else every length alike."""
+    """A random sequence: an original with `original_share` if steps start at 0, else a length of `draw_length`."""
     low, high = steps
     if low == 0 and (high == 0 or rng.random() < original_share):
         return ()
-    length = int(rng.integers(max(low, 1), high + 1))
+    length = draw_length(rng, max(low, 1), high, single_share)
     return tuple(str(name) for name in rng.permutation(COMPONENTS)[:length])
 
 
-def draw_rounds(rng: np.random.Generator, steps: int, longest: int) -> tuple[int, int]:
+def draw_length(rng: np.random.Generator, low: int, high: int, single_share: float | None) -> int:
+    """A number of edits in low..high: every one alike, or 1 with `single_share` and the others alike."""
+    if single_share is None or low > 1:
+        return int(rng.integers(low, high + 1))
+    single = rng.random() < single_share
+    return 1 if single or high == 1 else int(rng.integers(2, high + 1))
+
+
+def draw_rounds(
+    rng: np.random.Generator, steps: int, longest: int, single_share: float | None = None
+) -> tuple[int, int]:
     """Saves before the first and after the last edit; an original gets those of edits too."""
     before, after = int(rng.integers(0, 3)), int(rng.random() < 0.3)
     if steps == 0:
-        before += int(rng.integers(1, max(longest, 1) + 1))
+        before += draw_length(rng, 1, max(longest, 1), single_share)
     return before, after
 
 
-def _draw_size(photo: Photo, rng: np.random.Generator) -> Photo:
-    wanted = rng.uniform(*EYE_DISTANCE)
-    return photo if rng.random() < 0.5 else photo.resized(float(wanted) / max(photo.eye_distance, 1.0))
+def draw_size(photo: Photo, rng: np.random.Generator) -> Photo:
+    wanted, kept = float(rng.uniform(*EYE_DISTANCE)), bool(rng.random() < 0.5)
+    scale = wanted / max(photo.eye_distance, 1.0)
+    return photo if kept or scale >= 1.0 else photo.resized(scale)
 
 
 def _edit_visibly(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> tuple[Edit, str]:
@@ -122,7 +142,7 @@ def _edit_visibly(photo: Photo, component: str, rng: np.random.Generator, donor:
     for _ in range(_TRIES):
         function = functions[int(rng.choice(len(functions), p=weights / weights.sum()))]
         edit = function(photo, component, rng, donor)
-        change = _mean_change(photo.image, edit)
+        change = visible_change(photo.image, edit)
         if best is None or change > best[0]:
             best = (change, edit, function.__name__)
         if change >= MINIMUM_CHANGE:
@@ -131,10 +151,16 @@ def _edit_visibly(photo: Photo, component: str, rng: np.random.Generator, donor:
     return best[1], best[2]
 
 
-def _mean_change(image: Image, edit: Edit) -> float:
-    if not edit.mask.any():
+def visible_change(image: Image, edit: Edit) -> float:
+    """How far an edit moved the pixels of its mask after a 3 x 3 mean; mean, grey levels."""
+    mask = edit.mask.astype(np.uint8)
+    x, y, width, height = cv2.boundingRect(mask)
+    if width == 0:
         return 0.0
-    return float(cv2.absdiff(edit.image, image)[edit.mask].mean())
+    box = slice(y, y + height), slice(x, x + width)
+    moved = cv2.subtract(edit.image[box], image[box], dtype=cv2.CV_16S)
+    coarse = np.abs(cv2.blur(moved, (3, 3)))
+    return float(np.mean(cv2.mean(coarse, mask[box])[:3]))
 
 
 def _bit(component: str) -> int:

@@ -37,6 +37,7 @@ class Recipe:
     trace: str = "medium"
     task: Literal["components", "binary"] = "components"
     original_share: float = 1 / 3  # of originals, where steps start at 0
+    single_share: float | None = None  # of forged pictures with one edit; None: every length alike
 
     def __post_init__(self) -> None:
         low, high = self.steps
@@ -49,6 +50,10 @@ class Recipe:
             raise InputError(f"--trace {self.trace}: choose one of {', '.join(TRACES)}")
         if not 0 <= self.original_share < 1:
             raise InputError(f"original share {self.original_share}: give a number in [0, 1)")
+        if self.single_share is not None and not 0 <= self.single_share <= 1:
+            raise InputError(f"single share {self.single_share}: give a number in [0, 1]")
+        if self.single_share is not None and low > 1:
+            raise InputError(f"single share {self.single_share}: steps {low}-{high} hold no single edit")
 
 
 def forge_dataset(
@@ -117,7 +122,7 @@ def forge_one(
     entries: Sequence[PhotoEntry], entry: PhotoEntry, recipe: Recipe, rng: np.random.Generator
 ) -> Forged:
     """One picture of a recipe from one photograph, donors from the same collection."""
-    components = draw_components(rng, recipe.steps, recipe.original_share)
+    components = draw_components(rng, recipe.steps, recipe.original_share, single_share=recipe.single_share)
     if recipe.task == "binary":
         components = BINARY if components else ()
 
@@ -125,8 +130,15 @@ def forge_one(
         chosen = choose_donor(entry, entries, rng)
         return chosen.path.name, chosen.load()
 
-    longest = recipe.steps[1]
-    return forge_picture(entry.load(), components, rng, donor, trace=recipe.trace, longest=longest)
+    return forge_picture(
+        entry.load(),
+        components,
+        rng,
+        donor,
+        trace=recipe.trace,
+        longest=recipe.steps[1],
+        single_share=recipe.single_share,
+    )
 
 
 def sequence_label(components: Sequence[str], task: str) -> list[int]:

@@ -1,5 +1,6 @@
 """The photographs that the forge works on: pictures with landmarks, read once."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +15,9 @@ from forgerank.faces.regions import hair_mask
 from forgerank.media import read_photo
 from forgerank.types import Image, Points
 
+# A donor's eyes are at most so many times further apart or closer: a part from a much smaller picture is blurred.
+LIKE_RESOLUTION = 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class Photo:
@@ -22,6 +26,7 @@ class Photo:
     image: Image  # (H, W, 3)
     landmarks: Points  # (468, 2) pixels
     hair: NDArray[np.uint8]  # (H, W) 0 or 255
+    free: frozenset[str] = frozenset()  # components that an edit of another may cover: they are edited later
 
     @classmethod
     def prepare(cls, image: Image, landmarks: Points) -> "Photo":
@@ -36,8 +41,11 @@ class Photo:
     @property
     def eye_distance(self) -> float:
         """Distance between the eye centres, pixels."""
-        points = five_points(self.landmarks)
-        return float(np.linalg.norm(points[1] - points[0]))
+        return eye_distance(self.landmarks)
+
+    def edited(self, image: Image, free: frozenset[str]) -> "Photo":
+        """The same face with other pixels (H, W, 3)."""
+        return Photo(image, self.landmarks, self.hair, free)
 
     def resized(self, scale: float) -> "Photo":
         """The photograph at another scale; scale > 0."""
@@ -47,6 +55,7 @@ class Photo:
             np.asarray(cv2.resize(self.image, (width, height), interpolation=filter_)),
             (self.landmarks * np.array([width, height]) / self.image.shape[1::-1]).astype(np.float32),
             np.asarray(cv2.resize(self.hair, (width, height), interpolation=cv2.INTER_LINEAR)),
+            self.free,
         )
 
 
@@ -58,13 +67,14 @@ class PhotoEntry:
     subject: str
     split: str
     landmarks: Points  # (468, 2) pixels
-    pose: Points = field(
-        init=False
-    )  # (5, 2) where the head's turn leaves the five points of the aligned face
+    # (5, 2) where the head's turn leaves the five points of the aligned face
+    pose: Points = field(init=False)
+    eyes: float = field(init=False)  # distance between the eye centres, pixels
 
     def __post_init__(self) -> None:
         points = five_points(self.landmarks)
         object.__setattr__(self, "pose", estimate_alignment(points, 1).to_crop(points))
+        object.__setattr__(self, "eyes", eye_distance(self.landmarks))
 
     def load(self) -> Photo:
         """The picture and its hair; kept in memory, so that a second call is cheap."""
@@ -78,7 +88,22 @@ def _load(entry: PhotoEntry) -> Photo:
 
 
 def choose_donor(entry: PhotoEntry, entries: Sequence[PhotoEntry], rng: np.random.Generator) -> PhotoEntry:
-    """Of a few random other people, the one with the most similar pose; `entry` itself if there is none."""
-    candidates = [entries[i] for i in rng.integers(len(entries), size=8)]
+    """Of a few random other people of like resolution, the one with the most similar pose.
+
+    Like means eye distances within LIKE_RESOLUTION; where none of them is, the nearest in resolution. `entry`
+    itself if there is no other person.
+    """
+    candidates = [entries[i] for i in rng.integers(len(entries), size=12)]
     others = [other for other in candidates if other.subject != entry.subject]
-    return min(others, key=lambda other: float(np.abs(entry.pose - other.pose).sum()), default=entry)
+
+    def unlikeness(other: PhotoEntry) -> tuple[float, float]:
+        ratio = abs(math.log(max(other.eyes, 1.0) / max(entry.eyes, 1.0)))
+        return max(0.0, ratio - math.log(LIKE_RESOLUTION)), float(np.abs(entry.pose - other.pose).sum())
+
+    return min(others, key=unlikeness, default=entry)
+
+
+def eye_distance(landmarks: Points) -> float:
+    """Distance between the eye centres of a mesh (468, 2), pixels."""
+    points = five_points(landmarks)
+    return math.hypot(*(points[1] - points[0]))
