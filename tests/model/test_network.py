@@ -66,6 +66,29 @@ def test_fine_and_coarse_levels_reach_the_tokens() -> None:
         assert not torch.allclose(network.patches(changed, (4, 4)), tokens)
 
 
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_pooling_first_has_the_same_parameters_and_shapes(stride: int) -> None:
+    after, first = make_network(stride=stride), make_network(stride=stride, pool_first=True)
+    theirs = first.state_dict()
+    assert list(theirs) == list(after.state_dict())
+    assert all(torch.equal(value, theirs[name]) for name, value in after.state_dict().items())
+    images = torch.rand(2, 3, 64, 96)
+    expected, found = after.eval()(images), first.eval()(images)
+    assert found.tokens.shape == expected.tokens.shape == (2, 4 * 6 * 256 // stride**2, 32)
+    assert found.component_maps.shape == expected.component_maps.shape
+    assert not torch.allclose(found.tokens, expected.tokens)
+
+
+def test_pooling_first_changes_the_smoothing_alone() -> None:
+    """With 3x3 convolutions that do nothing, the pyramid commutes with the mean over a token's cell."""
+    after, first = make_network(), make_network(pool_first=True)
+    for network in (after, first):
+        for block in network.patches.pyramid.layer_blocks:
+            torch.nn.init.dirac_(block[0].weight)
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(first.eval()(images).tokens, after.eval()(images).tokens)
+
+
 def test_images_of_a_batch_do_not_mix() -> None:
     network = make_network().eval()
     images = torch.rand(3, 3, 64, 64)

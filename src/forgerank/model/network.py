@@ -31,6 +31,7 @@ class ModelConfig(BaseModel):
     levels: tuple[int, ...] = (4, 8, 16, 32)  # strides of the backbone's maps that enter the pyramid
     width: int = Field(default=256, ge=8, multiple_of=4)  # d
     pyramid_width: int | None = Field(default=None, ge=1)  # channels inside the pyramid; None: `width`
+    pool_first: bool = False  # finer maps are averaged before the pyramid's convolutions, not after
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)
     feedforward: int = Field(default=512, ge=1)
@@ -102,7 +103,12 @@ class PictureTokens(nn.Module):
             fold_norm=config.fold_norm,
         )
         pyramid_width = config.pyramid_width or config.width
-        self.patches = PatchTokens(self.backbone.channels, pyramid_width=pyramid_width, width=config.width)
+        self.patches = PatchTokens(
+            self.backbone.channels,
+            pyramid_width=pyramid_width,
+            width=config.width,
+            pool_first=config.pool_first,
+        )
         self.position_scale = nn.Parameter(torch.tensor(0.2))
 
     def picture_tokens(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -11,15 +11,24 @@ from torchvision.ops import FeaturePyramidNetwork
 
 
 class PatchTokens(nn.Module):
-    """Feature pyramid with all levels brought to one size and averaged: fine levels reach the tokens."""
+    """Feature pyramid with all levels brought to one size and averaged: fine levels reach the tokens.
 
-    def __init__(self, channels: Sequence[int], *, pyramid_width: int, width: int) -> None:
+    With `pool_first` finer maps are averaged before the pyramid instead of after it. Its 1x1 convolutions and
+    its way down commute with that, so that only the 3x3 convolutions change: they span token cells.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], *, pyramid_width: int, width: int, pool_first: bool = False
+    ) -> None:
         super().__init__()
+        self.pool_first = pool_first
         self.pyramid = FeaturePyramidNetwork(list(channels), pyramid_width)
         self.project = nn.Identity() if pyramid_width == width else nn.Conv2d(pyramid_width, width, 1)
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """maps (B, C_i, h_i, w_i); size (h, w); returns (B, N, d), N = h*w, rows of unit length."""
+        if self.pool_first:
+            maps = [_resize(level, size) if level.shape[2] > size[0] else level for level in maps]
         levels = self.pyramid(OrderedDict((str(i), level) for i, level in enumerate(maps))).values()
         merged = torch.stack([_resize(level, size) for level in levels]).mean(dim=0)
         tokens = self.project(merged).flatten(2).mT  # (B, N, d)
