@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -10,13 +10,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from forgerank.data.sample import Source
-from forgerank.data.transforms import AugmentConfig, to_tensors
+from forgerank.data.sample import Sample, Source
+from forgerank.data.transforms import AugmentConfig, Level, draw_level, to_tensors
 from forgerank.labels import answer
 from forgerank.types import InputError
 
+T = TypeVar("T")
 Share = tuple[int, int]  # (rank, processes): which part of every batch a process sees
 ALONE: Share = (0, 1)
+
+
+class Key(NamedTuple):
+    """Which item of a stream: the same key gives the same item."""
+
+    draw: int  # number of the pass over the data, or of the batch
+    index: int  # position in the source
+    size: int  # side of the crop, pixels
+    twin: int | None = None  # position of the image that must not differ in size and encoding
 
 
 class Item(TypedDict, total=False):
@@ -47,8 +57,10 @@ class Crops(Dataset[Item]):
         seed: int = 0,
         mask_size: int | None = None,
         augment: AugmentConfig | None = None,
+        zoom: float = 1.0,
     ) -> None:
         self.source = source
+        self.zoom = zoom
         self.size = size
         self.length = length
         self.seed = seed
@@ -58,8 +70,8 @@ class Crops(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: int | tuple[int, int, int]) -> Item:
-        draw, index, size = key if isinstance(key, tuple) else (0, key, self.size)
+    def __getitem__(self, key: int | Key) -> Item:
+        draw, index, size, twin = key if isinstance(key, tuple) else Key(0, key, self.size)
         rng = np.random.default_rng([self.seed, draw, index])
         picture = self.source.load(index, rng)
         try:
@@ -70,6 +82,8 @@ class Crops(Dataset[Item]):
                 mask_size=self.mask_size,
                 augment=self.augment,
                 rng=rng,
+                zoom=self.zoom,
+                level=self._level(draw, index, twin),
             )
         except ValueError as error:
             raise InputError(f"{self.source.sample(index).image}: {error}") from error
@@ -91,6 +105,33 @@ class Crops(Dataset[Item]):
             )
         return item
 
+    def _level(self, draw: int, index: int, twin: int | None) -> Level | None:
+        """What both images of a pair go through, as seen from the first."""
+        if twin is None or self.augment is None:
+            return None
+        eyes = [eye_distance(self.source.sample(place)) for place in (index, twin)]
+        # Chance of the pair, not of one of the two.
+        rng = np.random.default_rng([self.seed, draw, *sorted((index, twin)), 1])
+        return draw_level(eyes[0], eyes[1], self.augment, rng)
+
+
+def eye_distance(sample: Sample) -> float:
+    """Pixels of the image. Raises InputError where no points are known."""
+    if sample.points is None:
+        raise InputError(f"{sample.image}: no points of the face are known")
+    return float(np.linalg.norm(sample.points[1] - sample.points[0]))
+
+
+def shared_out(keys: list[T], parts: int, share: Share) -> Iterator[list[T]]:
+    """A batch in `parts` pieces, and of each what this process is to see. InputError for a remainder."""
+    rank, processes = share
+    if len(keys) % (parts * processes):
+        raise InputError(f"a batch of {len(keys)} cannot be split over {processes} processes x {parts} parts")
+    count = len(keys) // (parts * processes)
+    for part in range(parts):
+        start = (part * processes + rank) * count
+        yield keys[start : start + count]
+
 
 def shuffled(groups: Sequence[str], together: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """A permutation of the items in which those of one group stand `together` at a time.
@@ -108,8 +149,8 @@ def shuffled(groups: Sequence[str], together: int, rng: np.random.Generator) -> 
     return np.concatenate([chunks[place] for place in rng.permutation(len(chunks))])
 
 
-class StreamBatches(Sampler[list[tuple[int, int, int]]]):
-    """Batches of (draw, index, size) keys from an endless stream of shuffled passes over the items.
+class StreamBatches(Sampler[list[Key]]):
+    """Batches of keys from an endless stream of shuffled passes over the items.
 
     Each iteration yields one epoch of `batches` batches, starting at the global batch that `position()`
     names: a run that is resumed within an epoch goes on with the very next batch. With `parts` every batch
@@ -132,10 +173,7 @@ class StreamBatches(Sampler[list[tuple[int, int, int]]]):
     ) -> None:
         if not groups:
             raise InputError("the training split holds no usable picture")
-        if batch_size % (parts * share[1]):
-            raise InputError(
-                f"a batch of {batch_size} cannot be split over {share[1]} processes x {parts} parts"
-            )
+        list(shared_out(list(range(batch_size)), parts, share))  # refuses what cannot be split
         self.groups = groups  # of every item
         self.together = together
         self.batch_size = batch_size
@@ -149,23 +187,19 @@ class StreamBatches(Sampler[list[tuple[int, int, int]]]):
     def __len__(self) -> int:
         return self.batches * self.parts
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         first = self.position()
         last = (first // self.batches + 1) * self.batches
         order: tuple[int, NDArray[np.int64]] | None = None
         for batch in range(first, last):
-            keys: list[tuple[int, int, int]] = []
+            keys: list[Key] = []
             for place in range(batch * self.batch_size, (batch + 1) * self.batch_size):
                 draw, offset = divmod(place, len(self.groups))
                 if order is None or order[0] != draw:
                     rng = np.random.default_rng([self.seed, draw])
                     order = draw, shuffled(self.groups, self.together, rng)
-                keys.append((draw, int(order[1][offset]), self.size(batch)))
-            rank, processes = self.share
-            count = self.batch_size // (self.parts * processes)
-            for part in range(self.parts):
-                start = (part * processes + rank) * count
-                yield keys[start : start + count]
+                keys.append(Key(draw, int(order[1][offset]), self.size(batch)))
+            yield from shared_out(keys, self.parts, self.share)
 
 
 class EvenBatches(Sampler[list[int]]):

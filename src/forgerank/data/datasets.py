@@ -9,6 +9,8 @@ from forgerank.data.dfdc import dfdc
 from forgerank.data.faceforensics import dfd, faceforensics
 from forgerank.data.folder import Folder
 from forgerank.data.onthefly import OnTheFlyForge
+from forgerank.data.pack import Pack
+from forgerank.data.packforge import PackForge
 from forgerank.data.prepared import Prepared
 from forgerank.data.sample import Source
 from forgerank.data.seqdeepfake import SeqDeepFake
@@ -22,6 +24,8 @@ DATASETS: dict[str, Callable[..., Source]] = {
     "folder": Folder,
     "prepared": Prepared,
     "shards": Shards,
+    "pack": Pack,
+    "packforge": PackForge,
 }
 
 # Videos to cut faces out of. Each is called as (root) with its options as keywords and gives every split.

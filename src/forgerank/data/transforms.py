@@ -1,23 +1,29 @@
 """From an annotated picture to tensors: wild augmentation, alignment, colour; masks follow the pixels."""
 
-import io
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from PIL import ImageFilter
 from pydantic import BaseModel, ConfigDict, Field
 
 from forgerank.data.sample import Picture
 from forgerank.faces.align import Alignment, estimate_alignment
+from forgerank.forge.saves import Save, add_grain, encode
 from forgerank.types import Image
 
 # Nearest neighbour at this many samples per side and mask cell, then their mean: thin brows survive.
 _SAMPLES_PER_CELL = 4
 _WARP_CELLS = 4  # cells of the bent grid along a side
 _LIGHT_CELLS = 4  # values of the light along a side
+_LOWEST_LEVEL, _LEAST_EYES = (
+    0.5,
+    28.0,
+)  # how far a pair is shrunk: share of the smaller, and pixels between the eyes
+_FILTERS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 
 class AugmentConfig(BaseModel):
@@ -43,6 +49,34 @@ class AugmentConfig(BaseModel):
     tint: float = Field(default=0.0, ge=0, lt=1)  # relative, of each channel
 
 
+class Level(NamedTuple):
+    """What both images of a pair go through before anything else, so that neither size nor codec tells them
+    apart.
+    """
+
+    factor: float  # by which this image shrinks, 0..1
+    filter: int  # place in _FILTERS
+    quality: int  # of the save
+    webp: bool
+
+
+def draw_level(eye: float, other: float, augment: AugmentConfig, rng: np.random.Generator) -> Level:
+    """Drawn for a pair of images with these eye distances, pixels; to be applied to the first.
+
+    Both are brought to the same eye distance, of at most the smaller one and at least half of it, and saved
+    alike.
+    """
+    limit = min(eye, other)
+    low = min(limit, max(_LOWEST_LEVEL * limit, _LEAST_EYES))
+    target = float(np.exp(rng.uniform(np.log(low), np.log(limit))))
+    return Level(
+        target / eye,
+        int(rng.integers(len(_FILTERS))),
+        int(rng.integers(augment.quality[0], augment.quality[1] + 1)),
+        bool(rng.random() < augment.webp),
+    )
+
+
 class Tensors(NamedTuple):
     """What the network sees of one face."""
 
@@ -58,69 +92,84 @@ def to_tensors(
     mask_size: int | None = None,
     augment: AugmentConfig | None = None,
     rng: np.random.Generator | None = None,
+    zoom: float = 1.0,
+    level: Level | None = None,
 ) -> Tensors:
-    """Align a picture to `size`; with `augment`, every random choice comes from `rng`.
+    """Align a picture to `size` at `zoom`; with `augment`, every random choice comes from `rng`, and what
+    `level` says comes before.
 
     Raises ValueError where `mask_size` is asked for and a manipulated picture has no mask, or the points
     coincide.
     """
     if augment is None or rng is None:
-        alignment = estimate_alignment(picture.points, size)
+        alignment = estimate_alignment(picture.points, size, zoom)
         return Tensors(alignment.crop(picture.image), _masks(picture, alignment, length, mask_size))
-    image, factors = degrade(picture.image, augment, rng)
+    image, factors = degrade(picture.image, augment, rng, level)
     points = picture.points * np.asarray(factors, dtype=np.float32)
-    alignment = _bent(_jitter(estimate_alignment(points, size), augment, rng), augment, rng)
-    crop = alignment.crop(image)
+    alignment = _bent(_jitter(estimate_alignment(points, size, zoom), augment, rng), augment, rng)
+    crop = alignment.crop(image) if isinstance(alignment, _Bent) else _sampled(image, alignment, rng)
     unscaled = replace(alignment, matrix=alignment.matrix @ np.diag([*factors, 1.0]))
     masks = _masks(picture, unscaled, length, mask_size)
     if rng.random() < augment.flip:
-        crop = crop[:, ::-1]
+        crop = np.ascontiguousarray(crop[:, ::-1])
         masks = None if masks is None else masks[:, :, ::-1]
     return Tensors(_recolour(crop, augment, rng), masks)
 
 
 def degrade(
-    image: Image, augment: AugmentConfig, rng: np.random.Generator
+    image: Image, augment: AugmentConfig, rng: np.random.Generator, level: Level | None = None
 ) -> tuple[Image, tuple[float, float]]:
-    """What apps and platforms do to a picture: resize, blur, noise, encoding, each with probability `wild`.
+    """What apps and platforms do to a picture: resize, blur, noise, encoding, each with probability `wild`,
+    after what `level` says.
 
     Returns the picture and the factors by which its width and height grew.
     """
-    picture = PILImage.fromarray(image)
+    height, width = image.shape[:2]
+    if level is not None:
+        image = encoded(resized(image, level.factor, level.filter), level.quality, webp=level.webp)
     if rng.random() < augment.wild:
-        picture = resized(picture, float(np.exp(rng.uniform(*np.log(augment.resize)))), rng)
+        factor = float(np.exp(rng.uniform(*np.log(augment.resize))))
+        image = resized(image, factor, int(rng.integers(len(_FILTERS))))
     if rng.random() < augment.wild:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, augment.blur)))
+        sigma = rng.uniform(0, augment.blur)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), max(sigma, 0.01)), dtype=np.uint8)
     if rng.random() < augment.wild:
-        picture = _add_noise(picture, rng.uniform(0, augment.noise), rng)
+        image = add_grain(image, rng.uniform(0, augment.noise), int(rng.integers(2**31)))
     if rng.random() < augment.wild:
         webp = rng.random() < augment.webp
-        picture = encoded(picture, int(rng.integers(augment.quality[0], augment.quality[1] + 1)), webp=webp)
-    height, width = image.shape[:2]
-    return np.asarray(picture), (picture.width / width, picture.height / height)
+        image = encoded(image, int(rng.integers(augment.quality[0], augment.quality[1] + 1)), webp=webp)
+    return image, (image.shape[1] / width, image.shape[0] / height)
 
 
-def resized(picture: PILImage.Image, factor: float, rng: np.random.Generator) -> PILImage.Image:
+def resized(image: Image, factor: float, filter_: int) -> Image:
     """The picture, `factor` times as large, by one of the usual filters."""
-    filters = (PILImage.Resampling.BILINEAR, PILImage.Resampling.BICUBIC, PILImage.Resampling.LANCZOS)
-    width, height = (max(1, round(side * factor)) for side in picture.size)
-    return picture.resize((width, height), filters[rng.integers(len(filters))])
+    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
+    if factor < 1 and filter_ == 0:
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=_FILTERS[filter_]), dtype=np.uint8)
 
 
-def encoded(picture: PILImage.Image, quality: int, *, webp: bool = False) -> PILImage.Image:
+def encoded(image: Image, quality: int, *, webp: bool = False) -> Image:
     """The picture after one lossy save."""
-    buffer = io.BytesIO()
-    if webp:
-        picture.save(buffer, "WEBP", quality=quality, method=0)
-    else:
-        picture.save(buffer, "JPEG", quality=quality)
-    return PILImage.open(buffer).convert("RGB")
+    save = Save("webp" if webp else "jpeg", quality, False, 1.0, "area", "linear", 0.0, 0.0, 0.0, 0)
+    return encode(image, save)[0]
 
 
-def _add_noise(picture: PILImage.Image, deviation: float, rng: np.random.Generator) -> PILImage.Image:
-    values = np.asarray(picture, dtype=np.float32)
-    values = values + deviation * rng.standard_normal(values.shape, dtype=np.float32)
-    return PILImage.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
+def _sampled(image: Image, alignment: Alignment, rng: np.random.Generator) -> Image:
+    """The aligned crop as `Alignment.crop` gives it, several times as fast, by a linear or cubic kernel."""
+    factor = max(1, math.floor(1.0 / alignment.scale))
+    matrix = alignment.matrix.copy()
+    if factor > 1:
+        height, width = (side // factor * factor for side in image.shape[:2])
+        small = cv2.resize(
+            image[:height, :width], None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA
+        )
+        image = np.asarray(small, dtype=np.uint8)
+        matrix[:, :2] *= factor
+    # OpenCV's pixel centres lie at whole numbers.
+    matrix[:, 2] += matrix[:, :2] @ np.full(2, 0.5) - 0.5
+    kernel = cv2.INTER_CUBIC if rng.random() < 0.7 else cv2.INTER_LINEAR
+    return np.asarray(cv2.warpAffine(image, matrix, (alignment.size,) * 2, flags=kernel), dtype=np.uint8)
 
 
 def _jitter(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generator) -> Alignment:
@@ -202,10 +251,12 @@ def _recolour(crop: Image, augment: AugmentConfig, rng: np.random.Generator) -> 
     brightness, contrast, saturation = rng.uniform(1 - augment.colour, 1 + augment.colour, size=3)
     luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
     linear = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * luma
-    values = crop.astype(np.float32)
-    centre = np.float32(values.mean())
-    linear = (linear * np.float32(brightness * contrast)).astype(np.float32)
-    values = values @ linear.T + centre * np.float32(brightness * (1 - contrast))
+    centre = float(np.mean(cv2.mean(crop)[:3]))
+    offset = np.full((3, 1), centre * brightness * (1 - contrast))
+    matrix = np.hstack([linear * (brightness * contrast), offset])
+    if augment.light == augment.tint == 0:
+        return np.asarray(cv2.transform(crop, matrix), dtype=np.uint8)
+    values = np.asarray(cv2.transform(crop.astype(np.float32), matrix), dtype=np.float32)
     if augment.light > 0:
         coarse = rng.uniform(1 - augment.light, 1 + augment.light, size=(_LIGHT_CELLS, _LIGHT_CELLS))
         light = PILImage.fromarray(coarse.astype(np.float32))

@@ -9,7 +9,7 @@ from forgerank.faces.detect import DETECTORS, BlazeFaceDetector, FaceDetector
 from forgerank.faces.landmarks import LandmarkModel, Mesh
 from forgerank.faces.quality import measure_quality
 from forgerank.faces.retinaface import RetinaFaceDetector
-from forgerank.types import Detection, Face, Image, InputError
+from forgerank.types import Detection, Face, Image, InputError, Points
 
 _MIN_PRESENCE = 0.5
 
@@ -30,6 +30,20 @@ class FaceAnalyzer:
     def analyze(self, image: Image) -> list[Face]:
         """Faces of an RGB picture (H, W, 3), biggest first, without what the mesh does not confirm as one."""
         return self.confirm(image, self.detector.detect(image))
+
+    def largest(self, image: Image) -> Points | None:
+        """Landmarks (468, 2) of the largest face, in pixels; None without one.
+
+        Quicker than `analyze` where a face fills a good part of the image, as in most data sets: the whole
+        image is searched only where none does.
+        """
+        quick = self.detector.portrait(image) if isinstance(self.detector, BlazeFaceDetector) else []
+        for detection in sorted(quick, key=_side, reverse=True)[:1]:
+            mesh = self._landmarks.landmarks(image, detection)
+            if mesh.presence >= _MIN_PRESENCE:
+                return mesh.landmarks
+        faces = self.analyze(image)
+        return faces[0].landmarks if faces else None
 
     def confirm(self, image: Image, detections: list[Detection]) -> list[Face]:
         """Those detections that the mesh takes for faces, measured, biggest first."""
@@ -64,6 +78,11 @@ def _face(image: Image, detection: Detection, mesh: Mesh) -> Face:
 def _same_face(mesh: Mesh, other: Mesh) -> bool:
     """Two detections whose boxes differ can still lead the mesh to one face."""
     return float(overlaps(np.array(_extent(mesh)), np.array([_extent(other)]))[0]) > 0.5
+
+
+def _side(detection: Detection) -> float:
+    x0, y0, x1, y1 = detection.box
+    return max(x1 - x0, y1 - y0)
 
 
 def _extent(mesh: Mesh) -> Box:

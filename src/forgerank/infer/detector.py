@@ -83,8 +83,8 @@ class Detector:
 
     def align(self, faces: list[Face]) -> list[tuple[Face, Alignment]]:
         """Faces with the alignment that cuts what the network sees."""
-        size = self.metadata.input_size
-        return [(face, estimate_alignment(five_points(face.landmarks), size)) for face in faces]
+        size, zoom = self.metadata.input_size, self.metadata.zoom
+        return [(face, estimate_alignment(five_points(face.landmarks), size, zoom)) for face in faces]
 
     def face_report(self, face: Face, alignment: Alignment, prediction: Prediction, i: int) -> FaceReport:
         """The answer for one face out of the network's answers; `i` is its place among the crops."""

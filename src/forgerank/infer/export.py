@@ -79,6 +79,7 @@ def export(
         version=version,
         files=files,
         input_size=config.model.input_size,
+        zoom=config.model.zoom,
         normalisation=normalisation(network),
         labels=config.data.labels,
         order=config.loss.order,

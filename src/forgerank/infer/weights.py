@@ -67,6 +67,7 @@ class WeightsMetadata(_Frozen):
     version: str = Field(min_length=1)
     files: dict[FileKind, FileEntry]
     input_size: int = Field(ge=32, le=2048)  # side of the aligned crop, pixels
+    zoom: float = Field(default=1.0, ge=0.5, le=2.0)  # of the crop; 1: the whole head with its hair
     # "mean" and "std" per channel of RGB in 0..1; the network applies them itself
     normalisation: dict[str, tuple[float, ...]] | None = None
     labels: tuple[str, ...] = Field(min_length=1)

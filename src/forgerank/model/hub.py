@@ -136,7 +136,8 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
         described = {**neutral, **self.description}
         described.pop("seal", None)  # of the values as they were read
         described["settings"] = {**described["settings"], "model": config.model_dump(mode="json")}
-        described |= {"input_size": config.input_size, "normalisation": normalisation(cast(Any, self))}
+        described |= {"input_size": config.input_size, "zoom": config.zoom}
+        described |= {"normalisation": normalisation(cast(Any, self))}
         described["files"] = {"safetensors": {"file": TENSORS, "sha256": hashlib.sha256(tensors).hexdigest()}}
         return cast(dict[str, Any], json.loads(json.dumps(described)))
 

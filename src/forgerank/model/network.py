@@ -27,6 +27,7 @@ class ModelConfig(BaseModel):
     fold_norm: bool = False  # fold frozen batch normalisation into the convolutions
     components: int = Field(default=5, ge=1)  # L
     input_size: int = Field(default=256, ge=32)  # pixels, a multiple of `stride`
+    zoom: float = Field(default=1.0, ge=0.5, le=2.0)  # of the aligned crop; 1: the whole head with its hair
     stride: int = Field(default=16, ge=1)  # pixels per patch token
     levels: tuple[int, ...] = (4, 8, 16, 32)  # strides of the backbone's maps that enter the pyramid
     width: int = Field(default=256, ge=8, multiple_of=4)  # d

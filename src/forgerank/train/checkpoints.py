@@ -100,6 +100,7 @@ def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: M
         "name": config.name,
         "files": {"safetensors": {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}},
         "input_size": config.model.input_size,
+        "zoom": config.model.zoom,
         "labels": list(config.data.labels),
         "order": config.loss.order,
         "tau": config.loss.tau,

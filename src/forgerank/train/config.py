@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from forgerank.data.datasets import DATASETS
 from forgerank.data.listing import parse_setting, read_yaml
@@ -20,11 +20,36 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class SourceConfig(_Strict):
+    """One of many data sets that share the batches of a run."""
+
+    name: str = Field(min_length=1)
+    dataset: str = "pack"  # a key of DATASETS
+    roots: tuple[Path, ...] = Field(min_length=1)
+    options: dict[str, Any] = {}  # keywords of the data set
+    share: float = Field(default=1.0, ge=0)  # of a batch, relative to the others; 0: partner of others only
+    partners: tuple[str, ...] = ()  # sources that give the class which this one lacks
+    validate_on: bool = True  # whether its validation split has a line of its own in the curve
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, value: str) -> str:
+        if value not in DATASETS:
+            raise ValueError(f"must be one of {', '.join(DATASETS)}, got {value}")
+        return value
+
+
 class DataConfig(_Strict):
-    """Which pictures, and how they become tensors."""
+    """Which pictures, and how they become tensors: one data set in `roots`, or several as `sources`."""
 
     dataset: str = "seqdeepfake"  # a key of DATASETS
-    roots: tuple[Path, ...] = Field(min_length=1)  # the splits of several folders are joined
+    roots: tuple[Path, ...] = ()  # the splits of several folders are joined
+    sources: tuple[
+        SourceConfig, ...
+    ] = ()  # in their place: half of every batch real, half forged, see data.mixture
+    level: float = Field(
+        default=0.5, ge=0, le=1
+    )  # share of a source's pairs brought to one size and encoding
     val_roots: tuple[Path, ...] | None = None  # where the validation split lies, if not in `roots`
     train_split: str = "train"
     val_split: str = "val"
@@ -35,13 +60,18 @@ class DataConfig(_Strict):
     augment: AugmentConfig = AugmentConfig()
     points_cache: Path | None = None  # folder for detected points, where a data set has none
     train_pictures: int | None = Field(default=None, ge=1)  # the first so many of the split; None: all
-    val_pictures: int | None = Field(default=None, ge=1)  # so many, evenly spread over the split; None: all
+    val_pictures: int | None = Field(default=None, ge=1)  # so many, evenly spread, of a source; None: all
     workers: int = Field(default=2, ge=0)
 
     @model_validator(mode="after")
     def _known_dataset(self) -> "DataConfig":
         if self.dataset not in DATASETS:
             raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, got {self.dataset}")
+        if bool(self.roots) == bool(self.sources):
+            raise ValueError("give either roots or sources")
+        names = [source.name for source in self.sources]
+        if len(names) != len(set(names)):
+            raise ValueError("two sources have one name")
         return self
 
     @property
@@ -84,6 +114,7 @@ class TrainConfig(_Strict):
         default=None, ge=32
     )  # side of the crops at first, pixels; small ones train faster
     early_share: float = Field(default=0.0, ge=0, le=1)  # of all steps
+    mixed_sizes: bool = False  # the steps on small crops lie evenly among the others, not before them
     pictures_per_epoch: int | None = Field(
         default=None, ge=1
     )  # validation after each; None: one pass over the split

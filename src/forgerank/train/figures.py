@@ -111,7 +111,8 @@ def pick(source: Source, *, forged: int, real: int) -> list[int]:
 
 def load_pictures(run: Trained, indices: Iterable[int]) -> Pictures:
     """The crops of these pictures as the network takes them."""
-    crops = Crops(run.source, size=run.config.model.input_size, length=len(run.config.data.labels))
+    model = run.config.model
+    crops = Crops(run.source, size=model.input_size, length=len(run.config.data.labels), zoom=model.zoom)
     chosen = list(indices)
     samples = [run.source.sample(index) for index in chosen]
     images = torch.stack([crops[index]["image"] for index in chosen]).float() / 255

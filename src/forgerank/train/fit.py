@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import lightning as L
@@ -16,6 +17,7 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
 from forgerank.data.crops import Share
+from forgerank.data.sample import Source
 from forgerank.model.baselines import build_network
 from forgerank.train.blocks import recompute_blocks
 from forgerank.train.checkpoints import (
@@ -26,8 +28,18 @@ from forgerank.train.checkpoints import (
     load_network,
     save_weights,
 )
-from forgerank.train.config import TrainConfig
-from forgerank.train.loaders import batches_per_epoch, limited, open_source, plain_loader, train_loader
+from forgerank.train.config import DataConfig, TrainConfig
+from forgerank.train.curve import Curve
+from forgerank.train.loaders import (
+    Joined,
+    batches_per_epoch,
+    limited,
+    open_mixture,
+    open_source,
+    open_validation,
+    plain_loader,
+    train_loader,
+)
 from forgerank.train.module import ForgeryModule
 from forgerank.types import InputError
 
@@ -53,10 +65,9 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
     # Lightning's notes on devices, tips and defaults would bury the run's own figures.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    source = limited(open_source(config.data, config.data.train_split), config.data.train_pictures)
-    validation = limited(
-        open_source(config.data, config.data.val_split, roots=config.data.val_roots), config.data.val_pictures
-    )
+    source = _open_training(config.data)
+    parts = open_validation(config.data)
+    validation = Joined(list(parts.values()))
     if not len(validation):
         raise InputError("the validation split holds no usable picture")
     steps = config.epochs * batches_per_epoch(config, len(source))
@@ -64,7 +75,8 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
     share: Share = trainer.global_rank, trainer.world_size
     training = train_loader(config, source, position=lambda: trainer.global_step, share=share)
     checking = plain_loader(config, validation, masks=True, share=share)
-    module = _build_module(config, trainer, steps)
+    val_sources = {name: len(part) for name, part in parts.items()} if config.data.sources else None
+    module = _build_module(config, trainer, steps, val_sources)
     if trainer.is_global_zero:
         _describe_run(config)
     trainer.fit(module, training, checking, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -78,12 +90,20 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
     return config.output / WEIGHTS
 
 
-def _build_module(config: TrainConfig, trainer: L.Trainer, steps: int) -> ForgeryModule:
+def _open_training(config: DataConfig) -> Source:
+    if config.sources:
+        return open_mixture(config)
+    return limited(open_source(config, config.train_split), config.train_pictures)
+
+
+def _build_module(
+    config: TrainConfig, trainer: L.Trainer, steps: int, val_sources: Mapping[str, int] | None
+) -> ForgeryModule:
     network = _build_network(config)
     if trainer.world_size > 1 and isinstance(trainer.accelerator, CUDAAccelerator):
         # Statistics of the whole batch, as one process takes them; torch has no such thing on the CPU.
         network = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    module = ForgeryModule(config, network, max_steps=steps)
+    module = ForgeryModule(config, network, max_steps=steps, val_sources=val_sources)
     if config.checkpoint_activations:
         recompute_blocks(module.network)
     if config.compile:
@@ -118,7 +138,7 @@ def _build_trainer(config: TrainConfig, max_steps: int, *, progress: bool) -> L.
     checkpoints = Checkpoints(
         config.output, every=config.checkpoint_steps, monitor=config.monitor, others=config.also_best
     )
-    callbacks: list[L.Callback] = [checkpoints]
+    callbacks: list[L.Callback] = [checkpoints, Curve(config.output)]
     if config.max_minutes is not None:
         callbacks.append(TimeLimit(config.max_minutes))
     if progress:

@@ -1,5 +1,6 @@
 """From a config to data loaders."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from torch.utils.data import DataLoader
 
 from forgerank.data.crops import ALONE, Crops, EvenBatches, Item, Share, StreamBatches
 from forgerank.data.datasets import DATASETS
+from forgerank.data.mixture import Ingredient, MixedBatches, Mixture
 from forgerank.data.points import detect_points
 from forgerank.data.sample import Picture, Sample, Source
 from forgerank.data.seqdeepfake import Samples
 from forgerank.data.transforms import AugmentConfig
-from forgerank.train.config import DataConfig, TrainConfig
+from forgerank.train.config import DataConfig, SourceConfig, TrainConfig
 from forgerank.types import InputError
 
 
@@ -101,6 +103,58 @@ class StreamLoader(DataLoader[Item]):
         """Nothing to restore."""
 
 
+def open_mixture(config: DataConfig) -> Mixture:
+    """The training split of every source of the config. Raises InputError where a class cannot be had."""
+    return Mixture(
+        [
+            Ingredient(
+                source.name, _open_one(config, source, config.train_split), source.share, source.partners
+            )
+            for source in config.sources
+        ]
+    )
+
+
+def open_validation(config: DataConfig) -> dict[str, Source]:
+    """The validation split of each source by its name, or the one of `roots` under an empty name.
+
+    A source of one class gets the other from its partners, so that real can be told from forged in each.
+    """
+    if not config.sources:
+        source = open_source(config, config.val_split, roots=config.val_roots)
+        return {"": limited(source, config.val_pictures)}
+    opened = {
+        source.name: Ingredient(source.name, _open_one(config, source, config.val_split))
+        for source in config.sources
+    }
+    found: dict[str, Source] = {}
+    for source in config.sources:
+        if not source.validate_on:
+            continue
+        own = opened[source.name]
+        parts: list[Source] = [limited(own.source, config.val_pictures)]
+        for forged in (False, True):
+            if len(own.forged if forged else own.real):
+                continue
+            partners = [opened[name] for name in source.partners]
+            indices = [partner.forged if forged else partner.real for partner in partners]
+            count = None if config.val_pictures is None else -(-config.val_pictures // max(len(partners), 1))
+            parts += [
+                limited(_Subset(partner.source, places.tolist()), count)
+                for partner, places in zip(partners, indices, strict=True)
+                if len(places)
+            ]
+        found[source.name] = parts[0] if len(parts) == 1 else Joined(parts)
+    return found
+
+
+def _open_one(config: DataConfig, source: SourceConfig, split: str) -> Source:
+    one = config.model_copy(
+        update={"dataset": source.dataset, "roots": source.roots, "options": source.options, "sources": ()}
+    )
+    return open_source(one, split)
+
+
 def train_loader(
     config: TrainConfig, source: Source, *, position: Callable[[], int], share: Share = ALONE
 ) -> StreamLoader:
@@ -116,25 +170,36 @@ def train_loader(
         seed=config.seed,
         mask_size=data.mask_size,
         augment=data.augment,
+        zoom=config.model.zoom,
     )
-    batches = StreamBatches(
-        [source.sample(index).group for index in range(len(source))],
-        batch_size=config.batch_size,
-        batches=batches_per_epoch(config, len(source)),
-        seed=config.seed,
-        position=position,
-        size=lambda batch: crop_size(config, batch, len(source)),
-        together=data.together,
-        parts=config.accumulate,
-        share=share,
-    )
+    stream: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "batches": batches_per_epoch(config, len(source)),
+        "seed": config.seed,
+        "position": position,
+        "size": lambda batch: crop_size(config, batch, len(source)),
+        "parts": config.accumulate,
+        "share": share,
+    }
+    batches: Any
+    if isinstance(source, Mixture):
+        batches = MixedBatches(source, level=data.level, **stream)
+    else:
+        groups = [source.sample(index).group for index in range(len(source))]
+        batches = StreamBatches(groups, together=data.together, **stream)
     return StreamLoader(crops, batch_sampler=batches, **_worker_options(data.workers))
 
 
 def crop_size(config: TrainConfig, batch: int, count: int) -> int:
     """Side of the crops of a batch, counted over the whole run, in pixels."""
-    early = config.early_share * config.epochs * batches_per_epoch(config, count)
-    return config.early_size if config.early_size and batch < early else config.model.input_size
+    if not config.early_size:
+        return config.model.input_size
+    share = config.early_share
+    if config.mixed_sizes:
+        early = math.floor((batch + 1) * share) > math.floor(batch * share)
+    else:
+        early = batch < share * config.epochs * batches_per_epoch(config, count)
+    return config.early_size if early else config.model.input_size
 
 
 def batches_per_epoch(config: TrainConfig, count: int) -> int:
@@ -160,6 +225,7 @@ def plain_loader(
         seed=config.seed,
         mask_size=config.data.mask_size if masks else None,
         augment=augment,
+        zoom=config.model.zoom,
     )
     batches = EvenBatches(len(source), batch_size=config.batch_size // config.accumulate, share=share)
     return DataLoader(crops, batch_sampler=batches, **_worker_options(config.data.workers))

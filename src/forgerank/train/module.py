@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -42,7 +43,15 @@ class ForgeryModule(L.LightningModule):
     saved.
     """
 
-    def __init__(self, config: TrainConfig, network: nn.Module, *, max_steps: int) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        network: nn.Module,
+        *,
+        max_steps: int,
+        val_sources: Mapping[str, int] | None = None,
+    ) -> None:
+        """val_sources: how many validation images each source has, in the order of the loader; None: one."""
         super().__init__()
         self.config = config
         self.max_steps = max_steps
@@ -54,6 +63,12 @@ class ForgeryModule(L.LightningModule):
         self.elapsed_minutes = 0.0  # of the run so far, over all its sittings
         self.losses = LOSSES[config.model.kind]
         self.metrics = SequenceMetrics(config.model.components, config.loss.order)
+        self.val_sources = dict(val_sources or {})
+        self._ends = torch.tensor(list(self.val_sources.values())).cumsum(0)
+        self.by_source = nn.ModuleList(
+            SequenceMetrics(config.model.components, config.loss.order) for _ in self.val_sources
+        )
+        self.curve: list[dict[str, float | str]] = []  # of the last validation, a row for each source
 
     def configure_model(self) -> None:
         """Spread both networks over the processes, each in the same way, where the strategy is FSDP."""
@@ -144,24 +159,43 @@ class ForgeryModule(L.LightningModule):
             sync_dist=True,
         )
         scores = to_scores(output, self.config.loss)
-        self.metrics.update(
-            scores.probability,
-            scores.components,
-            scores.order,
-            batch["presence"],
-            batch["ranks"],
-            scores.sequences,
-            forged=batch.get("forged"),
-            known=batch.get("known"),
-            ordered=batch.get("ordered"),
-        )
+        values = (scores.probability, scores.components, scores.order, batch["presence"], batch["ranks"])
+        told = {name: batch.get(name) for name in ("forged", "known", "ordered")}
+        self.metrics.update(*values, scores.sequences, **told)
+        if not self.val_sources:
+            return
+        numbers = torch.searchsorted(self._ends, batch["index"].cpu(), right=True)
+        for number in numbers.unique().tolist():
+            rows = (numbers == number).to(batch["index"].device)
+            own = None if scores.sequences is None else scores.sequences[rows]
+            some = {name: None if value is None else value[rows] for name, value in told.items()}
+            metrics = self.by_source[number]
+            assert isinstance(metrics, SequenceMetrics)
+            metrics.update(*(value[rows] for value in values), own, **some)
 
     def on_validation_epoch_end(self) -> None:
-        """The figures that choose the best checkpoint, over what all processes have seen."""
+        """The figures that choose the best checkpoint, over what all processes have seen.
+
+        With several sources `val/sources` is the mean of their AUC, the worst counted twice.
+        """
         values = self.metrics.compute()
         self.metrics.reset()
         known = {f"val/{name}": values[name] for name in VALIDATED if not values[name].isnan()}
+        if self.val_sources:
+            known |= self._validate_sources()
         self.log_dict(known, prog_bar=True, sync_dist=True)
+
+    def _validate_sources(self) -> dict[str, Tensor]:
+        self.curve = []
+        areas = []
+        for name, metrics in zip(self.val_sources, self.by_source, strict=True):
+            assert isinstance(metrics, SequenceMetrics)
+            values = metrics.compute()
+            metrics.reset()
+            self.curve.append({"source": name} | {key: float(values[key]) for key in VALIDATED})
+            areas.append(values["auc"])
+        defined = torch.stack([area for area in areas if not area.isnan()] or [torch.tensor(torch.nan)])
+        return {"val/sources": (defined.sum() + defined.min()) / (len(defined) + 1)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Settings and clock travel with the weights."""

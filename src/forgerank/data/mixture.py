@@ -1,0 +1,153 @@
+"""Many sources in one batch: as many real images as forged ones out of each, so that nothing but the forgery
+tells the class.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forgerank.data.crops import ALONE, Key, Share, shared_out
+from forgerank.data.sample import Picture, Sample, Source
+from forgerank.types import InputError
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """One source of a mixture."""
+
+    name: str
+    source: Source
+    share: float = 1.0  # of a batch, relative to the others
+    partners: tuple[str, ...] = ()  # where a source of one class takes the other class from
+    real: NDArray[np.int64] = field(init=False)  # positions in `source`
+    forged: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        forged = np.array([self.source.sample(i).forged for i in range(len(self.source))], dtype=bool)
+        object.__setattr__(self, "real", np.flatnonzero(~forged))
+        object.__setattr__(self, "forged", np.flatnonzero(forged))
+
+
+class Mixture:
+    """Several sources, one after the other, as one `Source` that knows which images are real.
+
+    Raises InputError for a source of one class without a partner of the other, and for unknown partners.
+    """
+
+    def __init__(self, ingredients: Sequence[Ingredient]) -> None:
+        self.ingredients = list(ingredients)
+        self.starts = np.cumsum([0, *(len(part.source) for part in self.ingredients)])
+        self._names = {part.name: number for number, part in enumerate(self.ingredients)}
+        for part in self.ingredients:
+            if unknown := [name for name in part.partners if name not in self._names]:
+                raise InputError(f"{part.name}: no source is called {', '.join(unknown)}")
+            for forged in (False, True):
+                self.pool(part, forged=forged)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def sample(self, index: int) -> Sample:
+        """The annotation at `index`."""
+        number, place = self._find(index)
+        return self.ingredients[number].source.sample(place)
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        """The image at `index`."""
+        number, place = self._find(index)
+        return self.ingredients[number].source.load(place, rng)
+
+    def pool(self, part: Ingredient, *, forged: bool) -> tuple[NDArray[np.int64], ...]:
+        """Positions in the mixture of one class of a source, or where it lacks it of each partner's."""
+        donors = [part] if len(part.forged if forged else part.real) else []
+        donors = donors or [self.ingredients[self._names[name]] for name in part.partners]
+        pools = [
+            (donor.forged if forged else donor.real) + self.starts[self._names[donor.name]]
+            for donor in donors
+        ]
+        pools = [pool for pool in pools if len(pool)]
+        if not pools:
+            kind = "forged" if forged else "real"
+            raise InputError(f"{part.name}: holds no {kind} image: name partners that do")
+        return tuple(pools)
+
+    def _find(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return number, index - int(self.starts[number])
+
+
+class _Pools(NamedTuple):
+    real: tuple[NDArray[np.int64], ...]
+    forged: tuple[NDArray[np.int64], ...]
+    mixed: bool  # whether the two classes come from different sources
+
+
+class MixedBatches:
+    """Batches of keys, half of them real: pairs of a real and a forged image, each pair out of one source, or
+    of a source of one class and a partner.
+
+    How many pairs a source gives follows its share, in every batch to within one. Images are drawn at random,
+    from the seed and the batch's number alone: a resumed run goes on with the very next batch. The two images
+    of a pair know each other, so that both can be brought to one size and encoding: all pairs out of two
+    sources are, and of the others the share `level`. Otherwise as `StreamBatches`.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        *,
+        batch_size: int,
+        batches: int,
+        seed: int,
+        position: Callable[[], int],
+        size: Callable[[int], int],
+        level: float = 0.5,
+        parts: int = 1,
+        share: Share = ALONE,
+    ) -> None:
+        if batch_size % 2:
+            raise InputError(f"a batch of {batch_size} cannot be half real and half forged")
+        self.batch_size, self.batches, self.seed = batch_size, batches, seed
+        self.position, self.size, self.level = position, size, level
+        self.parts, self.share = parts, share
+        list(shared_out(list(range(batch_size)), parts, share))  # refuses what cannot be split
+        self._pools = []
+        for part in mixture.ingredients:
+            real, forged = mixture.pool(part, forged=False), mixture.pool(part, forged=True)
+            self._pools.append(_Pools(real, forged, not (len(part.real) and len(part.forged))))
+        shares = np.array([part.share for part in mixture.ingredients])
+        self._edges = np.cumsum(shares / shares.sum())
+
+    def __len__(self) -> int:
+        return self.batches * self.parts
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        first = self.position()
+        for batch in range(first, (first // self.batches + 1) * self.batches):
+            yield from shared_out(self.keys(batch), self.parts, self.share)
+
+    def keys(self, batch: int) -> list[Key]:
+        """Of one batch, counted over the whole run."""
+        rng = np.random.default_rng([self.seed, batch])
+        pairs = self.batch_size // 2
+        # One draw for all: every source gets its share to within one.
+        places = (rng.random() + np.arange(pairs)) / pairs
+        chosen = np.minimum(np.searchsorted(self._edges, places, side="right"), len(self._pools) - 1)
+        size = self.size(batch)
+        keys = []
+        for number in rng.permutation(chosen).tolist():
+            pools = self._pools[number]
+            real, forged = (
+                int(rng.choice(some[rng.integers(len(some))])) for some in (pools.real, pools.forged)
+            )
+            together = pools.mixed or rng.random() < self.level
+            keys += [
+                Key(batch, real, size, forged if together else None),
+                Key(batch, forged, size, real if together else None),
+            ]
+        return keys

@@ -1,0 +1,93 @@
+"""The curve of a run: what each validation found, by source, in a CSV and as a plot."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from forgerank.data.listing import write_whole
+from forgerank.types import InputError
+
+CURVE = "curve.csv"
+ALL = "all"  # in place of a source's name: the mean over the sources, the worst counted twice
+COLUMNS = ("images", "minutes", "source", "auc", "map", "accuracy", "fixed", "adaptive", "order")
+
+Row = dict[str, str]
+
+
+class Curve(Callback):
+    """Adds rows to `curve.csv` after each validation; a resumed run drops those that it repeats."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / CURVE
+
+    def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+        """Write the file anew, whole."""
+        if trainer.state.fn != "fit" or not module.curve or not trainer.is_global_zero:
+            return
+        images = trainer.global_step * module.config.batch_size
+        rows = (
+            [row for row in read_curve(self.path) if int(row["images"]) < images]
+            if self.path.is_file()
+            else []
+        )
+        total = {"source": ALL, "auc": float(trainer.callback_metrics["val/sources"])}
+        for found in (*module.curve, total):
+            row = {"images": images, "minutes": f"{module.elapsed_minutes:.1f}", **found}
+            rows.append({name: _text(row.get(name)) for name in COLUMNS})
+        write_whole(self.path, _table(rows).encode())
+
+
+def read_curve(path: Path) -> list[Row]:
+    """The rows of a curve. Raises InputError for a file that is none."""
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise InputError(f"{path}: not the curve of a run: expected the columns {', '.join(COLUMNS)}")
+            return list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def plot_curve(rows: Sequence[Row], out: Path, *, metric: str = "auc") -> None:
+    """One line per source over the images seen. Raises InputError for a curve without this metric."""
+    from matplotlib.figure import Figure
+
+    sources = list(dict.fromkeys(row["source"] for row in rows if row[metric]))
+    if not sources:
+        raise InputError(f"the curve holds no {metric}")
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    for source in sources:
+        some = [row for row in rows if row["source"] == source and row[metric]]
+        axes.plot(
+            [int(row["images"]) / 1000 for row in some],
+            [float(row[metric]) for row in some],
+            label=source,
+            marker=".",
+            color="black" if source == ALL else None,
+            linewidth=2.5 if source == ALL else 1.2,
+        )
+    axes.set_xlabel("crops seen, thousands")
+    axes.set_ylabel(metric)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    try:
+        figure.savefig(out)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{out}: cannot be written: {error}") from error
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4f}"  # NaN: undefined for this source
+    return "" if value is None else str(value)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in rows)]
+    return "\n".join(lines) + "\n"
