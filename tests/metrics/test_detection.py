@@ -113,3 +113,22 @@ def test_rates_agree_with_the_roc_curve(seed: int) -> None:
     assert np.interp(error, false, true) == pytest.approx(1 - error) or error in false
     cut = rng.random()
     assert accuracy(labels, scores, cut) == metrics.accuracy_score(labels, scores >= cut)
+
+
+def test_precision_of_labels_known_in_part() -> None:
+    rng = np.random.default_rng(3)
+    presence, scores = rng.integers(0, 2, (40, 3)), rng.random((40, 3))
+    known = rng.random((40, 3)) < 0.6
+    presence[:, 2] |= ~presence[:, 2] & known[:, 2]  # where the last is known it is present
+    found = average_precision(np.where(known, presence, -1), scores, known)
+    for i in range(2):
+        rows = known[:, i]
+        assert found[i] == metrics.average_precision_score(presence[rows, i], scores[rows, i])
+    assert math.isnan(found[2])  # of one class
+    assert mean_average_precision(presence, scores, known) == pytest.approx(found[:2].mean())
+    everything = np.ones((40, 3), dtype=bool)
+    assert (
+        average_precision(presence, scores, everything).tolist()
+        == average_precision(presence, scores).tolist()
+    )
+    assert math.isnan(mean_average_precision(presence, scores, ~everything))

@@ -140,6 +140,8 @@ def _process(rank: int, folder: str, bounds: tuple[tuple[int, int], ...], rows: 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     rows = make_rows(23, own=True)
+    known = torch.rand(23, 5, generator=torch.Generator().manual_seed(0)) < 0.9
+    rows |= {"forged": rows["presence"].amax(dim=1), "known": known, "ordered": known.all(dim=1)}
     # Uneven parts: the second process sees fewer rows, in fewer and shorter batches.
     mp.spawn(_process, args=(str(tmp_path), ((0, 16), (16, 23)), rows), nprocs=2)
     expected = in_one_go(rows)
@@ -149,3 +151,87 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         assert torch.load(tmp_path / f"{rank}.pt") == expected | {"alone": expected["fixed"]}
     halves = [in_one_go(part(rows, 0, 16)), in_one_go(part(rows, 16, 23))]
     assert all(half["auc"] != expected["auc"] for half in halves)
+
+
+PARTIAL: Rows = {
+    # nose, eye, eyebrow; truth (2), real, forged in the nose and not the eyebrow, forged somewhere
+    "probability": torch.tensor([0.8, 0.3, 0.1, 0.9]),
+    "components": torch.tensor([[0.1, 0.9, 0.6], [0.2, 0.2, 0.3], [0.7, 0.8, 0.2], [0.9, 0.9, 0.9]]),
+    "order": torch.tensor([[0.1, 0.9, 0.6], [0.2, 0.2, 0.3], [0.7, 0.8, 0.2], [0.9, 0.9, 0.9]]),
+    "presence": torch.tensor([[0, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]]),
+    "ranks": torch.tensor([[3, 1, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]]),
+    "forged": torch.tensor([1.0, 0, 1, 1]),
+    "known": torch.tensor([[True] * 3, [True] * 3, [True, False, True], [False] * 3]),
+    "ordered": torch.tensor([True, True, False, False]),
+}
+
+
+def partial_values(rows: Rows, length: int = 3) -> dict[str, float]:
+    metric = SequenceMetrics(length, "first_to_last")
+    for first in range(len(rows["probability"])):
+        metric.update(**part(rows, first, first + 1))
+    return {name: float(value) for name, value in metric.compute().items()}
+
+
+def test_labels_known_in_part() -> None:
+    assert partial_values(PARTIAL) == pytest.approx(
+        {
+            "auc": 2 / 3,  # every picture
+            "map": 1,  # nose on three, eye on two; the eyebrow never occurs
+            "accuracy": 7 / 8,  # of eight known labels the eyebrow of the first is wrong
+            "fixed": 5 / 6,  # of the first two pictures: (2, 3) for (2), () for ()
+            "adaptive": 2 / 3,
+            "complete": 1 / 2,
+            "order": float("nan"),  # no sequence of two
+            "floor": 5 / 6,
+        },
+        nan_ok=True,
+    )
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_what_stands_where_nothing_is_known_changes_no_figure(value: int) -> None:
+    other = PARTIAL | {
+        "presence": torch.where(PARTIAL["known"], PARTIAL["presence"], value),
+        "ranks": torch.where(PARTIAL["ordered"][:, None], PARTIAL["ranks"], 1),
+    }
+    assert partial_values(other) == pytest.approx(partial_values(PARTIAL), rel=0, abs=0, nan_ok=True)
+
+
+def test_all_known_is_as_if_nothing_were_said() -> None:
+    rows = make_rows(30)
+    said = rows | {
+        "forged": rows["presence"].amax(dim=1).float(),
+        "known": torch.ones(30, 5, dtype=torch.bool),
+        "ordered": torch.ones(30, dtype=torch.bool),
+    }
+    assert in_one_go(said) == in_one_go(rows)
+
+
+def test_no_forged_row_with_known_labels() -> None:
+    rows = part(PARTIAL, 1, 4) | {"known": torch.tensor([[True] * 3, [False] * 3, [False] * 3])}
+    values = partial_values(rows)
+    assert values["auc"] == 1 / 2
+    assert values["accuracy"] == values["fixed"] == values["floor"] == 1
+    assert np.isnan([values["map"], values["order"]]).all()
+    nothing = part(PARTIAL, 3, 4)
+    assert all(np.isnan(value) for value in partial_values(nothing).values())
+
+
+def test_a_single_label_is_known_from_forged() -> None:
+    scores = torch.tensor([[0.8], [0.3], [0.6]])
+    values = partial_values(
+        {
+            "probability": scores[:, 0],
+            "components": scores,
+            "order": scores,
+            "presence": torch.zeros(3, 1),
+            "ranks": torch.ones(3, 1, dtype=torch.long),
+            "forged": torch.tensor([1.0, 0, 0]),
+            "known": torch.tensor([[False], [True], [True]]),
+            "ordered": torch.tensor([False, True, True]),
+        },
+        length=1,
+    )
+    assert values["auc"] == values["map"] == 1
+    assert values["accuracy"] == values["fixed"] == pytest.approx(2 / 3)
