@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from forgerank.model.activated import ActivatedConv2d, can_be_activated
 from forgerank.model.depthwise import replace_depthwise
 from forgerank.types import InputError
 
@@ -90,7 +91,8 @@ def fold_batch_norm(net: nn.Module, example: Tensor) -> None:
     """Fold every BatchNorm2d that directly follows a convolution into it, in place.
 
     Features in eval mode stay the same. Batch normalisation is found where it runs, on `example`, not where
-    it is registered. What timm runs inside the normalisation, its activation, stays in its place.
+    it is registered. What timm runs inside the normalisation, its activation, stays in its place, but ReLU6
+    joins the convolution.
     """
     names = {module: name for name, module in net.named_modules()}
     folded = [(names[conv], names[norm]) for conv, norm in _convolutions_before_norms(net, example)]
@@ -100,8 +102,15 @@ def fold_batch_norm(net: nn.Module, example: Tensor) -> None:
         conv, norm = net.get_submodule(conv_name), net.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)  # noqa: PT018
         # torch freezes the bias of a convolution that had none before
-        net.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(True))
-        net.set_submodule(norm_name, getattr(norm, "act", nn.Identity()))
+        joined: nn.Module = fuse_conv_bn_eval(conv, norm).requires_grad_(True)
+        activation = getattr(norm, "act", nn.Identity())
+        relu6 = isinstance(activation, nn.ReLU6)
+        if can_be_activated(conv, relu6=relu6):
+            assert isinstance(joined, nn.Conv2d)
+            joined = ActivatedConv2d(joined, relu6=relu6)
+            activation = nn.Identity() if relu6 else activation
+        net.set_submodule(conv_name, joined)
+        net.set_submodule(norm_name, activation)
     net.train(training)
 
 

@@ -23,11 +23,18 @@ class DepthwiseConv2d(nn.Module):
         """images (B, C, H, W); returns (B, C, H', W')."""
         if self.same:
             images = pad_same(images, list(self.weight.shape[2:]), [self.stride, self.stride])
-        if self.training and images.dtype == torch.bfloat16:
-            output: Tensor = _Depthwise.apply(images, self.weight.bfloat16(), self.stride, self.padding)
-            return output if self.bias is None else output + self.bias.bfloat16()[:, None, None]
-        groups = self.weight.shape[0]
-        return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, groups=groups)
+        layout = self.stride, self.padding
+        return depthwise_conv2d(images, self.weight, self.bias, *layout, training=self.training)
+
+
+def depthwise_conv2d(
+    images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, *, training: bool
+) -> Tensor:
+    """`F.conv2d` with as many groups as channels; with a gradient of its own in bfloat16 training."""
+    if training and images.dtype == torch.bfloat16:
+        output: Tensor = _Depthwise.apply(images, weight.bfloat16(), stride, padding)
+        return output if bias is None else output + bias.bfloat16()[:, None, None]
+    return F.conv2d(images, weight, bias, stride, padding, groups=weight.shape[0])
 
 
 def replace_depthwise(net: nn.Module) -> None:
