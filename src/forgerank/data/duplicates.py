@@ -16,6 +16,7 @@ THUMBNAIL = 32  # side, pixels
 _SPREAD = 48.0  # grey levels: the standard deviation at which thumbnails are compared, usual for faces
 _PARTNERS = 100  # earlier pictures that one is compared with in each band: bounds a cluster's cost
 _EARLIEST = 4096  # pictures of a band that the others in it are compared with: bounds it as well
+_OUTSIDE = 0.75  # of the difference allowed: around a face there is less to differ in
 _BATCH = 2048  # pairs of thumbnails at a time
 _CELLS = 1 << 18  # of a comparison at a time: bounds its memory
 _FLAT = 2.0  # grey levels: a picture with less contrast has no hash that means anything
@@ -94,7 +95,7 @@ def find_duplicates(
     forged: Sequence[bool],
     *,
     distance: int = 6,
-    difference: float = 4.0,
+    difference: float = 5.0,
 ) -> list[Duplicate]:
     """The images to leave out where N images of several data sets are used together, in their order.
 
@@ -104,10 +105,11 @@ def find_duplicates(
 
     Two images are the same where their hashes differ in at most `distance` bits and their thumbnails, brought
     to one mean and spread, by at most `difference` grey levels on average. Where only what surrounds the face
-    differs by as little, they are one photograph: a forgery and its source. Images of one group of one source
+    differs by so little, they are one photograph: a forgery and its source. Images of one group of one source
     are never compared: frames of a video, forgeries of a photograph. Of the others
 
-    1. both go where one image is real and forged;
+    1. both go where one image is real and forged, told by half of `difference`: a skilful forgery differs
+       from its source by more, and both are of use;
     2. groups that share a photograph are one: of those in several splits only the images of test stay or,
        without any there, of val;
     3. an image goes where an earlier one of the same label and split is the same.
@@ -127,7 +129,7 @@ def find_duplicates(
     labels = [bool(value) for value in forged]
     ranks = [SPLITS.index(split) for split in splits]
     near = _neighbours(hashes, thumbnails.reshape(count, -1), keys, distance, difference)
-    found = _both_labels(near, keys, labels)
+    found = _both_labels(near, keys, labels, difference / 2)
     found |= _across_splits(near, keys, ranks, found)
     repeated = _repeated(near, keys, labels, ranks, found)
     for place, duplicate in found.items():
@@ -217,7 +219,7 @@ def _confirm(
         outside = np.abs(around[one] - around[other]).mean(axis=1)
         bits = _differing(hashes[pictures[one]], hashes[pictures[other]])
         # A plain surrounding is not a number, and near to none.
-        for place in np.flatnonzero((differ <= difference) | (outside <= difference)).tolist():
+        for place in np.flatnonzero((differ <= difference) | (outside <= _OUTSIDE * difference)).tolist():
             levels = float(differ[place])
             yield (
                 *(int(pictures[one[place]]), int(pictures[other[place]]), int(bits[place])),
@@ -235,7 +237,9 @@ def _scaled(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     )
 
 
-def _both_labels(near: _Near, keys: Sequence[_Key], labels: Sequence[bool]) -> dict[int, Duplicate]:
+def _both_labels(
+    near: _Near, keys: Sequence[_Key], labels: Sequence[bool], difference: float
+) -> dict[int, Duplicate]:
     """Rule 1."""
     # Two groups per picture and label answer for all: one of them is another one than that of the image.
     witnesses: dict[int, dict[bool, dict[_Key, int]]] = {}
@@ -248,7 +252,9 @@ def _both_labels(near: _Near, keys: Sequence[_Key], labels: Sequence[bool]) -> d
     found = {}
     for place, number in near.picture.items():
         for link in near.links[number]:
-            if link.same and witnesses[link.other][not labels[place]].keys() - {keys[place]}:
+            if link.difference > difference:
+                continue
+            if witnesses[link.other][not labels[place]].keys() - {keys[place]}:
                 found[place] = Duplicate(None, place, link.bits, link.difference, "both labels")
                 break
     return found
