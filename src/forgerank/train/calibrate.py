@@ -31,29 +31,41 @@ def fit_calibration(probability: ArrayLike, forged: ArrayLike) -> Calibration:
     return Calibration(slope=slope, intercept=float(model.intercept_[0]))
 
 
-def choose_thresholds(probability: ArrayLike, components: ArrayLike, presence: ArrayLike) -> Thresholds:
+def choose_thresholds(
+    probability: ArrayLike, components: ArrayLike, presence: ArrayLike, *, forged: ArrayLike | None = None
+) -> Thresholds:
     """Thresholds on calibrated P(x), (M,), and on component probabilities, (M, L).
 
     `forged`: at most FALSE_POSITIVES of the real faces reach it, and it is never below 0.5. `real`: at most
     FALSE_NEGATIVES of the forged faces lie under it, and it never exceeds `forged`. Each component's
-    maximises its accuracy.
+    maximises its accuracy where its presence, in {0, 1}, is known (else negative); 0.5 where some are unknown
+    and the others all alike.
+    forged (M,) in {0, 1}; None: any component is present.
     """
     values, truth = np.asarray(probability, dtype=np.float64), np.asarray(presence)
-    labels = truth.max(axis=1)
+    labels = truth.max(axis=1) if forged is None else np.asarray(forged)
     # Where the classes part cleanly, any threshold would do: none that calls the unlikely forged.
-    forged = min(1.0, max(0.5, threshold_at_fpr(labels, values, FALSE_POSITIVES)))
+    upper = min(1.0, max(0.5, threshold_at_fpr(labels, values, FALSE_POSITIVES)))
     found = np.sort(values[labels == 1])
-    real = min(forged, float(found[int(FALSE_NEGATIVES * len(found))]))
+    lower = min(upper, float(found[int(FALSE_NEGATIVES * len(found))]))
     scores = np.asarray(components, dtype=np.float64)
-    best = tuple(_most_accurate(scores[:, i], truth[:, i]) for i in range(truth.shape[1]))
-    return Thresholds(forged=forged, real=real, components=best)
+    best = []
+    for i, rows in enumerate((truth >= 0).T):
+        known = truth[rows, i]
+        # Known of some and of one class alone, a label would get a threshold that always or never finds it.
+        blind = not rows.all() and (known.all() or not known.any())
+        best.append(0.5 if blind else _most_accurate(scores[rows, i], known))
+    return Thresholds(forged=upper, real=lower, components=tuple(best))
 
 
 def calibrate(predictions: Predictions) -> tuple[Calibration, Thresholds]:
     """Calibration first, then the thresholds on its result."""
     calibration = fit_calibration(predictions.probability, predictions.forged)
     probability = calibrated(predictions.probability, calibration)
-    return calibration, choose_thresholds(probability, predictions.components, predictions.presence)
+    thresholds = choose_thresholds(
+        probability, predictions.components, predictions.presence, forged=predictions.forged
+    )
+    return calibration, thresholds
 
 
 def held_out_rates(

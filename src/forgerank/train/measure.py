@@ -100,7 +100,8 @@ def tuned_figures(predictions: Predictions, order: sequence.Order) -> Figures:
     """Figures with the most accurate threshold per component in the place of 0.5.
 
     Each half of the groups is judged by thresholds chosen on the other. Empty for models whose sequences
-    depend on no threshold, for a single label, and where a half lacks real or forged pictures.
+    depend on no threshold, for a single label, and where a half lacks real or forged pictures. Sequences are
+    compared where the order is known, labels where they are; what is known nowhere has no figure.
     """
     if predictions.components.shape[1] == 1 or predictions.predicted is not None:
         return {}
@@ -112,14 +113,22 @@ def tuned_figures(predictions: Predictions, order: sequence.Order) -> Figures:
         known, judged = predictions.rows(fold != number), predictions.rows(fold == number)
         if not len(judged.groups) or not len(known.groups) or len(set(known.forged.tolist())) < 2:
             return {}
-        cuts = choose_thresholds(known.probability, known.components, known.presence).components
+        cuts = choose_thresholds(
+            known.probability, known.components, known.presence, forged=known.forged
+        ).components
         guesses[fold == number] = sequence.predict_sequences(judged.components, cuts, order, judged.order)
     present = sequence.labels_present(guesses, predictions.presence.shape[1])
-    return {
-        "fixed_accuracy_tuned": sequence.fixed_accuracy(predictions.sequences, guesses),
-        "adaptive_accuracy_tuned": sequence.adaptive_accuracy(predictions.sequences, guesses),
-        "multi_label_accuracy_tuned": sequence.multi_label_accuracy(predictions.presence, present),
-    }
+    figures: Figures = {}
+    ordered = predictions.ordered
+    if ordered.any():
+        true, guess = predictions.sequences[ordered], guesses[ordered]
+        figures["fixed_accuracy_tuned"] = sequence.fixed_accuracy(true, guess)
+        figures["adaptive_accuracy_tuned"] = sequence.adaptive_accuracy(true, guess)
+    if predictions.known.any():
+        figures["multi_label_accuracy_tuned"] = sequence.multi_label_accuracy(
+            predictions.presence, present, predictions.known
+        )
+    return figures
 
 
 def _facts(config: TrainConfig) -> dict[str, Any]:

@@ -30,8 +30,10 @@ def summarize(
     """Figures with 95 % bootstrap intervals over groups, JSON-ready.
 
     0.5 stands in for missing thresholds; beside saved ones, figures that end in `_at_half` tell what 0.5
-    gives. A network's own sequences are judged as they are, whatever the thresholds. `reverse` turns true
-    and answered sequences round before they are compared.
+    gives. Real against forged is over all pictures, what compares labels over the known ones, what compares
+    sequences over the pictures of known order; None where that leaves none. A network's own sequences are
+    judged as they are, whatever the thresholds. `reverse` turns true and answered sequences round before they
+    are compared.
     """
     guesses = answered(predictions, order, thresholds)
     statistics = _detection_statistics(predictions, thresholds, calibration)
@@ -49,10 +51,12 @@ def summarize(
         "groups": len(set(predictions.groups)),
         "real": int((predictions.forged == 0).sum()),
         "metrics": metrics,
-        "by_component": detection.average_precision(predictions.presence, predictions.components).tolist(),
+        "by_component": detection.average_precision(
+            predictions.presence, predictions.components, predictions.known
+        ).tolist(),
         "order_r2_by_component": _order_r2(predictions, guesses, reverse=reverse).tolist(),
         "by_source": _breakdown(predictions.sources, statistics),
-        "by_length": _breakdown([str(count) for count in predictions.presence.sum(axis=1)], statistics),
+        "by_length": _breakdown(_lengths(predictions), statistics),
     }
     if is_binary(predictions):
         result["binary"] = binary_figures(
@@ -98,10 +102,10 @@ def _detection_statistics(
     predictions: Predictions, thresholds: Thresholds | None, calibration: Calibration | None
 ) -> dict[str, Statistic]:
     forged, probability = predictions.forged, predictions.probability
-    presence, components = predictions.presence, predictions.components
+    presence, components, known = predictions.presence, predictions.components, predictions.known
     statistics: dict[str, Statistic] = {
         "auc": lambda i: detection.auc(forged[i], probability[i]),
-        "component_map": lambda i: detection.mean_average_precision(presence[i], components[i]),
+        "component_map": lambda i: detection.mean_average_precision(presence[i], components[i], known[i]),
         "equal_error_rate": lambda i: detection.equal_error_rate(forged[i], probability[i]),
         "tpr_at_1_percent_fpr": lambda i: found_at(forged[i], probability[i], 0.01),
     }
@@ -117,11 +121,10 @@ def _detection_statistics(
 def _sequence_statistics(
     predictions: Predictions, guesses: sequence.Labels, order: sequence.Order, *, reverse: bool
 ) -> dict[str, Statistic]:
-    presence, truth = predictions.presence, predictions.sequences
+    presence, known, truth = predictions.presence, predictions.known, predictions.sequences
     present = sequence.labels_present(guesses, presence.shape[1])
     true, guess = _turned(truth, guesses, reverse=reverse)
-    return {
-        "multi_label_accuracy": lambda i: sequence.multi_label_accuracy(presence[i], present[i]),
+    compared: dict[str, Statistic] = {
         "fixed_accuracy": lambda i: sequence.fixed_accuracy(true[i], guess[i]),
         "adaptive_accuracy": lambda i: sequence.adaptive_accuracy(true[i], guess[i]),
         "all_none_floor": lambda i: sequence.all_none_floor(true[i]),
@@ -129,10 +132,34 @@ def _sequence_statistics(
         "pairwise_order": lambda i: ordering.pairwise_order_accuracy(truth[i], predictions.order[i], order),
         "order_r2": lambda i: _mean(ordering.order_r2(true[i], guess[i], presence.shape[1])),
     }
+    statistics: dict[str, Statistic] = {
+        "multi_label_accuracy": lambda i: sequence.multi_label_accuracy(presence[i], present[i], known[i]),
+    }
+    ordered = predictions.ordered
+    return statistics | {name: _where(ordered, statistic) for name, statistic in compared.items()}
+
+
+def _where(kept: NDArray[np.bool_], statistic: Statistic) -> Statistic:
+    """The statistic of the rows that are kept, (M,); NaN where none is."""
+
+    def of_kept(rows: NDArray[np.int64]) -> float:
+        chosen = rows[kept[rows]]
+        return statistic(chosen) if len(chosen) else math.nan
+
+    return of_kept
+
+
+def _lengths(predictions: Predictions) -> list[str]:
+    """How many components of each picture were manipulated, in figures or as "unknown"."""
+    counts = np.where(predictions.known, predictions.presence, 0).sum(axis=1)
+    # A forged picture without a label was manipulated somewhere else.
+    told = predictions.known.all(axis=1) & ((counts > 0) | (predictions.forged == 0))
+    return [str(count) if known else "unknown" for count, known in zip(counts, told, strict=True)]
 
 
 def _order_r2(predictions: Predictions, guesses: sequence.Labels, *, reverse: bool) -> NDArray[np.float64]:
-    true, guess = _turned(predictions.sequences, guesses, reverse=reverse)
+    rows = predictions.ordered
+    true, guess = _turned(predictions.sequences[rows], guesses[rows], reverse=reverse)
     return ordering.order_r2(true, guess, predictions.presence.shape[1])
 
 

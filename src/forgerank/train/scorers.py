@@ -15,12 +15,14 @@ from forgerank.data.crops import Item
 from forgerank.data.sample import Sample, Source
 from forgerank.infer.runtime import order_output
 from forgerank.infer.weights import METADATA_FILE, Calibration, Thresholds, WeightsMetadata, load_weights
-from forgerank.labels import presence
+from forgerank.labels import answer
 from forgerank.metrics.sequence import Labels, pad_sequences
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.train.module import to_images
 from forgerank.train.scores import Scores, to_scores
+
+UNKNOWN = -1  # in place of a presence
 
 
 class Scorer(Protocol):
@@ -111,18 +113,30 @@ class Predictions:
     probability: NDArray[np.float64]  # (M,) forged, not calibrated
     components: NDArray[np.float64]  # (M, L) component probabilities
     order: NDArray[np.float64]  # (M, L) tell the order
-    presence: NDArray[np.int64]  # (M, L) in {0, 1}
-    sequences: Labels  # (M, L), padded
+    presence: NDArray[np.int64]  # (M, L) 1 manipulated, 0 not, UNKNOWN
+    sequences: Labels  # (M, L), padded; empty where the order is unknown
     groups: Sequence[str]
     sources: Sequence[str]
     predicted: Labels | None = None  # (M, L) a network's own padded sequences; None: follow from the scores
     samples: Sequence[Sample] = ()  # the annotations, where videos are to be told apart
+    fake: NDArray[np.bool_] | None = None  # (M,) forged, whatever is known of the labels; None: as these say
+    in_order: NDArray[np.bool_] | None = None  # (M,) the sequence is known; None: where all labels are
 
     @property
     def forged(self) -> NDArray[np.int64]:
-        """(M,) in {0, 1}: whether any component was manipulated."""
-        forged: NDArray[np.int64] = self.presence.max(axis=1)
-        return forged
+        """(M,) in {0, 1}: whether anything was manipulated. Always known."""
+        labelled = (self.presence == 1).any(axis=1)
+        return np.asarray(labelled if self.fake is None else labelled | self.fake, dtype=np.int64)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(M, L): whether the presence is known."""
+        return np.asarray(self.presence != UNKNOWN)
+
+    @property
+    def ordered(self) -> NDArray[np.bool_]:
+        """(M,): whether the sequence is known."""
+        return np.asarray(self.known.all(axis=1)) if self.in_order is None else self.in_order
 
     def rows(self, chosen: NDArray[np.bool_]) -> "Predictions":
         """The rows where `chosen`, (M,), is true."""
@@ -136,6 +150,8 @@ class Predictions:
             sources=[source for source, kept in zip(self.sources, chosen, strict=True) if kept],
             predicted=None if self.predicted is None else self.predicted[chosen],
             samples=[self.samples[row] for row in np.flatnonzero(chosen).tolist()] if self.samples else (),
+            fake=None if self.fake is None else self.fake[chosen],
+            in_order=None if self.in_order is None else self.in_order[chosen],
         )
 
 
@@ -154,6 +170,8 @@ def join(first: Predictions, second: Predictions) -> Predictions:
         sources=[*first.sources, *second.sources],
         predicted=np.concatenate(own) if own else None,
         samples=[*first.samples, *second.samples] if first.samples and second.samples else (),
+        fake=np.concatenate([first.forged, second.forged]) == 1,
+        in_order=np.concatenate([first.ordered, second.ordered]),
     )
 
 
@@ -164,14 +182,29 @@ def predict(scorer: Scorer, source: Source, batches: Iterable[Item], *, progress
     samples = [source.sample(index) for index in range(len(source))]
     length = len(scorer.config.data.labels)
     own = [part.sequences for part in parts if part.sequences is not None]
+    truth = [_truth(sample, length) for sample in samples]
     return Predictions(
         probability=torch.cat([part.probability for part in parts]).double().numpy(),
         components=torch.cat([part.components for part in parts]).double().numpy(),
         order=torch.cat([part.order for part in parts]).double().numpy(),
-        presence=np.array([presence(sample.sequence, length) for sample in samples]),
-        sequences=pad_sequences([sample.sequence for sample in samples], length),
+        presence=np.array([presence for presence, _ in truth]),
+        sequences=pad_sequences([sequence or () for _, sequence in truth], length),
         groups=[sample.group for sample in samples],
         sources=[sample.source or sample.dataset for sample in samples],
         predicted=torch.cat(own).numpy() if own else None,
         samples=samples,
+        fake=np.array([sample.forged for sample in samples]),
+        in_order=np.array([sequence is not None for _, sequence in truth]),
     )
+
+
+def _truth(sample: Sample, length: int) -> tuple[list[int], list[int] | None]:
+    """The presence of each label, UNKNOWN or in {0, 1}, and the sequence, None where the order is unknown."""
+    if length == 1:  # a single label says what is always known
+        return [int(sample.forged)], [1] * sample.forged
+    known = answer(sample.sequence, length, parts=sample.parts, fake=sample.fake)
+    presence = [UNKNOWN if part is None else part for part in known.presence]
+    if not known.ordered:
+        return presence, None
+    found = [label for label in range(1, length + 1) if presence[label - 1]]
+    return presence, sorted(found, key=lambda label: known.ranks[label - 1])
