@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from forgerank import __version__
-from forgerank.app import data, reproduce, scan, serve, shards, sharing, training
+from forgerank.app import data, packs, reproduce, scan, serve, shards, sharing, training
 from forgerank.extras import require
 from forgerank.types import InputError
 
@@ -204,6 +204,7 @@ for command in (
     training.evaluate,
     training.export,
     reproduce.reproduce,
+    packs.curve,
     sharing.card,
     sharing.push,
 ):
@@ -215,7 +216,15 @@ app.command(epilog=EXIT_CODES)(scan.summarize)
 app.command(epilog=EXIT_CODES)(serve.serve)
 app.add_typer(serve.keys_app, name="keys")
 
-for data_command in (data.prepare, data.check, shards.shard, data.download):
+for data_command in (
+    data.prepare,
+    data.check,
+    shards.shard,
+    packs.pack,
+    packs.autoencoder,
+    packs.reconstruct,
+    data.download,
+):
     data.app.command(epilog=EXIT_CODES)(data_command)
 app.add_typer(data.app, name="data")
 

@@ -103,7 +103,8 @@ def check(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="faceforensics, dfd, celebdf, dfdc, wilddeepfake, deepfakebench, seqdeepfake or folder."
+            help="faceforensics, dfd, celebdf, dfdc, wilddeepfake, deepfakebench, "
+            "seqdeepfake, folder or pack."
         ),
     ],
     root: Root,
@@ -124,8 +125,14 @@ def check(
     * `forgerank data check celebdf Celeb-DF-v2/ --workers 8`
 
     * `forgerank data check seqdeepfake Seq-DeepFake/facial_components --json report.json`
+
+    * `forgerank data check pack packs/`, over all sources of a pack together
     """
     require("data")
+    if dataset == "pack":
+        from forgerank.app.packs import check_pack
+
+        raise typer.Exit(check_pack(root, Console()))
     from forgerank.app.cli import progress_bar
     from forgerank.data.check import check_dataset
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from forgerank import __version__
-from forgerank.data.duplicates import perceptual_hash
-from forgerank.data.listing import SPLITS, read_yaml, write_whole
+from forgerank.data.duplicates import find_duplicates, perceptual_hash
+from forgerank.data.listing import SPLITS, read_json, read_yaml, write_whole
 from forgerank.data.pack import (
     ARRAYS,
     INDEX,
@@ -387,10 +387,45 @@ def write_manifest(recipe: PackRecipe, out: Path, images: int) -> PackSummary:
     )
 
 
+def load_summary(root: Path) -> PackSummary:
+    """What the manifest of a pack says. Raises InputError without one."""
+    manifest = root / MANIFEST
+    if not manifest.is_file():
+        raise InputError(f"{root}: no {MANIFEST} here: the pack is not finished, or none")
+    values = read_json(manifest)
+    return PackSummary(
+        faces=values["faces"],
+        counts=values["sources"],
+        skipped=values["skipped"],
+        dropped=dict(Counter(row["reason"] for row in values["dropped"]).most_common()),
+        parts=len(values["parts"]),
+        largest_part=max(int(part["bytes"]) for part in values["parts"].values()),
+    )
+
+
+def check_parts(root: Path) -> list[str]:
+    """What is wrong with a pack, a line each: parts missing or changed, near-duplicates left in."""
+    values = read_json(root / MANIFEST)
+    problems = []
+    for name, part in values["parts"].items():
+        path = root / name
+        if not path.is_file():
+            problems.append(f"{path}: missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != part["sha256"]:
+            problems.append(f"{path}: changed since it was written")
+    if not problems:
+        listed = {row["key"] for row in values["dropped"]}
+        found = pack_duplicates(root, distance=values["recipe"]["distance"])
+        problems += [
+            f"{row['source']}/{row['file']}: near-duplicate of {row['repeats']} ({row['reason']})"
+            for row in found
+            if row["key"] not in listed
+        ]
+    return problems
+
+
 def pack_duplicates(root: Path, *, distance: int) -> list[dict[str, Any]]:
     """Near-duplicates among all faces of a pack: what is dropped, what it repeats, and why."""
-    from forgerank.data.duplicates import find_duplicates
-
     parts = [read_part(path) for path in pack_parts(root)]
     rows = [(part, row) for part in parts for row, entry in enumerate(part.entries) if entry.hash]
     entries = [part.entries[row] for part, row in rows]

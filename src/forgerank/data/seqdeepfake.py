@@ -61,7 +61,9 @@ def load_sample(sample: Sample) -> Picture:
     if sample.points is None:
         raise InputError(f"{sample.image}: no points of the face are known")
     mask = None if sample.mask is None else read_mask(sample.mask)
-    return Picture(read_picture(sample.image), sample.points, sample.sequence, mask)
+    return Picture(
+        read_picture(sample.image), sample.points, sample.sequence, mask, sample.parts, sample.fake
+    )
 
 
 def read_picture(path: Path, content: IO[bytes] | None = None) -> Image:
