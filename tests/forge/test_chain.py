@@ -52,6 +52,43 @@ def test_the_same_seed_gives_the_same_bytes(photos: list[Photo]) -> None:
     assert forge(photos, components, seed=9).encoded != forge(photos, components, seed=13).encoded
 
 
+def test_a_donor_is_asked_for_once_per_edit(photos: list[Photo]) -> None:
+    asked: list[int] = []
+
+    def donor() -> tuple[str, Photo]:
+        asked.append(1)
+        return "donor", photos[1]
+
+    forge_picture(photos[0], ("lip", "eye"), np.random.default_rng(0), donor)
+    assert len(asked) == 2
+
+
+def test_an_edit_may_cover_what_comes_later_and_nothing_else(
+    photos: list[Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[frozenset[str]] = []
+
+    def watch(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> tuple[Edit, str]:
+        seen.append(photo.free)
+        return Edit(photo.image, np.zeros(photo.shape, bool), {}), "nothing"
+
+    monkeypatch.setattr(chain, "_edit_visibly", watch)
+    forge(photos, ("eye", "nose", "lip"), seed=0)
+    assert seen == [{"nose", "lip"}, {"lip"}, set()]
+
+
+def test_change_that_no_crop_keeps_does_not_count(photos: list[Photo]) -> None:
+    image = photos[0].image
+    rows, columns = np.indices(photos[0].shape)
+    grain = np.where((rows + columns) % 2 == 0, 9, -9)[..., None]
+    everywhere = np.ones(photos[0].shape, bool)
+    centred = np.clip(image.astype(int), 10, 245)
+    grainy = Edit((centred + grain).astype(np.uint8), everywhere, {})
+    lighter = Edit((centred + 9).astype(np.uint8), everywhere, {})
+    assert chain.visible_change(centred.astype(np.uint8), grainy) < 1.5
+    assert chain.visible_change(centred.astype(np.uint8), lighter) == pytest.approx(9)
+
+
 def test_the_points_follow_a_resized_photograph(photos: list[Photo]) -> None:
     for seed in range(6):
         forged = forge(photos, (), seed)
@@ -73,11 +110,26 @@ def test_sequences_are_drawn_evenly() -> None:
     assert draw_components(rng, (0, 0), 0.0) == ()
 
 
-@pytest.mark.parametrize("longest", [1, 5])
-def test_originals_are_saved_as_often_as_forged_pictures(longest: int) -> None:
+def test_a_share_of_the_forged_sequences_is_single() -> None:
     rng = np.random.default_rng(0)
-    originals = Counter(sum(draw_rounds(rng, 0, longest)) for _ in range(8000))
-    steps = rng.integers(1, longest + 1, size=8000)
+    drawn = [draw_components(rng, (0, 5), 1 / 3, single_share=0.5) for _ in range(6000)]
+    lengths = Counter(map(len, drawn))
+    assert lengths[0] / 6000 == pytest.approx(1 / 3, abs=0.03)
+    assert lengths[1] / 6000 == pytest.approx(1 / 3, abs=0.03)
+    for length in range(2, 6):
+        assert lengths[length] / 6000 == pytest.approx(1 / 12, abs=0.02)
+    singles = Counter(sequence for sequence in drawn if len(sequence) == 1)
+    assert len(singles) == 5
+    assert max(singles.values()) / min(singles.values()) < 1.25
+    assert all(len(draw_components(rng, (1, 1), 0.5, single_share=0.0)) == 1 for _ in range(20))
+    assert all(len(draw_components(rng, (2, 3), 0.5, single_share=1.0)) > 1 for _ in range(20))
+
+
+@pytest.mark.parametrize(("longest", "single_share"), [(1, None), (5, None), (5, 0.5)])
+def test_originals_are_saved_as_often_as_forged_pictures(longest: int, single_share: float | None) -> None:
+    rng = np.random.default_rng(0)
+    originals = Counter(sum(draw_rounds(rng, 0, longest, single_share)) for _ in range(8000))
+    steps = [len(draw_components(rng, (1, longest), 0.0, single_share=single_share)) for _ in range(8000)]
     forged = Counter(int(k) + sum(draw_rounds(rng, int(k), longest)) for k in steps)
     assert originals.keys() == forged.keys()
     for saves in forged:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image as PILImage
 
 from forgerank.forge.dataset import Recipe, forge_dataset, sequence_label
+from forgerank.forge.photos import LIKE_RESOLUTION, Photo, PhotoEntry, choose_donor
 from forgerank.labels import COMPONENTS
 from forgerank.types import InputError
 
@@ -93,6 +94,36 @@ def test_whole_face_forgeries_and_found_landmarks(photo_folder: PhotoFolder, tmp
     assert {step["edit"] for record in records for step in record["steps"]} == {"face_swap", "self_blend"}
 
 
+def test_single_edits_by_choice(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+    photos, landmarks, splits = photo_folder()
+    forge_dataset(
+        photos,
+        tmp_path / "out",
+        recipe=Recipe(steps=(1, 5), single_share=1.0),
+        per_photo=2,
+        landmarks=landmarks,
+        split_csv=splits,
+    )
+    records = read_records(tmp_path / "out/records/train.jsonl")
+    assert all(len(record["steps"]) == 1 for record in records)
+
+
+def test_donors_are_of_like_resolution(photos: list[Photo]) -> None:
+    points = photos[0].landmarks
+    entries = [
+        PhotoEntry(Path(f"{i}.png"), f"person-{i}", "train", points * np.float32(scale))
+        for i, scale in enumerate([1.0, 0.3, 0.45, 1.2, 2.5, 0.8, 3.0, 1.4])
+    ]
+    rng = np.random.default_rng(0)
+    chosen = [choose_donor(entries[0], entries, rng) for _ in range(200)]
+    assert all(donor.subject != entries[0].subject for donor in chosen)
+    like = [1 / LIKE_RESOLUTION <= donor.eyes / entries[0].eyes <= LIKE_RESOLUTION for donor in chosen]
+    assert np.mean(like) > 0.97
+    # With none alike it is the nearest in resolution; with no one else the person's own picture.
+    assert choose_donor(entries[6], [entries[6], entries[1], entries[3]], rng) in (entries[3], entries[6])
+    assert choose_donor(entries[0], entries[:1], rng) is entries[0]
+
+
 def test_labels_are_padded_on_the_right() -> None:
     assert sequence_label(("lip", "eye"), "components") == [4, 2, 0, 0, 0]
     assert sequence_label((), "components") == [0] * 5
@@ -107,6 +138,8 @@ def test_labels_are_padded_on_the_right() -> None:
         ({"steps": (0, 2), "task": "binary"}, "0-1"),
         ({"trace": "enormous"}, "light, medium, strong"),
         ({"original_share": 1.0}, "original share"),
+        ({"single_share": 1.2}, "single share 1.2"),
+        ({"single_share": 0.5, "steps": (2, 5)}, "no single edit"),
     ],
 )
 def test_bad_recipes_are_refused_in_one_line(options: dict[str, object], reason: str) -> None:

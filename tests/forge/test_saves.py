@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from forgerank.forge import saves
 from forgerank.forge.photos import Photo
 from forgerank.forge.saves import TRACES, Save, apply_save, draw_save
 
@@ -33,6 +34,18 @@ def test_a_save_is_repeatable_and_returns_what_its_file_holds(photos: list[Photo
     assert np.array_equal(image, again)
     assert np.array_equal(image, stored)
     assert image.shape == photos[0].image.shape
+
+
+@pytest.mark.parametrize("shape", [(120, 90), (1100, 1300)])
+def test_grain_is_what_was_asked_for(shape: tuple[int, int]) -> None:
+    grey = np.full((*shape, 3), 128, np.uint8)
+    for seed in (0, 1023, 2**20 - 1, 2**21 + 5):
+        grain = saves.add_grain(grey, 4.0, seed).astype(float) - 128
+        assert grain.shape == grey.shape
+        assert grain.std() == pytest.approx(4.0, rel=0.05)
+        assert abs(grain.mean()) < 0.2
+        assert abs(np.corrcoef(grain[..., 0].ravel(), grain[..., 1].ravel())[0, 1]) < 0.05
+    assert not np.array_equal(saves.add_grain(grey, 4.0, 7), saves.add_grain(grey, 4.0, 8))
 
 
 def test_every_save_costs_detail_and_a_stronger_trace_costs_more(photos: list[Photo]) -> None:

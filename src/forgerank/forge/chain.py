@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forgerank.faces.align import five_points
-from forgerank.forge.blend import hard_region
 from forgerank.forge.edits import DONATED, EDITS, Edit
 from forgerank.forge.photos import Photo
-from forgerank.forge.saves import TRACES, Save, apply_save, draw_save
+from forgerank.forge.saves import TRACES, Save, Trace, apply_save, draw_save
+from forgerank.forge.shapes import hard_size
 from forgerank.labels import COMPONENTS
 from forgerank.types import Image, Points
 
-# No label for nothing: an edit that moves the pixels of its mask by less is drawn again. Grey levels, the mean over
-# the mask of what a 3 x 3 mean leaves of the change: grain and fine contrast that no crop or save keeps do not count.
+# No label for nothing: an edit that moves its mask's pixels by less is drawn again. Grey levels, the mean
+# over the mask of what a 3 x 3 mean leaves of the change: grain that no crop or save keeps does not count.
 MINIMUM_CHANGE = 2.5
 _TRIES = 6
 _MINIMUM_REGION = 12  # pixels
-# Half of the pictures are reduced at first, real and forged alike, to an eye distance of so many pixels; none is enlarged.
+# Half of the pictures are reduced at first, real and forged alike, to an eye distance of so many pixels.
 EYE_DISTANCE = (44.0, 76.0)
 
 
@@ -45,7 +45,7 @@ def forge_picture(
     rng: np.random.Generator,
     donor: Callable[[], tuple[str, Photo]],
     *,
-    trace: str = "medium",
+    trace: str | Trace = "medium",
     longest: int = len(COMPONENTS),
     single_share: float | None = None,
 ) -> Forged:
@@ -53,14 +53,12 @@ def forge_picture(
 
     A component that the picture does not show, such as hair above its rim, is left out. donor() draws a
     donor's name and photograph and is called once per edit, in order. longest, single_share: the most steps
-    that a picture of this data set has and how many have one (`draw_components`), so that originals go through
-    as many saves as forged pictures do. The same photograph, components and state of rng give the same bytes.
+    that a picture of this data set has and how many have one (`draw_components`), so that originals go
+    through as many saves as forged pictures do. The same arguments and state of rng give the same bytes.
     """
-    strength = TRACES[trace]
+    strength = TRACES[trace] if isinstance(trace, str) else trace
     photo = draw_size(photo, rng)
-    components = [
-        name for name in components if np.count_nonzero(hard_region(photo, name)) >= _MINIMUM_REGION
-    ]
+    components = [name for name in components if hard_size(photo, name) >= _MINIMUM_REGION]
     before, after = draw_rounds(rng, len(components), longest, single_share)
     later = list(components)
     image, mask = photo.image, np.zeros(photo.image.shape[:2], np.uint8)
@@ -103,7 +101,7 @@ def draw_components(
     *,
     single_share: float | None = None,
 ) -> tuple[str, ...]:
-    """A random sequence: an original with `original_share` if steps start at 0, else a length of `draw_length`."""
+    """A random sequence: an original with `original_share` if steps start at 0, else `draw_length` edits."""
     low, high = steps
     if low == 0 and (high == 0 or rng.random() < original_share):
         return ()

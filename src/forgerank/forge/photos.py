@@ -15,7 +15,7 @@ from forgerank.faces.regions import hair_mask
 from forgerank.media import read_photo
 from forgerank.types import Image, Points
 
-# A donor's eyes are at most so many times further apart or closer: a part from a much smaller picture is blurred.
+# How many times further apart or closer a donor's eyes may be: a part of a much smaller picture is blurred.
 LIKE_RESOLUTION = 1.5
 
 
