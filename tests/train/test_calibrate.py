@@ -116,3 +116,29 @@ def test_sequences_of_its_own_change_no_threshold() -> None:
     own, own_degraded = (replace(part, predicted=part.sequences) for part in (plain, degraded))
     assert calibrate(own) == calibrate(plain)
     assert held_out_rates(own, own_degraded) == held_out_rates(plain, degraded)
+
+
+def test_thresholds_are_chosen_on_known_labels() -> None:
+    scores = np.array([[0.1, 0.3, 0.2], [0.2, 0.3, 0.2], [0.6, 0.3, 0.2], [0.9, 0.3, 0.2], [0.15, 0.3, 0.2]])
+    presence = np.array([[0, 0, 0], [0, 0, 0], [1, -1, -1], [1, -1, 1], [-1, -1, -1]])
+    forged = [0, 0, 1, 1, 1]
+    found = choose_thresholds([0.1, 0.2, 0.9, 0.9, 0.8], scores, presence, forged=forged)
+    # The last picture may hold the first label. The second is known of real pictures alone; of the third
+    # one picture of three tells, and no threshold parts equal scores: the majority decides.
+    assert found.components == (pytest.approx(0.4), 0.5, 1.0)
+    assert found.forged == found.real == 0.5
+    told = choose_thresholds([0.1, 0.2, 0.9, 0.9], scores[:4], np.maximum(presence[:4], 0), forged=forged[:4])
+    assert told == choose_thresholds([0.1, 0.2, 0.9, 0.9], scores[:4], np.maximum(presence[:4], 0))
+
+
+def test_calibration_needs_no_known_label() -> None:
+    plain, degraded = (predictions(np.random.default_rng(seed), 400, separation=4.0) for seed in (0, 1))
+    blind, blind_degraded = (
+        replace(part, presence=np.where(part.presence == 1, -1, 0), fake=part.forged == 1)
+        for part in (plain, degraded)
+    )
+    (calibration, thresholds), (expected, wanted) = calibrate(blind), calibrate(plain)
+    assert calibration == expected
+    assert (thresholds.forged, thresholds.real) == (wanted.forged, wanted.real)
+    assert thresholds.components == (0.5,) * 5
+    assert held_out_rates(blind, blind_degraded) == held_out_rates(plain, degraded)

@@ -436,6 +436,19 @@ def test_thresholds_of_the_other_half_judge(monkeypatch: pytest.MonkeyPatch) -> 
     assert tuned_figures(alone, "first_to_last") == {}
     own = Predictions(**{**vars(predictions), "predicted": sequences})
     assert tuned_figures(own, "first_to_last") == {}
+    # Known in part: wrong answers where nothing is known cost nothing.
+    known = rng.random((80, 2)) < 0.8
+    partly = Predictions(
+        **{
+            **vars(predictions),
+            "components": np.where(known, components, 0.9 - components),
+            "presence": np.where(known, presence, -1),
+            "fake": presence.any(axis=1),
+        }
+    )
+    assert set(tuned_figures(partly, "first_to_last").values()) == {1}
+    blind = Predictions(**{**vars(partly), "presence": np.full((80, 2), -1)})
+    assert tuned_figures(blind, "first_to_last") == {}
 
 
 def test_one_value_has_no_spread() -> None:

@@ -3,12 +3,16 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from forgerank.data.crops import Item
+from forgerank.data.sample import Picture, Sample
 from forgerank.losses.mil import forgery_gap, forgery_probability
 from forgerank.losses.ranking import Order
 from forgerank.losses.total import LossConfig
@@ -18,8 +22,8 @@ from forgerank.train import fit
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.train.evaluate import evaluate
 from forgerank.train.protocols import summarize
-from forgerank.train.scorers import Predictions, join, open_scorer
-from forgerank.train.scores import to_scores
+from forgerank.train.scorers import Predictions, join, open_scorer, predict
+from forgerank.train.scores import Scores, to_scores
 from forgerank.types import InputError
 from squares import tiny_settings
 
@@ -113,6 +117,107 @@ def test_a_networks_own_sequences_are_judged_as_they_are() -> None:
     assert kept.tolist() == [[1, 1]] * 2
     with pytest.raises(ValueError, match="only one"):
         join(own, replace(own, predicted=None))
+
+
+class Told:
+    """A source that has annotations and no pictures."""
+
+    def __init__(self, *samples: dict[str, Any]) -> None:
+        self.samples = [
+            Sample(
+                Path(f"{i}.png"), **{"sequence": (), "group": str(i), "split": "val", "dataset": "d", **about}
+            )
+            for i, about in enumerate(samples)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        raise NotImplementedError
+
+    def sample(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+class Guesser:
+    """Scores without a network."""
+
+    thresholds = calibration = None
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.length = len(config.data.labels)
+
+    def score(self, batch: Item) -> Scores:
+        count = len(batch["index"])
+        return Scores(torch.rand(count), torch.rand(count, self.length), torch.rand(count, self.length))
+
+
+FACES: tuple[dict[str, Any], ...] = (
+    {"sequence": (4, 2)},
+    {},
+    {"fake": True},
+    {"parts": (1, 0, None, 1, 0)},
+    {"parts": (0, 0, 1, 0, 0)},  # a single manipulation: its place is known
+    {"parts": (0, 0, 0, 0, 0)},
+    {"parts": (0, 0, 0, 0, 0), "fake": True},  # forged elsewhere
+)
+
+
+def test_predictions_tell_what_is_known(tiny_config: Callable[..., TrainConfig]) -> None:
+    scorer = Guesser(tiny_config())
+    found = predict(scorer, Told(*FACES), [Item(index=torch.arange(len(FACES)))], progress=False)
+    assert found.presence.tolist() == [
+        [0, 1, 0, 1, 0],
+        [0] * 5,
+        [-1] * 5,
+        [1, 0, -1, 1, 0],
+        [0, 0, 1, 0, 0],
+        [0] * 5,
+        [0] * 5,
+    ]
+    assert found.sequences.tolist() == pad_sequences([[4, 2], [], [], [], [3], [], []]).tolist()
+    assert found.forged.tolist() == [1, 0, 1, 1, 1, 0, 1]
+    assert found.ordered.tolist() == [True, True, False, False, True, True, False]
+    assert found.known.sum(axis=1).tolist() == [5, 5, 0, 4, 5, 5, 5]
+    kept = join(found, found).rows(np.arange(14) % 7 == 6)
+    assert kept.forged.tolist() == [1, 1]
+    assert kept.ordered.tolist() == [False, False]
+    assert summarize(found, order="first_to_last", resamples=2)["by_length"].keys() == {
+        "0",
+        "1",
+        "2",
+        "unknown",
+    }
+
+
+def test_joined_with_predictions_that_say_less() -> None:
+    """All known and nothing said of it, beside labels that are known in part."""
+    scores = np.array([[0.1, 0.2], [0.6, 0.9]])
+    plain = Predictions(
+        probability=scores[:, 0],
+        components=scores,
+        order=scores,
+        presence=np.array([[0, 0], [1, 1]]),
+        sequences=pad_sequences([[], [2, 1]], 2),
+        groups=["a", "b"],
+        sources=["here"] * 2,
+    )
+    partly = replace(plain, presence=np.array([[0, 0], [-1, -1]]), fake=np.array([False, True]))
+    for both in (join(plain, partly), join(partly, plain)):
+        assert both.forged.tolist() == [0, 1, 0, 1]
+        assert both.ordered.tolist() == both.known.all(axis=1).tolist()
+
+
+def test_a_single_label_is_known_from_forged(tiny_config: Callable[..., TrainConfig]) -> None:
+    config = tiny_config()
+    config = config.model_copy(update={"data": config.data.model_copy(update={"vocabulary": "binary"})})
+    assert config.data.labels == ("face",)
+    faces = ({"fake": True}, {}, {"sequence": (1,)}, {"parts": (None,), "fake": True})
+    found = predict(Guesser(config), Told(*faces), [Item(index=torch.arange(4))], progress=False)
+    assert found.presence.tolist() == found.sequences.tolist() == [[1], [0], [1], [1]]
+    assert found.ordered.all()
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
