@@ -1,5 +1,6 @@
 """`forgerank train`, `evaluate` and `export`: thin over `forgerank.train`, which needs the train extra."""
 
+import json as json_library
 import os
 from pathlib import Path
 from typing import Annotated
@@ -82,6 +83,10 @@ def evaluate(
             show_default="saved ones, else 0.5",
         ),
     ] = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(help="Measure on each validation source of this config instead.", metavar="CONFIG"),
+    ] = None,
     limit: Limit = None,
     workers: Workers = None,
     json: Annotated[
@@ -95,8 +100,13 @@ def evaluate(
     * `forgerank evaluate runs/default/best.ckpt --data forged/ --split val`
 
     * `forgerank evaluate runs/default/best.ckpt runs/default --split test --tune val/2000`
+
+    * `forgerank evaluate runs/default/best.ckpt --sources configs/default.yaml --limit 600`
     """
     require("train")
+    if sources is not None:
+        _evaluate_sources(weights[0], sources, limit, workers, json)
+        return
     from forgerank.train.evaluate import evaluate as evaluate_weights
     from forgerank.train.evaluate import print_evaluation
 
@@ -114,6 +124,19 @@ def evaluate(
         output=json,
     )
     print_evaluation(result)
+
+
+def _evaluate_sources(
+    weights: Path, config: Path, limit: int | None, workers: int | None, json: Path | None
+) -> None:
+    from forgerank.data.listing import write_whole
+    from forgerank.train.config import load_config
+    from forgerank.train.evaluate import evaluate_sources, print_sources
+
+    found = evaluate_sources(weights, load_config(config).data, limit=limit, workers=workers)
+    print_sources(found)
+    if json is not None:
+        write_whole(json, (json_library.dumps(found, indent=2) + "\n").encode())
 
 
 def export(

@@ -11,7 +11,7 @@ and which faces are left out as near-duplicates. `forgerank.data.packing` writes
 import io
 import json
 import tarfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -128,7 +128,7 @@ class Pack:
     """One split of a pack as a `Source`.
 
     sources, without: only faces of these data sets, all but these. label: real or fake alone. methods: only
-    forged faces made in these ways. Raises InputError for a root without parts, a name that the pack does not
+    forged faces made in these ways. keys: only these faces. Raises InputError for a root without parts, a name that the pack does not
     hold, and nothing left.
     """
 
@@ -142,6 +142,7 @@ class Pack:
         without: Collection[str] = (),
         label: str | None = None,
         methods: Collection[str] | None = None,
+        keys: Container[str] | None = None,
     ) -> None:
         self.root, self.split, self.length = root, split, length
         dropped = dropped_keys(root)
@@ -161,6 +162,7 @@ class Pack:
             and label in (None, entry.label)
             and (methods is None or entry.label == "real" or entry.method in methods)
             and entry.key not in dropped
+            and (keys is None or entry.key in keys)
         ]
         if not self._places:
             chosen = f" of {', '.join(sources)}" if sources else ""

@@ -32,7 +32,7 @@ class PackForge:
     Item 2i is real face i, 2i + 1 a forgery of it. Originals go through as many saves as forgeries do, and
     through the same ones. kinds: `chain` and names of `forge.faces.FORGERIES` and `RECONSTRUCTED`, with their
     weights; those of RECONSTRUCTED need `reconstructions`, a folder that `forgerank data reconstruct` wrote,
-    and are drawn for the faces that it holds. single_share: of chains, those of one edit. webp: share of
+    and are drawn for the faces that it holds, which are all the faces where no other kind is named. single_share: of chains, those of one edit. webp: share of
     saves that are WebP, in place of the trace's. Donors are other people of the split at like resolution and
     in a like pose. sources, without: as for `Pack`.
     """
@@ -55,7 +55,6 @@ class PackForge:
         from forgerank.forge.faces import FORGERIES, RECONSTRUCTED
         from forgerank.forge.saves import TRACES
 
-        self.pack = Pack(root, split, sources=sources, without=without, label="real")
         self.length, self.single_share = length, single_share
         self.steps = int(steps[0]), int(steps[1])
         self.kinds = {name: float(weight) for name, weight in kinds.items() if weight}
@@ -69,6 +68,9 @@ class PackForge:
         if trace not in TRACES:
             raise InputError(f"trace must be one of {', '.join(TRACES)}, got {trace}")
         self.trace = TRACES[trace] if webp is None else replace(TRACES[trace], webp=webp)
+        # Where every kind needs a reconstruction, the faces that have one are all there is.
+        held = self.reconstructions if self.kinds.keys() == needy else None
+        self.pack = Pack(root, split, sources=sources, without=without, label="real", keys=held)
         self._poses, self._eyes = _poses(self.pack)
         groups = [self.pack.entry(i).group for i in range(len(self.pack))]
         self._groups = np.unique(groups, return_inverse=True)[1]

@@ -13,10 +13,11 @@ from forgerank.data.index import INDEX
 from forgerank.data.sample import Source
 from forgerank.data.transforms import AugmentConfig
 from forgerank.infer.weights import METADATA_FILE
+from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.train.calibrate import calibrate
 from forgerank.train.checkpoints import BEST
-from forgerank.train.config import TrainConfig
-from forgerank.train.loaders import limited, open_source, plain_loader
+from forgerank.train.config import DataConfig, TrainConfig
+from forgerank.train.loaders import Joined, limited, open_source, open_validation, plain_loader
 from forgerank.train.protocols import best_of, flat_metrics, summarize
 from forgerank.train.scorers import Predictions, Scorer, open_scorer, predict
 from forgerank.types import InputError
@@ -35,6 +36,7 @@ WILD = AugmentConfig(
     colour=0,
 )
 
+_SHOWN = ("auc", "map", "accuracy", "fixed", "order")  # of each source
 REVERSIBLE = ("seqdeepfake", "shards")  # data sets with the option `reverse`
 
 
@@ -107,6 +109,42 @@ def _figures(
     return {"reversed": turned, "labels": list(config.data.labels), **figures}
 
 
+def evaluate_sources(
+    weights: Path, data: DataConfig, *, limit: int | None = None, workers: int | None = None
+) -> dict[str, dict[str, float]]:
+    """Metrics of a network on the validation split of every source of `data`, by the source's name.
+
+    The labels are those of the very images that it is shown, forged on the fly or not; `limit` images of each
+    source. Raises InputError for data without sources.
+    """
+    if not data.sources:
+        raise InputError("the settings name no data.sources to evaluate on")
+    scorer = open_scorer(weights)
+    changes: dict[str, Any] = {"val_pictures": limit or data.val_pictures, "mask_size": None}
+    changes |= {} if workers is None else {"workers": workers}
+    config = scorer.config.model_copy(update={"data": data.model_copy(update=changes)})
+    found: dict[str, dict[str, float]] = {}
+    for name, source in open_validation(config.data).items():
+        metrics = SequenceMetrics(len(data.labels), config.loss.order)
+        for batch in plain_loader(config, source):
+            scores = scorer.score(batch)
+            metrics.update(
+                scores.probability,
+                scores.components,
+                scores.order,
+                batch["presence"],
+                batch["ranks"],
+                scores.sequences,
+                forged=batch["forged"],
+                known=batch["known"],
+                ordered=batch["ordered"],
+            )
+        found[name] = {"images": len(source)} | {
+            key: float(value) for key, value in metrics.compute().items()
+        }
+    return found
+
+
 def find_checkpoints(place: Path) -> list[Path]:
     """The checkpoints of a run's folder, best.ckpt first; anything else is taken as it is.
 
@@ -170,8 +208,13 @@ def open_split(
         turned = config.data.options.get("reverse") and kind in REVERSIBLE
         options = {"reverse": True} if turned else {}
         changes |= {"dataset": kind, "options": options, "roots": tuple(roots), "val_roots": None}
+        changes |= {"sources": ()}
     data = config.data.model_copy(update=changes)
-    source = limited(open_source(data, split, roots=data.val_roots), limit)
+    if data.sources:
+        parts = open_validation(data.model_copy(update={"val_split": split, "val_pictures": limit}))
+        source: Source = Joined(list(parts.values()))
+    else:
+        source = limited(open_source(data, split, roots=data.val_roots), limit)
     if not len(source):
         raise InputError(f"the split {split} holds no usable picture")
     return config.model_copy(update={"data": data}), source
@@ -179,6 +222,8 @@ def open_split(
 
 def recognise(root: Path) -> str:
     """The key in DATASETS of what a folder holds; Seq-DeepFake's layout for want of another."""
+    if any(root.glob("[0-9]*.tar")):
+        return "pack"
     if (root / INDEX).is_file():
         return "prepared"
     if (root / "annotations").is_dir():
@@ -186,6 +231,17 @@ def recognise(root: Path) -> str:
     if any(root.glob("*.jsonl")):
         return "shards"
     return "folder" if (root / "real").is_dir() or (root / "labels.csv").is_file() else "seqdeepfake"
+
+
+def print_sources(found: dict[str, dict[str, float]], console: Console | None = None) -> None:
+    """A row for each source, and the mean AUC."""
+    table = Table("source", "images", *_SHOWN)
+    for name, metrics in found.items():
+        cells = (_show(None if metrics[key] != metrics[key] else metrics[key]) for key in _SHOWN)
+        table.add_row(name, str(int(metrics["images"])), *cells)
+    areas = [metrics["auc"] for metrics in found.values()]
+    table.add_row("mean", "", _show(sum(areas) / len(areas)))
+    (console or Console()).print(table)
 
 
 def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:

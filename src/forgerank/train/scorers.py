@@ -15,8 +15,7 @@ from forgerank.data.crops import Item
 from forgerank.data.sample import Sample, Source
 from forgerank.infer.runtime import order_output
 from forgerank.infer.weights import METADATA_FILE, Calibration, Thresholds, WeightsMetadata, load_weights
-from forgerank.labels import answer
-from forgerank.metrics.sequence import Labels, pad_sequences
+from forgerank.metrics.sequence import Labels, predict_sequences
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.train.module import to_images
@@ -176,35 +175,33 @@ def join(first: Predictions, second: Predictions) -> Predictions:
 
 
 def predict(scorer: Scorer, source: Source, batches: Iterable[Item], *, progress: bool = True) -> Predictions:
-    """Score a source through its loader, whose order must be the source's."""
+    """Score a source through its loader, whose order must be the source's.
+
+    The truth is that of the very images that were shown: what is forged on the fly is known only then.
+    """
     shown: Iterable[Any] = track(batches, description="predict") if progress else batches
-    parts = [scorer.score(batch) for batch in shown]
+    parts, truths = [], []
+    for batch in shown:
+        parts.append(scorer.score(batch))
+        truths.append({name: batch[name] for name in ("presence", "ranks", "forged", "known", "ordered")})
+    truth = {name: torch.cat([part[name] for part in truths]).numpy() for name in truths[0]}
     samples = [source.sample(index) for index in range(len(source))]
     length = len(scorer.config.data.labels)
+    present = truth["presence"].astype(np.int64) * truth["ordered"][:, None]
     own = [part.sequences for part in parts if part.sequences is not None]
-    truth = [_truth(sample, length) for sample in samples]
     return Predictions(
         probability=torch.cat([part.probability for part in parts]).double().numpy(),
         components=torch.cat([part.components for part in parts]).double().numpy(),
         order=torch.cat([part.order for part in parts]).double().numpy(),
-        presence=np.array([presence for presence, _ in truth]),
-        sequences=pad_sequences([sequence or () for _, sequence in truth], length),
+        presence=np.where(truth["known"], truth["presence"].astype(np.int64), UNKNOWN),
+        # Absent labels score 0 here, present ones from 1 for the last to L for the first.
+        sequences=predict_sequences(
+            (present * (length + 1 - truth["ranks"])).astype(np.float64), [0.5] * length, "first_to_last"
+        ),
         groups=[sample.group for sample in samples],
         sources=[sample.source or sample.dataset for sample in samples],
         predicted=torch.cat(own).numpy() if own else None,
         samples=samples,
-        fake=np.array([sample.forged for sample in samples]),
-        in_order=np.array([sequence is not None for _, sequence in truth]),
+        fake=truth["forged"] > 0.5,
+        in_order=truth["ordered"],
     )
-
-
-def _truth(sample: Sample, length: int) -> tuple[list[int], list[int] | None]:
-    """The presence of each label, UNKNOWN or in {0, 1}, and the sequence, None where the order is unknown."""
-    if length == 1:  # a single label says what is always known
-        return [int(sample.forged)], [1] * sample.forged
-    known = answer(sample.sequence, length, parts=sample.parts, fake=sample.fake)
-    presence = [UNKNOWN if part is None else part for part in known.presence]
-    if not known.ordered:
-        return presence, None
-    found = [label for label in range(1, length + 1) if presence[label - 1]]
-    return presence, sorted(found, key=lambda label: known.ranks[label - 1])
