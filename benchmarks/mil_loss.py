@@ -3,7 +3,7 @@
 Both go from tokens (B, N, d) to the scalar l_MIL and its gradient with respect to the tokens. The letter
 sorts u, loops over 100 evenly spaced k with slice means, and takes the logarithm of tanh. Times alternate
 between the two in one process and the fastest round counts; memory is the growth of the peak resident set in
-a fresh process for each.
+a fresh process for each, or on a GPU that of its peak memory in this one. --device cuda: on a GPU.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from forgerank.losses.mil import forgery_gap, mil_loss
 
-SIZES = (64, 256, 576, 1024)
+SIZES = (64, 196, 256, 576, 1024)
 BATCH, WIDTH, TAU, K_POINTS = 8, 256, 0.1, 100
 REQUIRED_SPEEDUP = 3.0
 
@@ -48,27 +48,35 @@ def literal_mil(tokens: Tensor, forged: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"exact": exact_mil, "literal": literal_mil}
 
 
-def make_batch(count: int) -> tuple[Tensor, Tensor]:
+def make_batch(count: int, device: str) -> tuple[Tensor, Tensor]:
     """Tokens of real images alike, of forged ones with a quarter of them apart."""
     generator = torch.Generator().manual_seed(count)
     tokens = torch.randn(BATCH, count, WIDTH, generator=generator)
     tokens += torch.randn(BATCH, 1, WIDTH, generator=generator)
     forged = (torch.arange(BATCH) % 2).float()
     tokens[forged > 0, : count // 4] -= 2 * tokens[forged > 0].mean(dim=1, keepdim=True)
-    return F.normalize(tokens, dim=-1).requires_grad_(), forged
+    return F.normalize(tokens, dim=-1).to(device).requires_grad_(), forged.to(device)
 
 
 def run_once(name: str, tokens: Tensor, forged: Tensor) -> float:
     """Seconds for one forward and backward pass."""
+    wait_for(tokens.device)
     start = time.perf_counter()
     torch.autograd.grad(LOSSES[name](tokens, forged), tokens)
+    wait_for(tokens.device)
     return time.perf_counter() - start
+
+
+def wait_for(device: torch.device) -> None:
+    """A GPU is still at work when a call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def peak_growth(name: str, count: int) -> float:
     """MiB by which one pass raises the peak resident set; only meaningful in a fresh process."""
-    run_once(name, *make_batch(4))  # libraries and thread pools come in before the count starts
-    tokens, forged = make_batch(count)
+    run_once(name, *make_batch(4, "cpu"))  # libraries and thread pools come in before the count starts
+    tokens, forged = make_batch(count, "cpu")
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak: importing torch has the highest so far
     before = resident_peak()
     run_once(name, tokens, forged)
@@ -81,14 +89,25 @@ def resident_peak() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def measure_memory(name: str, count: int, threads: int) -> float:
+def gpu_peak_growth(name: str, count: int) -> float:
+    """MiB that one pass has on the GPU beside its inputs, at most."""
+    tokens, forged = make_batch(count, "cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run_once(name, tokens, forged)
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def measure_memory(name: str, count: int, threads: int, device: str) -> float:
+    if device == "cuda":
+        return gpu_peak_growth(name, count)
     command = [sys.executable, __file__, "--threads", str(threads), "--memory", name, str(count)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measure_times(count: int, rounds: int) -> dict[str, float]:
+def measure_times(count: int, rounds: int, device: str) -> dict[str, float]:
     """Milliseconds, the fastest of `rounds`, the two losses in turn."""
-    tokens, forged = make_batch(count)
+    tokens, forged = make_batch(count, device)
     seconds: dict[str, list[float]] = {name: [] for name in LOSSES}
     for _ in range(rounds + 1):
         for name, times in seconds.items():
@@ -107,20 +126,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--memory", nargs=2, metavar=("LOSS", "N"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.memory:
         print(peak_growth(options.memory[0], int(options.memory[1])))
         return 0
-    table = Table(title=f"l_MIL, forward + backward, batch {BATCH}, d {WIDTH}, {options.threads} threads")
+    where = f"{options.threads} threads" if options.device == "cpu" else torch.cuda.get_device_name()
+    table = Table(title=f"l_MIL, forward + backward, batch {BATCH}, d {WIDTH}, {where}")
     for heading in ("N", "exact, ms", "literal, ms", "faster by", "exact, MiB", "literal, MiB"):
         table.add_column(heading, justify="right")
     passed, console = True, Console()
     for count in SIZES:
         console.print(f"measuring N = {count}", style="dim")
-        times = measure_times(count, options.rounds)
-        memory = {name: measure_memory(name, count, options.threads) for name in LOSSES}
+        times = measure_times(count, options.rounds, options.device)
+        memory = {name: measure_memory(name, count, options.threads, options.device) for name in LOSSES}
         ratio = times["literal"] / times["exact"]
         passed &= ratio >= REQUIRED_SPEEDUP and memory["exact"] <= memory["literal"]
         row = [f"{times['exact']:.1f}", f"{times['literal']:.1f}", f"{ratio:.1f}x"]

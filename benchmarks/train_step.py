@@ -1,6 +1,7 @@
 """Images per second and peak memory of a training step and of inference: ours against the decoder baseline.
 
 python benchmarks/train_step.py [--backbone resnet50] [--size 256] [--batch 8] [--rounds 5] [--flags]
+python benchmarks/train_step.py --parts | --speed [--batch 32] [--config configs/default.yaml] [--cpu]
 
 Both have the same backbone, pyramid and encoder, and random weights. The decoder says one label at a time: it
 is measured re-running the whole network for each, and with its encoder cached. In training it may also read
@@ -8,6 +9,13 @@ the true labels, all steps in one pass (teacher forcing, as this family is train
 median round counts; memory is the growth of the peak resident set over one step in a fresh process for each.
 
 With --flags: what each setting of docs/scale.md does to our own training step.
+
+With --parts and --speed the network, the losses and the optimiser are those of a configuration, weights and
+images are random. --parts: where a step's time goes, at 160 px and at the full size; "before" is the network
+as it was trained until pooling could come first and convolutions were joined with their ReLU6, "now" the one
+with both. --speed: images per second of "before" at the full size against those of a run whose first half is
+at 160 px; on a GPU with and without torch.compile. --cpu counts the processor time of all threads: fairer on
+a busy machine.
 """
 
 import argparse
@@ -22,16 +30,22 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
+from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
 from forgerank.labels import COMPONENTS
+from forgerank.losses.mil import forgery_gap, mil_loss
 from forgerank.losses.steps import step_targets
 from forgerank.losses.total import LOSSES, LossConfig, Targets
+from forgerank.model.activated import ActivatedConv2d
 from forgerank.model.baselines import build_network
-from forgerank.model.network import Kind, ModelConfig
+from forgerank.model.depthwise import depthwise_conv2d
+from forgerank.model.network import Kind, ModelConfig, Network, Output
 from forgerank.train.blocks import recompute_blocks
+from forgerank.train.config import TrainConfig, load_config
 
 Step = Callable[[], object]
 Make = Callable[[argparse.Namespace], Step]
@@ -165,6 +179,212 @@ def measure(section: str, variants: dict[str, Make], options: argparse.Namespace
     return table
 
 
+EARLY_SIZE = 160  # pixels, of the first half of a run
+ASKED_SPEED = 2.0
+PARTS = (
+    "backbone", "pyramid", "encoder", "heads and losses",
+    "losses, heads: backward", "encoder: backward", "pyramid: backward", "backbone: backward",
+    "clip", "optimiser", "average",
+)  # fmt: skip
+
+
+class Trained:
+    """A network in training as the configuration says; `now` false: as it was before."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        options: argparse.Namespace,
+        size: int,
+        *,
+        now: bool,
+        compiled: bool = False,
+    ) -> None:
+        torch.manual_seed(0)
+        model = config.model.model_copy(update={"pretrained": False, "pool_first": now})
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        network = Network(model) if now else separated(Network(model))
+        self.network = network.to(options.device, memory_format=layout).train()
+        self.average = [value.detach().clone() for value in self.network.parameters()]
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+        if compiled:
+            self.network.compile()
+        images, targets = make_batch(argparse.Namespace(batch=options.batch, size=size))
+        cells = size // model.stride
+        masks = torch.rand(options.batch, len(COMPONENTS), cells, cells) * targets.presence[:, :, None, None]
+        self.images = images.to(options.device).contiguous(memory_format=layout)
+        self.targets = Targets(*(value.to(options.device) for value in (*targets[:2], masks)))
+        self.config, self.options = config, options
+
+    def losses(self) -> Tensor:
+        mixed = self.options.precision == "bf16-mixed"
+        with torch.autocast(self.options.device, torch.bfloat16, enabled=mixed):
+            output: Output = self.network(self.images)
+            return LOSSES["ranking"](output, self.targets, self.config.loss)["total"]
+
+    def step(self) -> None:
+        self.optimizer.zero_grad()
+        self.losses().backward()
+        self.finish()
+
+    def finish(self, mark: Callable[[str], None] = lambda _: None) -> None:
+        if self.config.optim.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optim.clip)
+        mark("clip")
+        self.optimizer.step()
+        mark("optimiser")
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, list(self.network.parameters()), 1e-3)
+        mark("average")
+
+    def parts(self) -> dict[str, float]:
+        """Seconds of each of PARTS in one step."""
+        found: dict[str, float] = {}
+        last = clock(self.options)
+
+        def mark(name: str) -> None:
+            nonlocal last
+            now = clock(self.options)
+            found[name] = found.get(name, 0.0) + now - last
+            last = now
+
+        def on_gradient(name: str) -> Callable[[Tensor], None]:
+            return lambda _: mark(name)
+
+        def after_backbone(_: nn.Module, given: tuple[list[Tensor], tuple[int, int]]) -> object:
+            mark("backbone")
+            # of their own, because the backbone's next stage adds to the gradient of what it hands out
+            levels = [level.view_as(level) for level in given[0]]
+            for level in levels:
+                level.register_hook(on_gradient("pyramid: backward"))
+            return levels, given[1]
+
+        def after_pyramid(_: nn.Module, __: object, tokens: Tensor) -> None:
+            mark("pyramid")
+            tokens.register_hook(on_gradient("encoder: backward"))
+
+        def after_encoder(_: nn.Module, __: object, tokens: Tensor) -> None:
+            mark("encoder")
+            tokens.register_hook(on_gradient("losses, heads: backward"))
+
+        net = self.network
+        hooks = [
+            net.patches.register_forward_pre_hook(after_backbone),
+            net.patches.register_forward_hook(after_pyramid),
+            net.encoder.register_forward_hook(after_encoder),
+        ]
+        self.optimizer.zero_grad()
+        total = self.losses()
+        mark("heads and losses")
+        total.backward()
+        mark("backbone: backward")
+        self.finish(mark)
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    def mil(self) -> float:
+        """Seconds of L_MIL and its gradient alone."""
+        with torch.no_grad():
+            tokens = self.network(self.images).tokens.float()
+        started = clock(self.options)
+        gap = forgery_gap(tokens.requires_grad_(), self.config.loss.k_points)
+        mil_loss(gap, self.targets.presence.amax(dim=1), tau=self.config.loss.tau).backward()
+        return clock(self.options) - started
+
+
+class Apart(nn.Module):
+    """A convolution and ReLU6 one after the other, in place, as timm has them."""
+
+    def __init__(self, layer: ActivatedConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, images: Tensor) -> Tensor:
+        layer, weight = self.layer, self.layer.weight
+        if layer.same:
+            images = pad_same(images, list(weight.shape[2:]), [layer.stride, layer.stride])
+        layout = layer.stride, layer.padding
+        if layer.groups == len(weight):
+            output = depthwise_conv2d(images, weight, layer.bias, *layout, training=self.training)
+        else:
+            output = F.conv2d(images, weight, layer.bias, *layout, groups=layer.groups)
+        return F.relu6(output, inplace=True) if layer.relu6 else output
+
+
+def separated(network: Network) -> Network:
+    """With every convolution apart from its ReLU6, in place."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, ActivatedConv2d):
+            network.set_submodule(name, Apart(layer))
+    return network
+
+
+def clock(options: argparse.Namespace) -> float:
+    """Seconds: of the wall, or of this process's threads together."""
+    if options.device == "cuda":
+        torch.cuda.synchronize()
+    return time.process_time() if options.cpu else time.perf_counter()
+
+
+def measure_parts(config: TrainConfig, options: argparse.Namespace) -> Table:
+    """Milliseconds per image of every part of a step; the networks take turns."""
+    columns = {
+        f"{size} px, {'now' if now else 'before'}": Trained(config, options, size, now=now)
+        for size in (EARLY_SIZE, config.model.input_size)
+        for now in (False, True)
+    }
+    taken: dict[str, dict[str, list[float]]] = {name: {} for name in columns}
+    for turn in range(options.rounds + 1):
+        for name, trained in columns.items():
+            parts = trained.parts()
+            parts["whole step"] = sum(parts.values())
+            parts["L_MIL and its gradient alone"] = trained.mil()
+            for part, seconds in parts.items() if turn else ():
+                taken[name].setdefault(part, []).append(seconds)
+    table = Table("ms per image", *columns, title="parts of a training step")
+    for part in (*PARTS, "whole step", "L_MIL and its gradient alone"):
+        medians = [1000 * statistics.median(taken[name][part]) / options.batch for name in columns]
+        wholes = [1000 * statistics.median(taken[name]["whole step"]) / options.batch for name in columns]
+        cells = (f"{ms:.2f} ({ms / whole:.0%})" for ms, whole in zip(medians, wholes, strict=True))
+        table.add_row(part, *cells, end_section=part == PARTS[-1])
+    return table
+
+
+def measure_speed(config: TrainConfig, options: argparse.Namespace) -> Table:
+    """Images per second before, now, and over a run of which half of the images are small."""
+    full = config.model.input_size
+    kinds = {"before": (False, False), "now": (True, False)}
+    if options.device == "cuda":
+        kinds |= {"before, compiled": (False, True), "now, compiled": (True, True)}
+    seconds: dict[tuple[str, int], list[float]] = {
+        (kind, size): [] for kind in kinds for size in (EARLY_SIZE, full)
+    }
+    trained = {
+        (kind, size): Trained(config, options, size, now=kinds[kind][0], compiled=kinds[kind][1])
+        for kind, size in seconds
+    }
+    for turn in range(options.rounds + 2):
+        for key, one in trained.items():
+            started = clock(options)
+            one.step()
+            if turn > 1:
+                seconds[key].append(clock(options) - started)
+    per_image = {key: statistics.median(values) / options.batch for key, values in seconds.items()}
+    base = per_image["before", full]
+    heads = (f"{EARLY_SIZE} px", f"{full} px", "half and half", "against before at the full size")
+    table = Table("images/s", *heads, title="a training step")
+    for kind in kinds:
+        small, large = per_image[kind, EARLY_SIZE], per_image[kind, full]
+        mean = (small + large) / 2
+        ratio = base / mean
+        verdict = f"{ratio:.2f}x" + (
+            "" if kind != "now" else f", asked {ASKED_SPEED:g}x: {'yes' if ratio >= ASKED_SPEED else 'NO'}"
+        )
+        table.add_row(kind, *(f"{1 / value:.1f}" for value in (small, large, mean)), verdict)
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -172,6 +392,12 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--config", type=Path, default=Path("configs/default.yaml"))
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), help="default: the configuration's")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--cpu", action="store_true", help="count processor time, not time")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--flags", action="store_true")
@@ -184,11 +410,32 @@ def main() -> None:
         print(peak_growth(sections[section][name](options)))
         return
     console = Console()
+    if options.parts or options.speed:
+        config = load_config(options.config)
+        options.precision = options.precision or config.precision
+        console.print(
+            f"{options.config}: {config.model.backbone}, batch {options.batch}, {options.precision}, "
+            f"{options.device}, median of {options.rounds}{', processor time' if options.cpu else ''}"
+        )
+        for wanted, section in ((options.parts, measure_parts), (options.speed, measure_speed)):
+            if wanted:
+                console.print(section(config, options))
+        console.print(machine(options))
+        return
     console.print(f"{options.backbone}, {options.size} px, batch {options.batch}, median of {options.rounds}")
     for section, variants in sections.items():
         console.print(measure(section, variants, options))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    console.print(f"{machine}, {options.threads} threads, torch {torch.__version__}")
+    console.print(machine(options))
+
+
+def machine(options: argparse.Namespace) -> str:
+    name = (
+        torch.cuda.get_device_name() if options.device == "cuda" else torch.backends.cpu.get_cpu_capability()
+    )
+    return (
+        f"{platform.machine()} ({name}), {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"{options.threads} threads, torch {torch.__version__}"
+    )
 
 
 if __name__ == "__main__":
