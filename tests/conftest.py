@@ -49,3 +49,22 @@ def forged_astronaut(astronaut: NDArray[np.uint8]) -> NDArray[np.uint8]:
     picture = astronaut.copy()
     picture[105:130, 205:235] = (255, 0, 0)
     return picture
+
+
+@pytest.fixture(scope="session")
+def pack_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data sets of `packs.write_sources`."""
+    from packs import write_sources
+
+    return write_sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="session")
+def pack_root(pack_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pack of `packs.recipe_of`, not to be written to."""
+    from forgerank.data.packing import write_pack
+    from packs import recipe_of
+
+    out = tmp_path_factory.mktemp("pack") / "pack"
+    write_pack(recipe_of(pack_sources), out, workers=1)
+    return out

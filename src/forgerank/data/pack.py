@@ -128,8 +128,8 @@ class Pack:
     """One split of a pack as a `Source`.
 
     sources, without: only faces of these data sets, all but these. label: real or fake alone. methods: only
-    forged faces made in these ways. keys: only these faces. Raises InputError for a root without parts, a name that the pack does not
-    hold, and nothing left.
+    forged faces made in these ways. keys: only these faces. Raises InputError for a root without parts, a
+    name that the pack does not hold, and nothing left.
     """
 
     def __init__(

@@ -32,9 +32,10 @@ class PackForge:
     Item 2i is real face i, 2i + 1 a forgery of it. Originals go through as many saves as forgeries do, and
     through the same ones. kinds: `chain` and names of `forge.faces.FORGERIES` and `RECONSTRUCTED`, with their
     weights; those of RECONSTRUCTED need `reconstructions`, a folder that `forgerank data reconstruct` wrote,
-    and are drawn for the faces that it holds, which are all the faces where no other kind is named. single_share: of chains, those of one edit. webp: share of
-    saves that are WebP, in place of the trace's. Donors are other people of the split at like resolution and
-    in a like pose. sources, without: as for `Pack`.
+    and are drawn for the faces that it holds, which are all the faces where no other kind is named.
+    single_share: of chains, those of one edit. webp: share of saves that are WebP, in place of the trace's.
+    Donors are other people of the split at like resolution and in a like pose. sources, without: as for
+    `Pack`.
     """
 
     def __init__(

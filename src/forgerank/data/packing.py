@@ -20,6 +20,7 @@ from forgerank.data.duplicates import find_duplicates, perceptual_hash
 from forgerank.data.listing import SPLITS, read_json, read_yaml, write_whole
 from forgerank.data.pack import (
     ARRAYS,
+    HAIR_SIDE,
     INDEX,
     LANDMARK_STEPS,
     MANIFEST,
@@ -134,13 +135,10 @@ def write_pack(
     if progress:
         progress(done, len(listed))
     with process_pool(workers, _start) as pool:
-        for path, skipped in zip(
-            todo, pool.map(_write_part, todo, todo.values(), [recipe] * len(todo)), strict=True
-        ):
-            done += len(todo[path])
+        for count in pool.map(_write_part, todo, todo.values(), [recipe] * len(todo)):
+            done += count
             if progress:
                 progress(done, len(listed))
-            write_whole(path.with_suffix(".skipped.json"), json.dumps(skipped).encode())
     return write_manifest(recipe, out, len(listed))
 
 
@@ -171,15 +169,21 @@ def _own(recipe: PackRecipe, out: Path) -> None:
     kept = out / "recipe.json"
     # Where a source lies does not change what is in it.
     described = recipe.model_dump(mode="json")
-    text = json.dumps(described, indent=1) + "\n"
     if kept.is_file():
-        if kept.read_text(encoding="utf-8") != text:
+        if _without_roots(read_json(kept)) != _without_roots(described):
             raise InputError(f"{out}: holds the pack of another recipe: choose another folder")
         return
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty, and no pack")
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(kept, text.encode())
+    write_whole(kept, (json.dumps(described, indent=1) + "\n").encode())
+
+
+def _without_roots(described: Any) -> Any:
+    try:
+        return described | {"sources": [source | {"root": None} for source in described["sources"]]}
+    except (TypeError, KeyError):
+        return None  # no recipe: equal to none
 
 
 def _start() -> None:
@@ -193,8 +197,8 @@ def _analyzer() -> FaceAnalyzer:
     return FaceAnalyzer()  # one a process; opens its models on first use
 
 
-def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: PackRecipe) -> dict[str, int]:
-    """One tar file; returns how many images were skipped, by reason."""
+def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: PackRecipe) -> int:
+    """One tar file, and beside it how many images were skipped, by reason; returns how many were read."""
     skipped: Counter[str] = Counter()
     members: dict[str, bytes] = {}
     entries: list[dict[str, Any]] = []
@@ -240,11 +244,18 @@ def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: Pac
         cells = aligned.reshape(_THUMBNAIL, half, _THUMBNAIL, half)
         arrays["thumbnails"].append(cells.mean(axis=(1, 3)).round().astype(np.uint8))
     buffer = io.BytesIO()
-    stacked = {name: np.stack(values) if values else np.zeros((0, 1)) for name, values in arrays.items()}
+    if entries:
+        stacked = {name: np.stack(values) for name, values in arrays.items()}
+    else:
+        shapes = {"landmarks": (0, 468, 2), "hair": (0, HAIR_SIDE, HAIR_SIDE // 8)}
+        shapes["thumbnails"] = (0, _THUMBNAIL, _THUMBNAIL)
+        stacked = {name: np.zeros(shape, dtype=np.uint8) for name, shape in shapes.items()}
     np.savez_compressed(buffer, allow_pickle=False, **stacked)
     members |= {INDEX: json.dumps(entries).encode(), ARRAYS: buffer.getvalue()}
+    # Before the part: one that is there has all that belongs to it.
+    write_whole(path.with_suffix(".skipped.json"), json.dumps(skipped).encode())
     _write_tar(path, members)
-    return dict(skipped)
+    return len(rows)
 
 
 def _write_tar(path: Path, members: dict[str, bytes]) -> None:

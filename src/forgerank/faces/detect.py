@@ -111,10 +111,12 @@ class BlazeFaceDetector:
         return suppress([face for model, view in views for face in self._search(model, view)])
 
     def portrait(self, image: Image) -> list[Detection]:
-        """Faces of at least 15 % of the picture's long side, best first, in as few small views as find one."""
+        """Faces of at least 15 % of the picture's long side, best first, in as few views as find one."""
         picture = PILImage.fromarray(image)
         for padding in (1.0, _PADDING):
-            found = self._search(self._short_range, [letterbox(picture, self._short_range.side, padding=padding)])
+            found = self._search(
+                self._short_range, [letterbox(picture, self._short_range.side, padding=padding)]
+            )
             if found:
                 return found
         return []

@@ -1,0 +1,304 @@
+"""Packs: every face found once, the same bytes again, near-duplicates left out, parts that stand alone."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from forgerank.data import packing
+from forgerank.data.pack import HAIR_SIDE, Pack, pack_hair, pack_parts, read_part, unpack_hair
+from forgerank.data.packing import (
+    LARGEST_PART,
+    PackRecipe,
+    check_parts,
+    cut,
+    find_largest,
+    list_faces,
+    load_recipe,
+    load_summary,
+    write_pack,
+)
+from forgerank.data.sample import Sample
+from forgerank.data.seqdeepfake import read_picture
+from forgerank.faces.align import five_points
+from forgerank.types import InputError
+from packs import NAMES, NOSE, SIDE, SMALL_SIDE, person, recipe_of
+
+RNG = np.random.default_rng(0)  # packs take none
+
+
+class Inline:
+    """A pool that works in this process: a spawned one has to open every model anew."""
+
+    map = staticmethod(map)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def pool(*arguments: Any) -> Iterator[Inline]:
+        yield Inline()
+
+    monkeypatch.setattr(packing, "process_pool", pool)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(root.iterdir())}
+
+
+def entries(pack: Pack) -> list[tuple[str, str, str]]:
+    return sorted((e.source, e.label, e.file) for e in map(pack.entry, range(len(pack))))
+
+
+def test_a_pack_says_what_it_holds(pack_root: Path) -> None:
+    summary = load_summary(pack_root)
+    assert set(summary.counts) == set(NAMES)
+    assert summary.skipped == {"beta: unreadable": 1, "beta: no face": 1}
+    assert summary.dropped == {"in validation": 1, "repeated": 1}
+    assert summary.faces == 14 == sum(sum(counts.values()) for counts in summary.counts.values())
+    assert summary.counts["gamma"] == {"train fake": 1, "val fake": 1}
+    assert summary.counts["delta"] == {"train fake": 1, "train real": 1, "val fake": 1}
+    parts = pack_parts(pack_root)
+    assert [path.name for path in parts] == ["00000.tar", "00001.tar", "00002.tar"]
+    assert summary.largest_part == max(path.stat().st_size for path in parts) <= LARGEST_PART
+    manifest = json.loads((pack_root / "manifest.json").read_text())
+    assert manifest["images"] == 18
+    assert sum(part["faces"] for part in manifest["parts"].values()) == 16
+
+
+def test_near_duplicates_go_whatever_their_source(pack_root: Path) -> None:
+    dropped = {row["reason"]: row for row in json.loads((pack_root / "manifest.json").read_text())["dropped"]}
+    # A validation image stays, and what repeats it in another source's training set goes.
+    assert dropped["in validation"]["source"] == "beta"
+    assert dropped["in validation"]["repeats"] == "alpha/04-real.png"
+    repeated = dropped["repeated"]
+    assert {repeated["source"], repeated["repeats"].split("/")[0]} == {"alpha", "beta"}
+    held = [Pack(pack_root, split) for split in ("train", "val")]
+    keys = {pack.entry(i).key for pack in held for i in range(len(pack))}
+    assert keys.isdisjoint(row["key"] for row in dropped.values())
+
+
+def test_a_pack_is_the_same_bytes_again_and_can_be_resumed(
+    pack_root: Path, pack_sources: Path, tmp_path: Path, inline: None
+) -> None:
+    again = tmp_path / "again"
+    told: list[tuple[int, int]] = []
+    summary = write_pack(recipe_of(pack_sources), again, progress=lambda *counts: told.append(counts))
+    assert contents(again) == contents(pack_root)
+    assert summary == load_summary(pack_root)
+    assert told == [(0, 18), (6, 18), (12, 18), (18, 18)]
+    for name in ("00001.tar", "00001.skipped.json", "manifest.json"):
+        (again / name).unlink()
+    with pytest.raises(InputError, match=r"no manifest\.json here: the pack is not finished"):
+        load_summary(again)
+    told.clear()
+    write_pack(recipe_of(pack_sources), again, progress=lambda *counts: told.append(counts))
+    assert contents(again) == contents(pack_root)
+    assert told == [(12, 18), (18, 18)]
+
+
+def test_a_folder_holds_the_pack_of_one_recipe(
+    pack_root: Path, pack_sources: Path, tmp_path: Path, inline: None
+) -> None:
+    recipe = recipe_of(pack_sources)
+    with pytest.raises(InputError, match="holds the pack of another recipe"):
+        write_pack(recipe.model_copy(update={"quality": 90}), pack_root)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "own.txt").touch()
+    with pytest.raises(InputError, match="not empty, and no pack"):
+        write_pack(recipe, tmp_path / "full")
+    # Where a source lies does not matter.
+    shutil.copytree(pack_sources, tmp_path / "moved")
+    shutil.copytree(pack_root, tmp_path / "copy")
+    write_pack(recipe_of(tmp_path / "moved"), tmp_path / "copy")
+    assert (tmp_path / "copy/recipe.json").read_bytes() == (pack_root / "recipe.json").read_bytes()
+
+
+def test_some_of_the_parts_are_a_smaller_pack(pack_root: Path, tmp_path: Path) -> None:
+    shutil.copy(pack_root / "00001.tar", tmp_path)
+    early = Pack(tmp_path, "train")  # before the manifest has come
+    shutil.copy(pack_root / "manifest.json", tmp_path)
+    some = Pack(tmp_path, "train")
+    whole = set(entries(Pack(pack_root, "train")))
+    assert set(entries(some)) < whole
+    assert set(entries(some)) <= set(entries(early))
+    assert all(some.load(i, RNG).image.ndim == 3 for i in range(len(some)))
+    # A source all of whose parts are on their way is known from the manifest.
+    held = {entry.source for entry in read_part(tmp_path / "00001.tar").entries}
+    for name in set(NAMES) - held:
+        with pytest.raises(InputError, match=f"no face of {name} in the train split"):
+            Pack(tmp_path, "train", sources=[name])
+
+
+def test_a_part_without_faces_can_be_read(tmp_path: Path) -> None:
+    image = tmp_path / "empty.png"
+    image.write_bytes(b"no picture")
+    rows = [(0, "one", Sample(image, (), "a", "train", "one"))]
+    recipe = PackRecipe.model_validate({"sources": [{"name": "one", "root": "."}]})
+    packing._write_part(tmp_path / "00000.tar", rows, recipe)
+    assert read_part(tmp_path / "00000.tar").entries == ()
+    assert json.loads((tmp_path / "00000.skipped.json").read_text()) == {"one: unreadable": 1}
+
+
+def test_landmarks_are_those_of_the_stored_face(pack_root: Path, pack_sources: Path) -> None:
+    pack = Pack(pack_root, "train", label="real", sources=["alpha", "beta"])
+    for index in range(len(pack)):
+        entry, face = pack.entry(index), pack.face(index)
+        found = find_largest(face.image)
+        assert found is not None
+        assert np.linalg.norm(found - face.landmarks, axis=1).mean() < 1
+        assert np.linalg.norm(five_points(found) - pack.points(index), axis=1).max() < 1
+        assert np.abs(five_points(face.landmarks) - pack.points(index)).max() < 0.01
+        assert entry.eye_distance == pytest.approx(
+            np.linalg.norm(pack.points(index)[1] - pack.points(index)[0]), abs=0.2
+        )
+        original = read_picture(pack_sources / entry.source / entry.file)
+        small = original.shape[0] == SMALL_SIDE
+        assert max(face.image.shape[:2]) <= (SMALL_SIDE if small else SIDE)
+        assert face.hair.shape == face.image.shape[:2]
+        assert set(np.unique(face.hair)) <= {0, 255}
+
+
+def test_a_small_face_is_cut_and_not_enlarged() -> None:
+    image = person(1)
+    landmarks = find_largest(image)
+    assert landmarks is not None
+    window = cut(image, landmarks, 1000)
+    left, top, right, bottom = window.box
+    assert np.array_equal(window.image, image[top:bottom, left:right])
+    assert np.allclose(window.landmarks, landmarks - [left, top])
+    smaller = cut(image, landmarks, 64)
+    assert max(smaller.image.shape[:2]) < 64 / 0.9 + 2
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[NOSE] = 5
+    assert smaller.cut_mask(mask).shape == smaller.image.shape[:2]
+    assert set(np.unique(smaller.cut_mask(mask))) == {0, 5}
+
+
+def test_masks_sequences_and_what_is_known_survive(pack_root: Path) -> None:
+    pack = Pack(pack_root, "val", sources=["delta"])
+    assert len(pack) == 1
+    sample, picture = pack.sample(0), pack.load(0, RNG)
+    assert sample.sequence == picture.sequence == (1, 4)
+    assert (sample.source, sample.group, sample.fake) == ("delta", "delta/p10", True)
+    assert picture.mask is not None
+    assert picture.mask.shape == picture.image.shape[:2]
+    assert set(np.unique(picture.mask)) == {0, 0b1001}
+    # The nose lies in the middle of what was marked.
+    x, y = picture.points[2].round().astype(int)
+    assert picture.mask[y, x] == 0b1001
+    forged = Pack(pack_root, "train", sources=["alpha"], label="fake")
+    assert {forged.load(i, RNG).parts for i in range(len(forged))} == {None}
+    assert all(forged.load(i, RNG).fake for i in range(len(forged)))
+    binary = Pack(pack_root, "train", length=1)
+    for index in range(len(binary)):
+        fake = binary.entry(index).label == "fake"
+        picture = binary.load(index, RNG)
+        assert (picture.sequence, picture.mask, picture.parts) == ((), None, (int(fake),))
+        assert binary.sample(index).forged == fake
+
+
+def test_filters(pack_root: Path) -> None:
+    everything = entries(Pack(pack_root, "train"))
+    reals = entries(Pack(pack_root, "train", label="real"))
+    assert reals == [row for row in everything if row[1] == "real"]
+    without = entries(Pack(pack_root, "train", without=["beta"]))
+    assert without == [row for row in everything if row[0] != "beta"]
+    assert entries(Pack(pack_root, "train", sources=["beta"])) == [r for r in everything if r[0] == "beta"]
+    pack = Pack(pack_root, "train", sources=["alpha"], methods=["tint"])
+    methods = [pack.entry(i).method for i in range(len(pack)) if pack.entry(i).label == "fake"]
+    assert methods == ["tint"]
+    assert any(pack.entry(i).label == "real" for i in range(len(pack)))
+    key = pack.entry(0).key
+    chosen = Pack(pack_root, "train", keys={key})
+    assert [chosen.entry(i).key for i in range(len(chosen))] == [key]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"sources": ["omega"]}, "holds no omega; it holds alpha, beta, delta, gamma"),
+        ({"without": ["omega"]}, "holds no omega"),
+        ({"sources": ["gamma"], "label": "real"}, "no real of gamma in the train split"),
+        ({"keys": ()}, "no face in the train split"),
+    ],
+)
+def test_what_is_not_there_is_named(pack_root: Path, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        Pack(pack_root, "train", **options)
+
+
+def test_folders_and_files_that_are_no_packs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no parts of a pack"):
+        Pack(tmp_path, "train")
+    (tmp_path / "00000.tar").write_bytes(b"no tar")
+    with pytest.raises(InputError, match="cannot be read as a part of a pack"):
+        Pack(tmp_path, "train")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_part(tmp_path / "00001.tar")
+
+
+def test_a_check_finds_what_changed(pack_root: Path, tmp_path: Path) -> None:
+    assert check_parts(pack_root) == []
+    copy = tmp_path / "copy"
+    shutil.copytree(pack_root, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"dropped": manifest["dropped"][:1]}))
+    (problem,) = check_parts(copy)
+    assert f"near-duplicate of {manifest['dropped'][1]['repeats']}" in problem
+    content = bytearray((copy / "00000.tar").read_bytes())
+    content[600] ^= 1
+    (copy / "00000.tar").write_bytes(content)
+    (copy / "00002.tar").unlink()
+    changed, missing = check_parts(copy)
+    assert changed == f"{copy / '00000.tar'}: changed since it was written"
+    assert missing == f"{copy / '00002.tar'}: missing"
+
+
+def test_hair_survives_the_packing_in_bits() -> None:
+    hair = np.zeros((120, 90), dtype=bool)
+    hair[:40] = True
+    bits = pack_hair(hair)
+    assert bits.shape == (HAIR_SIDE, HAIR_SIDE // 8)
+    full = unpack_hair(bits, (120, 90)) > 127
+    assert (full != hair).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"quality": 20}, r"quality: .*greater than or equal to 50"),
+        ({"sources": []}, "sources: "),
+        ({"sorces": []}, "sorces: unknown key"),
+        ({"sources": [{"name": "a", "root": "."}, {"name": "a", "root": "x"}]}, "a is there more than once"),
+        ({"sources": [{"name": "a", "root": ".", "splits": ["all"]}]}, "must be of train, val, test"),
+        ({"sources": [{"name": "a/b", "root": "."}]}, r"sources\.0\.name"),
+    ],
+)
+def test_bad_recipes_are_one_line(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"sources": [{"name": "a", "root": "."}]} | changes))
+    with pytest.raises(InputError, match=reason) as caught:
+        load_recipe(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_images_on_disk_can_be_packed(pack_sources: Path, pack_root: Path) -> None:
+    for dataset, reason in (("pack", "only data sets whose images lie on disk"), ("celeb", "must be one of")):
+        recipe = PackRecipe.model_validate(
+            {"sources": [{"name": "a", "dataset": dataset, "root": str(pack_root)}]}
+        )
+        with pytest.raises(InputError, match=reason):
+            list_faces(recipe)
+    orders = [
+        [sample.image for _, sample in list_faces(recipe_of(pack_sources).model_copy(update={"seed": seed}))]
+        for seed in (0, 0, 1)
+    ]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2])
