@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from forgerank.data.sample import Picture
-from forgerank.data.transforms import AugmentConfig, degrade, to_tensors
-from forgerank.faces.align import TEMPLATE
+from forgerank.data.transforms import AugmentConfig, Level, _sampled, degrade, draw_level, to_tensors
+from forgerank.faces.align import TEMPLATE, estimate_alignment
 
 STILL = AugmentConfig(rotation=0, scale=0, shift=0, flip=0, wild=0, colour=0)
 SIDE = 128
@@ -58,22 +58,24 @@ def test_nothing_changes_without_chance() -> None:
     picture = make_picture()
     plain = to_tensors(picture, size=64, length=5, mask_size=8)
     still = to_tensors(picture, size=64, length=5, mask_size=8, augment=STILL, rng=np.random.default_rng(0))
-    assert np.array_equal(plain.image, still.image)
+    # Another library samples the crops of training: several times as fast, and equal up to rounding.
+    assert np.abs(plain.image.astype(int) - still.image).max() <= 1
     assert plain.masks is not None
     assert still.masks is not None
     assert np.array_equal(plain.masks, still.masks)
 
 
 def test_flip_mirrors_picture_and_masks() -> None:
-    picture = make_picture()
-    plain = to_tensors(picture, size=64, length=5, mask_size=8)
-    flipped = to_tensors(
-        picture,
-        size=64,
-        length=5,
-        mask_size=8,
-        augment=STILL.model_copy(update={"flip": 1.0}),
-        rng=np.random.default_rng(0),
+    plain, flipped = (
+        to_tensors(
+            make_picture(),
+            size=64,
+            length=5,
+            mask_size=8,
+            augment=STILL.model_copy(update={"flip": flip}),
+            rng=np.random.default_rng(0),
+        )
+        for flip in (0.0, 1.0)
     )
     assert np.array_equal(flipped.image, plain.image[:, ::-1])
     assert plain.masks is not None
@@ -160,3 +162,64 @@ def test_light_is_uneven_smooth_and_grey_and_tint_is_even_and_coloured() -> None
     assert np.ptp(light, axis=2).max() == 0
     assert np.ptp(tint, axis=(0, 1)).max() == 0
     assert np.ptp(tint, axis=2).max() > 10
+
+
+@pytest.mark.parametrize("eyes", [(120.0, 40.0), (60.0, 60.0), (20.0, 90.0)])
+def test_a_level_is_one_for_both_of_a_pair(eyes: tuple[float, float]) -> None:
+    augment, limit = AugmentConfig(webp=0.5, quality=(50, 90)), min(eyes)
+    drawn = []
+    for seed in range(60):
+        one, other = (draw_level(*pair, augment, np.random.default_rng(seed)) for pair in (eyes, eyes[::-1]))
+        assert one[1:] == other[1:]
+        target = one.factor * eyes[0]
+        assert other.factor * eyes[1] == pytest.approx(target)
+        # Never enlarged, nor to less than half or, where there is that much, 28 pixels.
+        assert min(limit, max(limit / 2, 28.0)) * 0.999 <= target <= limit * 1.001
+        assert 50 <= one.quality <= 90
+        drawn.append(one)
+    assert {level.webp for level in drawn} == {False, True}
+    assert len({level.filter for level in drawn}) == 3
+
+
+@pytest.mark.parametrize("webp", [False, True])
+def test_a_level_comes_before_everything_else(webp: bool) -> None:
+    level = Level(0.5, 0, 60, webp)
+    image = make_picture().image
+    first, factors = degrade(image, STILL, np.random.default_rng(0), level)
+    second, _ = degrade(image, STILL, np.random.default_rng(1), level)
+    assert first.shape == (64, 64, 3)
+    assert factors == (0.5, 0.5)
+    assert np.array_equal(first, second)
+    assert not np.array_equal(
+        first, degrade(image, STILL, np.random.default_rng(0), level._replace(quality=90))[0]
+    )
+    tensors = [
+        to_tensors(
+            make_picture(),
+            size=64,
+            length=5,
+            mask_size=16,
+            augment=STILL,
+            rng=np.random.default_rng(0),
+            level=some,
+        )
+        for some in (None, level)
+    ]
+    assert tensors[0].masks is not None
+    assert np.array_equal(tensors[0].masks, tensors[1].masks)  # the face stays where it was
+
+
+@pytest.mark.parametrize("face", [60.0, 150.0, 420.0])
+def test_crops_of_training_are_those_of_inference(face: float) -> None:
+    """At every scale, to a fraction of a pixel, whichever kernel is drawn."""
+    rows, columns = np.mgrid[:500, :500] / face
+    waves = np.stack([np.sin(9 * columns), np.cos(7 * rows), np.sin(5 * (rows + columns))], axis=-1)
+    image = (127 + 100 * waves).astype(np.uint8)
+    angle = 0.3
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = ((TEMPLATE - 0.5) * face @ turn.T + 250).astype(np.float32)
+    alignment = estimate_alignment(points, 96)
+    for seed in range(3):
+        crop = _sampled(image, alignment, np.random.default_rng(seed)).astype(int)
+        difference = np.abs(crop - alignment.crop(image))[4:-4, 4:-4]
+        assert difference.mean() < 1.0
