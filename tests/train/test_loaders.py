@@ -1,13 +1,23 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from forgerank.train.config import TrainConfig
-from forgerank.train.loaders import crop_size, limited, open_source, plain_loader, train_loader
+from forgerank.train.loaders import (
+    crop_size,
+    limited,
+    open_mixture,
+    open_source,
+    open_validation,
+    plain_loader,
+    train_loader,
+)
 from forgerank.types import InputError
+from packs import mixture_of
 from squares import write_squares
 
 
@@ -48,3 +58,56 @@ def test_validation_may_lie_elsewhere(tiny_config: Callable[..., TrainConfig], t
     data = tiny_config().data.model_copy(update={"val_roots": (other,)})
     assert len(open_source(data, "val", roots=data.val_roots)) == 7
     assert len(open_source(data, "train")) == 96
+
+
+def test_sizes_can_be_mixed(tiny_config: Callable[..., TrainConfig]) -> None:
+    size = tiny_config().model.input_size
+    config = tiny_config(early_size=size // 2, early_share=0.25, mixed_sizes=True, batch_size=32, epochs=2)
+    sizes = [crop_size(config, step, 96) for step in range(16)]
+    assert sizes == ([size] * 3 + [size // 2]) * 4
+    assert [crop_size(config, step, 96) for step in range(5, 9)] == sizes[5:9]
+
+
+@pytest.fixture
+def mixed_config(tiny_config: Callable[..., TrainConfig], pack_root: Path) -> Callable[..., TrainConfig]:
+    def build(*, data: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
+        own = {"roots": [], "sources": mixture_of(pack_root), "mask_size": 8} | (data or {})
+        return tiny_config(data=own, **changes)
+
+    return build
+
+
+def test_batches_come_from_all_sources(mixed_config: Callable[..., TrainConfig]) -> None:
+    config = mixed_config(batch_size=16, pictures_per_epoch=32)
+    mixture = open_mixture(config.data)
+    assert [part.name for part in mixture.ingredients] == ["alpha", "gamma", "beta", "forged"]
+    loader = train_loader(config, mixture, position=partial(int, 1))
+    (batch,) = list(loader)
+    assert batch["forged"].tolist() == [0.0, 1.0] * 8
+    assert batch["image"].shape == (16, 3, 64, 64)
+    sources = {mixture.sample(index).source for index in batch["index"].tolist()}
+    assert {"alpha", "beta", "gamma"} <= sources
+    again = next(iter(train_loader(config, open_mixture(config.data), position=partial(int, 1))))
+    assert torch.equal(again["image"], batch["image"])
+
+
+def test_every_source_is_validated_with_both_classes(mixed_config: Callable[..., TrainConfig]) -> None:
+    parts = open_validation(mixed_config().data)
+    assert list(parts) == ["alpha", "gamma", "forged"]
+    found = {
+        name: [(part.sample(i).source, part.sample(i).forged) for i in range(len(part))]
+        for name, part in parts.items()
+    }
+    assert sorted(found["alpha"]) == [("alpha", False), ("alpha", True)]
+    assert found["gamma"] == [("gamma", True), ("beta", False)]  # the reals are its partner's
+    assert sorted(found["forged"]) == [
+        *[("alpha", False), ("alpha", True)],
+        *[("beta", False), ("beta", True)],
+    ]
+    some = open_validation(mixed_config(data={"val_pictures": 1}).data)
+    assert {name: len(part) for name, part in some.items()} == {"alpha": 1, "gamma": 2, "forged": 1}
+
+
+def test_validation_without_sources_has_no_name(tiny_config: Callable[..., TrainConfig]) -> None:
+    ((name, source),) = open_validation(tiny_config(data={"val_pictures": 9}).data).items()
+    assert (name, len(source)) == ("", 9)

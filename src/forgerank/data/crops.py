@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from forgerank.data.sample import Sample, Source
+from forgerank.data.sample import Picture, Sample, Source
 from forgerank.data.transforms import AugmentConfig, Level, draw_level, to_tensors
 from forgerank.labels import answer
 from forgerank.types import InputError
@@ -24,7 +24,7 @@ class Key(NamedTuple):
     """Which item of a stream: the same key gives the same item."""
 
     draw: int  # number of the pass over the data, or of the batch
-    index: int  # position in the source
+    item: int  # position in the source
     size: int  # side of the crop, pixels
     twin: int | None = None  # position of the image that must not differ in size and encoding
 
@@ -71,7 +71,7 @@ class Crops(Dataset[Item]):
         return len(self.source)
 
     def __getitem__(self, key: int | Key) -> Item:
-        draw, index, size, twin = key if isinstance(key, tuple) else Key(0, key, self.size)
+        draw, index, size, twin = Key(*key) if isinstance(key, tuple) else Key(0, key, self.size)
         rng = np.random.default_rng([self.seed, draw, index])
         picture = self.source.load(index, rng)
         try:
@@ -83,7 +83,7 @@ class Crops(Dataset[Item]):
                 augment=self.augment,
                 rng=rng,
                 zoom=self.zoom,
-                level=self._level(draw, index, twin),
+                level=self._level(draw, index, twin, picture),
             )
         except ValueError as error:
             raise InputError(f"{self.source.sample(index).image}: {error}") from error
@@ -105,14 +105,17 @@ class Crops(Dataset[Item]):
             )
         return item
 
-    def _level(self, draw: int, index: int, twin: int | None) -> Level | None:
+    def _level(self, draw: int, index: int, twin: int | None, picture: Picture) -> Level | None:
         """What both images of a pair go through, as seen from the first."""
         if twin is None or self.augment is None:
             return None
         eyes = [eye_distance(self.source.sample(place)) for place in (index, twin)]
         # Chance of the pair, not of one of the two.
         rng = np.random.default_rng([self.seed, draw, *sorted((index, twin)), 1])
-        return draw_level(eyes[0], eyes[1], self.augment, rng)
+        level = draw_level(eyes[0], eyes[1], self.augment, rng)
+        # A forge may have shrunk the image already.
+        own = float(np.linalg.norm(picture.points[1] - picture.points[0]))
+        return level._replace(factor=min(1.0, level.factor * eyes[0] / max(own, 1.0)))
 
 
 def eye_distance(sample: Sample) -> float:

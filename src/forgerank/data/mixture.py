@@ -20,7 +20,7 @@ class Ingredient:
 
     name: str
     source: Source
-    share: float = 1.0  # of a batch, relative to the others
+    share: float = 1.0  # of a batch, relative to the others; 0: partner of others only
     partners: tuple[str, ...] = ()  # where a source of one class takes the other class from
     real: NDArray[np.int64] = field(init=False)  # positions in `source`
     forged: NDArray[np.int64] = field(init=False)
@@ -34,7 +34,8 @@ class Ingredient:
 class Mixture:
     """Several sources, one after the other, as one `Source` that knows which images are real.
 
-    Raises InputError for a source of one class without a partner of the other, and for unknown partners.
+    Raises InputError for a source of one class with a share but without a partner of the other, and for
+    unknown partners.
     """
 
     def __init__(self, ingredients: Sequence[Ingredient]) -> None:
@@ -44,7 +45,7 @@ class Mixture:
         for part in self.ingredients:
             if unknown := [name for name in part.partners if name not in self._names]:
                 raise InputError(f"{part.name}: no source is called {', '.join(unknown)}")
-            for forged in (False, True):
+            for forged in (False, True) if part.share else ():
                 self.pool(part, forged=forged)
 
     def __len__(self) -> int:
@@ -117,10 +118,13 @@ class MixedBatches:
         self.parts, self.share = parts, share
         list(shared_out(list(range(batch_size)), parts, share))  # refuses what cannot be split
         self._pools = []
-        for part in mixture.ingredients:
+        chosen = [part for part in mixture.ingredients if part.share]
+        if not chosen:
+            raise InputError("no source has a share of the batches")
+        for part in chosen:
             real, forged = mixture.pool(part, forged=False), mixture.pool(part, forged=True)
             self._pools.append(_Pools(real, forged, not (len(part.real) and len(part.forged))))
-        shares = np.array([part.share for part in mixture.ingredients])
+        shares = np.array([part.share for part in chosen])
         self._edges = np.cumsum(shares / shares.sum())
 
     def __len__(self) -> int:
