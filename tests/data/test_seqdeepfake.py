@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from forgerank.data.seqdeepfake import SeqDeepFake, read_samples
+from forgerank.data.seqdeepfake import SeqDeepFake, load_sample, read_samples
 from forgerank.types import InputError
 
 HEADER = "file_path,label"
@@ -132,3 +133,20 @@ def test_masks_must_be_grey(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", [HEADER, 'images/train/0.png,"[1]"'], records=json.dumps(record))
     with pytest.raises(InputError, match="must be 8-bit grey, got mode RGB"):
         SeqDeepFake(root, "train").load(0, np.random.default_rng(0))
+
+
+def test_what_is_known_in_part_is_handed_on(tmp_path: Path) -> None:
+    root = write_set(tmp_path / "set", [HEADER, 'images/train/0.png,"[0]"'])
+    (sample,) = read_samples(root, "train")
+    known = replace(sample, points=np.zeros((5, 2), np.float32), parts=(1, 0, None, 0, 0), fake=True)
+    picture = load_sample(known)
+    assert (picture.sequence, picture.parts, picture.fake, picture.mask) == (
+        (),
+        (1, 0, None, 0, 0),
+        True,
+        None,
+    )
+    assert known.forged
+    assert not load_sample(replace(known, parts=None, fake=False)).fake
+    with pytest.raises(InputError, match="no points of the face are known"):
+        load_sample(sample)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
-from forgerank.faces.align import TEMPLATE, Alignment, estimate_alignment, similarity
+from forgerank.faces.align import FACE_CENTRE, TEMPLATE, Alignment, estimate_alignment, similarity
 
 points5 = st.tuples(
     st.floats(20, 400), st.floats(-3.1, 3.1), st.floats(-500, 500), st.floats(-500, 500), st.integers(32, 512)
@@ -94,3 +94,14 @@ def test_a_crop_depends_on_its_own_part_of_the_picture_alone(side: int, centre: 
         (64, 64), PILImage.Transform.AFFINE, tuple(inverse.ravel()), PILImage.Resampling.BICUBIC
     )
     np.testing.assert_allclose(alignment.crop(picture), np.asarray(expected), atol=1)
+
+
+@pytest.mark.parametrize("zoom", [0.8, 1.0, 1.3])
+def test_a_zoom_enlarges_the_face_about_its_centre(zoom: float) -> None:
+    points = placed(150, 0.3, 80, 60)
+    plain, zoomed = estimate_alignment(points, 224), estimate_alignment(points, 224, zoom)
+    assert zoomed.scale == pytest.approx(zoom * plain.scale, rel=1e-4)
+    centre = plain.to_picture(FACE_CENTRE[None] * 224)
+    assert np.abs(zoomed.to_crop(centre) - FACE_CENTRE * 224).max() < 0.05
+    expected = FACE_CENTRE + (TEMPLATE - FACE_CENTRE) * zoom
+    assert np.abs(zoomed.to_crop(points) - expected * 224).max() < 0.05

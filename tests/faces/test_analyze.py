@@ -185,3 +185,18 @@ def test_every_embedded_model_has_its_provenance() -> None:
     assert all(entry["source"] and len(entry["sha256"]) == 64 for entry in recorded["files"].values())
     for name in recorded["files"]:
         assert open_embedded(name).get_inputs()
+
+
+def test_the_largest_face_is_that_of_the_whole_analysis(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face
+) -> None:
+    found = analyzer.largest(portrait)
+    assert found is not None
+    assert np.linalg.norm(found - face.landmarks, axis=1).mean() < 1.5
+    # A face that is small in its picture is found by the whole search.
+    canvas = np.full((1400, 1400, 3), 110, dtype=np.uint8)
+    canvas[600:900, 700:1000] = portrait
+    small = analyzer.largest(canvas)
+    assert small is not None
+    assert np.linalg.norm(small - [700, 600] - face.landmarks, axis=1).mean() < 2.5
+    assert analyzer.largest(np.full((80, 120, 3), 110, dtype=np.uint8)) is None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.infer.weights import load_weights
+from forgerank.infer.weights import load_weights, seal
 from forgerank.types import InputError
 
 MakeWeights = Callable[..., Path]
@@ -81,3 +81,21 @@ def test_unknown_keys_of_later_versions_are_allowed(tmp_path: Path, make_weights
     make_weights(tmp_path, added_later=1)
     assert json.loads((tmp_path / "forgerank.json").read_text())["added_later"] == 1
     assert load_weights(tmp_path).metadata.name == "tiny"
+
+
+def test_a_sealed_description_from_before_the_zoom_is_one_of_whole_heads(
+    tmp_path: Path, make_weights: MakeWeights
+) -> None:
+    path = make_weights(tmp_path) / "forgerank.json"
+    description = json.loads(path.read_text())
+    assert "zoom" not in description
+    description["seal"] = seal(description)
+    path.write_text(json.dumps(description))
+    assert load_weights(tmp_path).metadata.zoom == 1.0
+    path.write_text(json.dumps(description | {"zoom": 1.3}))
+    assert "changed since it was written" in refusal(tmp_path)
+    sealed = {key: value for key, value in description.items() if key != "seal"} | {"zoom": 1.3}
+    path.write_text(json.dumps(sealed | {"seal": seal(sealed)}))
+    assert load_weights(tmp_path).metadata.zoom == 1.3
+    path.write_text(json.dumps(sealed | {"zoom": 5.0}))
+    assert "zoom" in refusal(tmp_path)

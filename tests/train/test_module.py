@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,14 +7,16 @@ from typing import Any
 import pytest
 import torch
 
+from forgerank.data.crops import Item
 from forgerank.data.seqdeepfake import SeqDeepFake
 from forgerank.losses.total import LOSSES
-from forgerank.model.baselines import MODELS
+from forgerank.model.baselines import MODELS, build_network
 from forgerank.model.decoder import SequenceDecoder
 from forgerank.model.network import StepOutput
 from forgerank.train import fit
 from forgerank.train.config import OptimConfig, TrainConfig
-from forgerank.train.module import learning_rate_factor
+from forgerank.train.module import ForgeryModule, learning_rate_factor
+from forgerank.train.scores import Scores, to_scores
 
 COSINE = OptimConfig(schedule="cosine", warmup=0.1, floor=0.02)
 STEP = OptimConfig(schedule="step", warmup=0.1, milestones=(0.4, 0.7), gamma=0.1)
@@ -68,3 +71,44 @@ def test_the_decoder_reads_the_truth_in_training_only(
     assert set(metrics) >= {"val/auc", "val/map", "val/accuracy", "val/fixed", "val/order", "val/loss_steps"}
     checkpoint = torch.load(weights.with_name("last.ckpt"), weights_only=True)
     assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"network", "average"}
+
+
+def test_validation_tells_the_sources_apart(
+    tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(model={"mask_head": False}, loss={"lambda_mask": 0.0})
+    sources = {"first": 3, "second": 5, "real": 2}
+    module = ForgeryModule(config, build_network(config.model), max_steps=1, val_sources=sources)
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.update(values))
+    # P(x) is what is drawn here, whatever is shown.
+    chances = torch.tensor([0.9, 0.2, 0.7, 0.1, 0.6, 0.3, 0.2, 0.8, 0.5, 0.4])
+    forged = torch.tensor([1, 0, 0, 0, 1, 1, 0, 0, 0, 0])
+    rows = torch.arange(0)
+
+    def score(output: Any, loss: Any) -> Scores:
+        return to_scores(output, loss)._replace(probability=chances[rows])
+
+    monkeypatch.setattr("forgerank.train.module.to_scores", score)
+    for start in range(0, 10, 4):  # batches across the borders of the sources
+        rows = torch.arange(start, min(start + 4, 10))
+        count = len(rows)
+        item = Item(
+            image=torch.zeros(count, 3, 64, 64, dtype=torch.uint8),
+            presence=torch.zeros(count, 5),
+            ranks=torch.full((count, 5), 5),
+            forged=forged[rows].float(),
+            known=torch.zeros(count, 5, dtype=torch.bool),
+            ordered=torch.zeros(count, dtype=torch.bool),
+            index=rows,
+        )
+        with torch.no_grad():
+            module.validation_step(item, 0)
+    module.on_validation_epoch_end()
+    assert [row["source"] for row in module.curve] == list(sources)
+    areas = [row["auc"] for row in module.curve]
+    # 0.9 above 0.2 and 0.7; of 0.6 and 0.3 against 0.1, 0.2 and 0.8 four of six.
+    assert areas[:2] == pytest.approx([1.0, 4 / 6])
+    assert math.isnan(float(areas[2]))
+    assert float(logged["val/sources"]) == pytest.approx((1.0 + 4 / 6 + 4 / 6) / 3)
+    assert 0 < float(logged["val/auc"]) < 1
