@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from forgerank.forge.photos import Photo
 from forgerank.labels import COMPONENTS
 
 
-def forge(photos: list[Photo], components: tuple[str, ...], seed: int, **options: str) -> Forged:
+def forge(photos: list[Photo], components: tuple[str, ...], seed: int, **options: Any) -> Forged:
     rng = np.random.default_rng(seed)
     base = photos[seed % len(photos)]
     return forge_picture(

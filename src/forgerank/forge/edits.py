@@ -184,7 +184,7 @@ def renoise(photo: Photo, component: str, rng: np.random.Generator, donor: Photo
         grain = np.asarray(cv2.GaussianBlur(noise, (0, 0), size), np.float32).reshape(*part.shape[:2], -1)
         grain *= np.float32(sigma / (float(grain.std()) + 1e-6))
         soft = cv2.GaussianBlur(part, (0, 0), 1.0)
-        return np.clip(soft + grain, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(soft + grain, 0, 255), np.uint8)
 
     return _local(photo, component, rng, grainy, sigma=sigma, grain_size=size)
 

@@ -27,6 +27,10 @@ class Photo:
     landmarks: Points  # (468, 2) pixels
     hair: NDArray[np.uint8]  # (H, W) 0 or 255
     free: frozenset[str] = frozenset()  # components that an edit of another may cover: they are edited later
+    eye_distance: float = field(init=False)  # between the eye centres, pixels
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eye_distance", eye_distance(self.landmarks))
 
     @classmethod
     def prepare(cls, image: Image, landmarks: Points) -> "Photo":
@@ -37,11 +41,6 @@ class Photo:
     def shape(self) -> tuple[int, int]:
         """Height and width, pixels."""
         return self.image.shape[0], self.image.shape[1]
-
-    @property
-    def eye_distance(self) -> float:
-        """Distance between the eye centres, pixels."""
-        return eye_distance(self.landmarks)
 
     def edited(self, image: Image, free: frozenset[str]) -> "Photo":
         """The same face with other pixels (H, W, 3)."""

@@ -4,7 +4,7 @@ An early edit goes through more saves than a late one: that is the trace that te
 """
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from forgerank.forge.shapes import pick
 from forgerank.types import Image
 
 Range = tuple[float, float]
@@ -81,7 +82,7 @@ class Save:
 
     def record(self) -> dict[str, Any]:
         """The save as plain JSON values."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def draw_save(rng: np.random.Generator, trace: Trace) -> Save:
@@ -97,17 +98,13 @@ def draw_save(rng: np.random.Generator, trace: Trace) -> Save:
         quality=round(rng.uniform(*(trace.webp_quality if webp else trace.quality))),
         chroma_full=bool(rng.random() < 0.3),
         scale=sometimes(trace.resample, trace.scale, 1.0),
-        down=_pick(rng, DOWN),
-        up=_pick(rng, UP),
+        down=pick(rng, DOWN),
+        up=pick(rng, UP),
         smooth_sigma=sometimes(trace.smooth, trace.smooth_sigma, 0.0),
         sharpen_amount=sometimes(trace.sharpen, trace.sharpen_amount, 0.0),
         grain_sigma=sometimes(trace.grain, trace.grain_sigma, 0.0),
         grain_seed=int(rng.integers(2**31)),
     )
-
-
-def _pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
-    return str(rng.choice(list(weights), p=list(weights.values())))
 
 
 def apply_save(image: Image, save: Save) -> tuple[Image, bytes]:
@@ -140,8 +137,7 @@ def add_grain(image: Image, sigma: float, seed: int) -> Image:
         grain = field[rows][:, np.arange(left, left + width) % _GRAIN_SIDE]
     if seed >> 20 & 1:
         grain = grain[:, ::-1]
-    scaled = cv2.multiply(np.ascontiguousarray(grain), (sigma,) * 4)
-    return np.asarray(cv2.add(image, scaled, dtype=cv2.CV_8U), dtype=np.uint8)
+    return np.asarray(cv2.add(image, grain * np.float32(sigma), dtype=cv2.CV_8U), dtype=np.uint8)
 
 
 @lru_cache(maxsize=1)

@@ -163,11 +163,12 @@ def _outline(points: Points, kind: str, photo: Photo, bends: NDArray[np.float64]
     hull = np.asarray(cv2.convexHull(points.astype(np.float32)), np.float32)[:, 0]
     if kind == "lasso":
         steps = np.linspace(0, 1, 4, endpoint=False)[:, None]
-        hull = (hull[:, None] * (1 - steps) + np.roll(hull, -1, 0)[:, None] * steps).reshape(-1, 2)
+        between = hull[:, None] * (1 - steps) + np.roll(hull, -1, 0)[:, None] * steps
+        hull = np.asarray(between, np.float32).reshape(-1, 2)
         offset = hull - hull.mean(0)
         angle = np.arctan2(offset[:, 1], offset[:, 0])
         wave = sum(a * np.cos(k * angle) + b * np.sin(k * angle) for k, (a, b) in enumerate(bends, start=1))
-        hull = hull.mean(0) + offset * (1.08 + 0.09 * np.asarray(wave))[:, None]
+        hull = hull.mean(0) + offset * (1.08 + 0.09 * np.asarray(wave, np.float32))[:, None]
     return np.asarray(hull, np.float32)
 
 
