@@ -108,9 +108,10 @@ def whole_face(
                 break
             forgery = FORGERIES[kind](photo, rng, donor)
     if kind == regenerated.__name__:
-        bits, parts = np.zeros(photo.shape, np.uint8), (None,) * len(COMPONENTS)
-    else:
-        bits, parts = covered(photo, forgery.alpha)
+        unknown: Parts = (None,) * len(COMPONENTS)
+        bits = np.zeros(photo.shape, np.uint8)
+        return WholeFace(forgery.image, bits, unknown, kind, forgery.parameters)
+    bits, parts = covered(photo, forgery.alpha)
     return WholeFace(forgery.image, bits, parts, kind, forgery.parameters)
 
 
@@ -134,7 +135,7 @@ def covered(photo: Photo, alpha: Alpha) -> tuple[NDArray[np.uint8], Parts]:
         known[name] = 1 if share > COVERED else 0 if share < TOUCHED else None
     hair = photo.hair > 127
     touched = int(np.count_nonzero(inside[hair]))
-    known["hair"] = None if touched > TOUCHED * max(np.count_nonzero(hair), 1) else 0
+    known["hair"] = None if touched > TOUCHED * max(int(np.count_nonzero(hair)), 1) else 0
     return bits, tuple(known[name] for name in COMPONENTS)
 
 
@@ -322,7 +323,8 @@ def membrane(other: Image, target: Image, alpha: Alpha, cells: int = 40) -> Imag
     height, width = alpha.shape
     factor = max(1.0, max(height, width) / cells)
     size = (max(4, round(width / factor)), max(4, round(height / factor)))
-    difference = cv2.resize(cv2.subtract(target, other, dtype=cv2.CV_32F), size, interpolation=cv2.INTER_AREA)
+    signed = cv2.subtract(target, other, dtype=cv2.CV_32F)
+    difference = np.asarray(cv2.resize(signed, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
     known = (cv2.resize(alpha, size, interpolation=cv2.INTER_AREA) < 0.35).astype(np.float32)
     known[0], known[-1], known[:, 0], known[:, -1] = 1, 1, 1, 1
     surface = _harmonic(difference, known[..., None])
@@ -336,9 +338,8 @@ def _harmonic(values: NDArray[np.float32], known: NDArray[np.float32]) -> NDArra
     if min(height, width) > 6:
         half = ((width + 1) // 2, (height + 1) // 2)
         weight = np.asarray(cv2.resize(known, half, interpolation=cv2.INTER_AREA))[..., None]
-        mean = np.asarray(cv2.resize(values * known, half, interpolation=cv2.INTER_AREA)) / np.maximum(
-            weight, 1e-3
-        )
+        total = np.asarray(cv2.resize(values * known, half, interpolation=cv2.INTER_AREA), dtype=np.float32)
+        mean = (total / np.maximum(weight, 1e-3)).astype(np.float32)
         coarse = _harmonic(mean, (weight > 0.01).astype(np.float32))
         guess = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
     else:
@@ -362,7 +363,7 @@ def _draw(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
         position -= weight
         if position < 0:
             return name
-    return next(reversed(weights))
+    return list(weights)[-1]
 
 
 def _draw_mask(
@@ -424,7 +425,7 @@ def _bent(hard: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> N
     field = np.asarray(cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC))
     field[..., 0] += np.arange(width, dtype=np.float32)
     field[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-    return np.asarray(cv2.remap(hard, field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.remap(hard, *cv2.split(field), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def correspondence(photo: Photo, donor: Photo, kind: str) -> tuple[Callable[[Window], Points], Points]:
@@ -444,7 +445,7 @@ def correspondence(photo: Photo, donor: Photo, kind: str) -> tuple[Callable[[Win
         stretch = np.linalg.svd(affine[:, :2], compute_uv=False)
         if stretch[1] > 0.65 * stretch[0]:
             matrix = affine
-    inverse = np.array(cv2.invertAffineTransform(matrix))
+    inverse = np.asarray(cv2.invertAffineTransform(matrix), dtype=np.float64)
     return (lambda box: _affine_grid(inverse, box)), (outline @ matrix[:, :2].T + matrix[:, 2]).astype(
         np.float32
     )
@@ -508,7 +509,7 @@ def _sampled(donor: Photo, field: Points, photo: Photo) -> Image:
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
         scale = np.array([size[0] / width, size[1] / height], np.float32)
         field = (field - np.array([left, top], np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    return np.asarray(cv2.remap(image, field, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101))
+    return np.asarray(cv2.remap(image, *cv2.split(field), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101))
 
 
 def _rendered(reconstruction: Reconstruction, box: Window) -> tuple[Image, Alpha]:
@@ -566,7 +567,7 @@ def _match(part: Image, target: Image, alpha: Alpha, strength: float) -> Image:
     inside = (alpha[::3, ::3] > 0.3).astype(np.uint8)
     if strength == 0 or np.count_nonzero(inside) < 16:
         return part
-    lab = np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2LAB))
+    lab = np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2LAB), dtype=np.uint8)
     sparse = cv2.cvtColor(np.ascontiguousarray(target[::3, ::3]), cv2.COLOR_RGB2LAB)
     mean, spread = _spread(np.ascontiguousarray(lab[::3, ::3]), inside)
     aim, aim_spread = _spread(sparse, inside)
@@ -581,7 +582,7 @@ def _spread(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation per channel inside a mask."""
     mean, spread = cv2.meanStdDev(image, mask=inside)
-    return np.asarray(mean).ravel(), np.asarray(spread).ravel()
+    return np.asarray(mean, dtype=np.float64).ravel(), np.asarray(spread, dtype=np.float64).ravel()
 
 
 def _pasted(base: Image, part: Image, mask: _Mask, *, opacity: float = 1.0, **parameters: Any) -> Forgery:
@@ -614,7 +615,8 @@ def _component_alpha(photo: Photo, name: str, box: Window, growth: float) -> Alp
 
 
 def _convex(points: Points) -> Points:
-    return np.asarray(cv2.convexHull(np.ascontiguousarray(points, dtype=np.float32)))[:, 0]
+    outline = cv2.convexHull(np.ascontiguousarray(points, dtype=np.float32))
+    return np.asarray(outline, dtype=np.float32)[:, 0]
 
 
 def _box(points: Points, shape: tuple[int, int], margin: int) -> Window:
@@ -626,7 +628,7 @@ def _box(points: Points, shape: tuple[int, int], margin: int) -> Window:
 
 
 def _shifted(polygon: Points, box: Window) -> NDArray[np.int32]:
-    return np.rint(polygon - np.array([box[1].start, box[0].start])).astype(np.int32)
+    return np.asarray(np.rint(polygon - np.array([box[1].start, box[0].start])), dtype=np.int32)
 
 
 def _fill(polygons: list[Points], box: Window) -> NDArray[np.uint8]:

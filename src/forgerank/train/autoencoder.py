@@ -191,7 +191,7 @@ def _train(
         images = _to_tensor(next(batches))
         loss = reconstruction_loss(model(images), images, config.gradient_weight)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
