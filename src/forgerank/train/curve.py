@@ -1,6 +1,7 @@
 """The curve of a run: what each validation found, by source, in a CSV and as a plot."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,21 @@ def read_curve(path: Path) -> list[Row]:
             reader = csv.DictReader(stream)
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise InputError(f"{path}: not the curve of a run: expected the columns {', '.join(COLUMNS)}")
-            return list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            rows = list(reader)
+            for row in rows:
+                _check(row)
+            return rows
+    except (OSError, csv.Error, ValueError, TypeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _check(row: Row) -> None:
+    """Raises ValueError or TypeError for a row that is not of a curve."""
+    if None in row or None in row.values():  # more or fewer than there are columns
+        raise ValueError(f"expected {len(COLUMNS)} values")
+    int(row["images"])
+    for name in COLUMNS[3:]:
+        float(row[name] or 0)
 
 
 def plot_curve(rows: Sequence[Row], out: Path, *, metric: str = "auc") -> None:
@@ -89,5 +102,8 @@ def _text(value: object) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in rows)]
-    return "\n".join(lines) + "\n"
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
