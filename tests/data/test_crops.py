@@ -1,5 +1,6 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,20 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from forgerank.data.crops import Crops, EvenBatches, StreamBatches, shuffled
+from forgerank.data.crops import (
+    ALONE,
+    Crops,
+    EvenBatches,
+    Key,
+    StreamBatches,
+    eye_distance,
+    shared_out,
+    shuffled,
+)
 from forgerank.data.sample import Picture, Sample
 from forgerank.data.transforms import AugmentConfig
 from forgerank.faces.align import TEMPLATE
+from forgerank.labels import answer
 from forgerank.types import InputError
 
 
@@ -54,7 +65,7 @@ def test_items_depend_on_seed_draw_and_index_alone() -> None:
     assert crops[2, 1, 48]["image"].shape == (3, 48, 48)
 
 
-def stream(position: int, *, batches: int = 5, **split: Any) -> list[list[tuple[int, int, int]]]:
+def stream(position: int, *, batches: int = 5, **split: Any) -> list[list[Key]]:
     return list(
         StreamBatches(
             list("aabbccd"),
@@ -71,8 +82,8 @@ def stream(position: int, *, batches: int = 5, **split: Any) -> list[list[tuple[
 def test_each_pass_of_the_stream_shows_every_picture_once() -> None:
     keys = [key for batch in stream(0, batches=7) for key in batch]
     for draw in range(4):
-        assert sorted(index for d, index, _ in keys if d == draw) == list(range(7))
-    orders = [[index for d, index, _ in keys if d == draw] for draw in range(2)]
+        assert sorted(index for d, index, *_ in keys if d == draw) == list(range(7))
+    orders = [[index for d, index, *_ in keys if d == draw] for draw in range(2)]
     assert orders[0] != orders[1]
 
 
@@ -131,3 +142,86 @@ def test_pictures_of_a_group_stand_together() -> None:
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(InputError, match="no usable picture"):
         StreamBatches([], batch_size=1, batches=1, seed=0, position=lambda: 0, size=lambda batch: 32)
+
+
+@dataclass
+class Known(Noise):
+    """Pictures of which no more is known than `parts` and `fake` say."""
+
+    parts: tuple[int | None, ...] | None = None
+    fake: bool = True
+    marked: bool = False  # whether there is a mask
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        picture = super().load(index, rng)
+        mask = picture.mask if self.marked else None
+        return Picture(picture.image, picture.points, (), mask, self.parts, self.fake)
+
+
+def test_an_item_says_what_is_unknown() -> None:
+    item = Crops(Known(parts=(1, 0, None, 1, None)), size=32, length=5, mask_size=4)[0]
+    assert item["presence"].tolist() == [1, 0, 0, 1, 0]
+    assert item["known"].tolist() == [True, True, False, True, False]
+    assert item["ranks"].tolist() == [5] * 5
+    assert (item["forged"].item(), item["ordered"].item()) == (1.0, False)
+    # Only what was left alone is known to have an empty mask.
+    assert item["masks_known"].tolist() == [False, True, False, False, False]
+    marked = Crops(Known(parts=(1, 0, None, 1, None), marked=True), size=32, length=5, mask_size=4)[0]
+    assert marked["masks_known"].tolist() == [True, True, False, True, False]
+    forged = Crops(Known(), size=32, length=5, mask_size=4)[0]
+    assert (forged["forged"].item(), forged["known"].any().item()) == (1.0, False)
+    assert not forged["masks_known"].any()
+    real = Crops(Known(fake=False), size=32, length=5, mask_size=4)[0]
+    assert (real["forged"].item(), real["ordered"].item()) == (0.0, True)
+    assert real["known"].all()
+    assert real["masks_known"].all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (((4, 2), None, False), (True, (0, 1, 0, 1, 0), (5, 2, 5, 1, 5), True)),
+        (((), None, False), (False, (0,) * 5, (5,) * 5, True)),
+        (((), None, True), (True, (None,) * 5, (5,) * 5, False)),
+        (((), (0, 1, 0, 0, 0), False), (True, (0, 1, 0, 0, 0), (5, 1, 5, 5, 5), True)),  # one has an order
+        (((), (0, 1, 1, 0, 0), False), (True, (0, 1, 1, 0, 0), (5,) * 5, False)),
+        (((), (0, 1, None, 0, 0), False), (True, (0, 1, None, 0, 0), (5,) * 5, False)),
+        (((), (0,) * 5, True), (True, (0,) * 5, (5,) * 5, False)),  # forged elsewhere
+        (((), (0,) * 5, False), (False, (0,) * 5, (5,) * 5, True)),
+        (((), (None,) * 5, False), (False, (None,) * 5, (5,) * 5, False)),
+    ],
+)
+def test_the_answer_follows_from_what_is_known(arguments: Any, expected: Any) -> None:
+    sequence, parts, fake = arguments
+    assert tuple(answer(sequence, 5, parts=parts, fake=fake)) == expected
+
+
+def test_answers_that_contradict_themselves() -> None:
+    with pytest.raises(ValueError, match="leaves nothing to be known in part"):
+        answer((1,), 5, parts=(1, 0, 0, 0, 0))
+    for parts in ((1, 0), (2, 0, 0, 0, 0)):
+        with pytest.raises(ValueError, match="expected 5 labels"):
+            answer((), 5, parts=parts)
+
+
+def test_a_batch_in_parts_over_processes() -> None:
+    keys = list(range(12))
+    pieces = [list(shared_out(keys, 2, (rank, 3))) for rank in range(3)]
+    assert [piece[0] for piece in pieces] == [[0, 1], [2, 3], [4, 5]]
+    assert [piece[1] for piece in pieces] == [[6, 7], [8, 9], [10, 11]]
+    assert list(shared_out(keys, 1, ALONE)) == [keys]
+    with pytest.raises(InputError, match="a batch of 12 cannot be split over 5 processes x 1 parts"):
+        list(shared_out(keys, 1, (0, 5)))
+
+
+def test_a_zoom_shows_less_around_the_face() -> None:
+    near, far = (Crops(Noise(), size=32, length=5, seed=1, zoom=zoom)[0]["image"] for zoom in (1.3, 1.0))
+    assert near.shape == far.shape
+    assert not torch.equal(near, far)
+
+
+def test_a_face_without_points_has_no_size() -> None:
+    sample = Sample(Path("a.png"), (), "a", "train", "x")
+    with pytest.raises(InputError, match=r"a\.png: no points of the face are known"):
+        eye_distance(sample)
+    assert eye_distance(replace(sample, points=TEMPLATE * 100)) == pytest.approx(26.7, abs=0.1)
