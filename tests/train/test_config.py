@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from forgerank.train.config import load_config
+from forgerank.data.packing import load_recipe
+from forgerank.train.config import load_config, parse_config
 from forgerank.types import InputError
 from squares import tiny_settings
 
@@ -17,9 +19,19 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "tiny.yaml"
 
 
-@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+RECIPE = CONFIGS / "pack.yaml"  # of a pack, not of a run
+
+
+@pytest.mark.parametrize("config", sorted({*CONFIGS.glob("*.yaml")} - {RECIPE}), ids=lambda path: path.stem)
 def test_shipped_configs_are_valid(config: Path) -> None:
     assert load_config(config).output.parts[0] == "runs"
+
+
+def test_the_shipped_recipe_is_valid_and_holds_the_sources_of_the_default_run() -> None:
+    packed = {source.name for source in load_recipe(RECIPE).sources}
+    for source in load_config(CONFIGS / "default.yaml").data.sources:
+        options = source.options
+        assert {*options.get("sources", ()), *options.get("without", ())} <= packed
 
 
 def test_the_paper_config_is_the_paper() -> None:
@@ -89,3 +101,38 @@ def test_broken_files(tmp_path: Path, text: str, reason: str) -> None:
 def test_settings_that_exclude_each_other(path: Path, overrides: list[str], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         load_config(path, overrides)
+
+
+SOURCES = [{"name": "a", "roots": ["x"]}, {"name": "b", "roots": ["y"], "partners": ["a"]}]
+
+
+def sourced(tmp_path: Path, sources: list[dict[str, Any]], **data: Any) -> dict[str, Any]:
+    return tiny_settings(tmp_path, tmp_path / "run", data={"roots": [], "sources": sources, **data})
+
+
+def test_several_sources_share_a_run(tmp_path: Path) -> None:
+    data = parse_config(sourced(tmp_path, SOURCES), "test").data
+    assert [(source.dataset, source.share, source.validate_on) for source in data.sources] == [
+        ("pack", 1.0, True)
+    ] * 2
+    assert data.sources[1].partners == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("sources", "roots", "reason"),
+    [
+        ([], [], "give either roots or sources"),
+        (SOURCES, ["x"], "give either roots or sources"),
+        ([SOURCES[0]] * 2, [], "two sources have one name"),
+        ([SOURCES[1]], [], "b: no source is called a"),
+        ([SOURCES[0] | {"share": 0}], [], "no source has a share of the batches"),
+        ([SOURCES[0] | {"dataset": "celeb"}], [], r"data\.sources\.0\.dataset: .*must be one of"),
+        ([SOURCES[0] | {"roots": []}], [], r"data\.sources\.0\.roots"),
+        ([SOURCES[0] | {"shares": 1}], [], r"data\.sources\.0\.shares: unknown key"),
+    ],
+)
+def test_sources_that_make_no_mixture(
+    tmp_path: Path, sources: list[dict[str, Any]], roots: list[str], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        parse_config(sourced(tmp_path, sources, roots=roots), "test")

@@ -72,6 +72,11 @@ class DataConfig(_Strict):
         names = [source.name for source in self.sources]
         if len(names) != len(set(names)):
             raise ValueError("two sources have one name")
+        for source in self.sources:
+            if unknown := set(source.partners) - set(names):
+                raise ValueError(f"{source.name}: no source is called {', '.join(sorted(unknown))}")
+        if self.sources and not any(source.share for source in self.sources):
+            raise ValueError("no source has a share of the batches")
         return self
 
     @property
