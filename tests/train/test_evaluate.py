@@ -13,9 +13,18 @@ from forgerank.faces.align import TEMPLATE
 from forgerank.model.baselines import build_network
 from forgerank.train.checkpoints import save_weights
 from forgerank.train.config import parse_config
-from forgerank.train.evaluate import evaluate, find_checkpoints, open_split, print_evaluation, recognise
+from forgerank.train.evaluate import (
+    evaluate,
+    evaluate_sources,
+    find_checkpoints,
+    open_split,
+    print_evaluation,
+    print_sources,
+    recognise,
+)
 from forgerank.train.scorers import open_scorer
 from forgerank.types import InputError
+from packs import mixture_of
 from squares import SIDE, tiny_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
@@ -121,7 +130,7 @@ def test_a_network_trained_on_reversed_sequences_is_compared_so(trained: Path, s
     scorer = open_scorer(trained / "best.ckpt")
     data = scorer.config.data.model_copy(update={"options": {"reverse": True}})
     config = scorer.config.model_copy(update={"data": data})
-    opened, source = open_split(config, [squares], "val", limit=None, workers=0)
+    _, source = open_split(config, [squares], "val", limit=None, workers=0)
     assert opened.data.options == {"reverse": True}
     _, plain = open_split(scorer.config, [squares], "val", limit=None, workers=0)
     assert source.sample(3).sequence == plain.sample(3).sequence[::-1] != plain.sample(3).sequence
@@ -184,3 +193,27 @@ def test_the_binary_table_is_printed() -> None:
     for words in ("celebdf/as-is/video", "9 (4 real)", "0.7000 to -", "auc, b", "0.9000"):
         assert words in text.getvalue()
     assert "last to first" not in text.getvalue()
+
+
+def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
+    data = {"roots": [], "sources": mixture_of(pack_root)}
+    config = parse_config(tiny_settings(pack_root, tmp_path / "run", data=data), "test")
+    weights = tmp_path / "w.safetensors"
+    save_weights(build_network(config.model), config, weights, {})
+    found = evaluate_sources(weights, config.data)
+    assert {name: row["images"] for name, row in found.items()} == {"alpha": 2, "gamma": 2, "forged": 4}
+    assert all(0 <= row["auc"] <= 1 for row in found.values())
+    assert evaluate_sources(weights, config.data, limit=2, workers=0)["forged"]["images"] == 2
+    text = io.StringIO()
+    print_sources(found, Console(file=text, width=100))
+    lines = text.getvalue().splitlines()
+    for name in ("alpha", "gamma", "forged", "mean"):
+        assert sum(f" {name} " in line for line in lines) == 1
+    with pytest.raises(InputError, match=r"name no data\.sources"):
+        evaluate_sources(weights, config.data.model_copy(update={"sources": (), "roots": (pack_root,)}))
+    assert recognise(pack_root) == "pack"
+    # All sources as one split, as `evaluate` takes them.
+    _, source = open_split(config, (), "val", limit=None, workers=0)
+    assert len(source) == 8
+    _, one = open_split(config, [pack_root], "val", limit=None, workers=0)
+    assert {one.sample(i).source for i in range(len(one))} == {"alpha", "beta", "gamma", "delta"}

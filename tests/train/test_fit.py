@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 
 from forgerank.train import fit
 from forgerank.train.checkpoints import load_network
-from forgerank.train.config import TrainConfig, load_config
+from forgerank.train.config import TrainConfig, load_config, parse_config
+from forgerank.train.curve import ALL, CURVE, read_curve
 from forgerank.types import InputError
+from packs import mixture_of
 from squares import tiny_settings
 
 # Lightning asks torch for a class that torch is about to retire.
@@ -219,3 +221,33 @@ def test_workers_see_the_same_pictures(tiny_config: Callable[..., TrainConfig], 
         fit.run(config, progress=False)
         results.append(read_losses(config.output))
     assert results[0] == results[1]
+
+
+def test_a_pack_of_many_sources_is_trained_on(pack_root: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(
+        pack_root,
+        tmp_path / "run",
+        data={"roots": [], "sources": mixture_of(pack_root)},
+        model={"zoom": 1.3},
+        monitor="val/sources",
+        batch_size=4,
+        pictures_per_epoch=4,
+        epochs=2,
+    )
+    weights = fit.run(parse_config(settings, "test"), progress=False)
+    description = json.loads(weights.with_suffix(".json").read_text())
+    assert description["zoom"] == 1.3
+    assert set(description["metrics"]) >= {"val/auc", "val/sources"}
+    curve = read_curve(tmp_path / "run" / CURVE)
+    names = ["alpha", "gamma", "forged", ALL]
+    assert [(row["images"], row["source"]) for row in curve] == [
+        (images, name) for images in ("4", "8") for name in names
+    ]
+    assert all(0 <= float(row["auc"]) <= 1 for row in curve)
+    assert len(read_losses(tmp_path / "run")) == 2
+    # A longer run goes on with the third step, and so does its curve.
+    longer = parse_config(settings | {"epochs": 3}, "test")
+    fit.run(longer, resume=True, progress=False)
+    assert read_curve(tmp_path / "run" / CURVE)[:8] == curve
+    assert [row["images"] for row in read_curve(tmp_path / "run" / CURVE)[8:]] == ["12"] * 4
+    assert sorted(read_losses(tmp_path / "run")) == [0, 1, 2]
