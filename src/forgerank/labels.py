@@ -39,6 +39,9 @@ def answer(sequence: Sequence[int], length: int, *, parts: Parts | None = None, 
     labels = check_sequence(sequence, length)
     if parts is not None and labels:
         raise ValueError("a sequence leaves nothing to be known in part")
+    if length == 1:  # a single label says what is always known
+        forged = bool(labels) or fake or parts == (1,)
+        return Answer(forged, (int(forged),), (1,), True)
     if parts is None and fake and not labels:
         parts = (None,) * length
     if parts is None:

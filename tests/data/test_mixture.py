@@ -90,9 +90,9 @@ def test_every_batch_is_half_real_and_shares_are_kept_to_within_a_pair() -> None
         assert len(keys) == 16
         assert {(key.draw, key.size) for key in keys} == {(batch, 32 + batch)}
         for real, forged in pairs(keys):
-            assert [mixed.sample(key.index).forged for key in (real, forged)] == [False, True]
+            assert [mixed.sample(key.item).forged for key in (real, forged)] == [False, True]
         # Pairs out of one source are its own; the others belong to one of the two that lack a class.
-        kinds = Counter(tuple(mixed.sample(key.index).source for key in pair) for pair in pairs(keys))
+        kinds = Counter(tuple(mixed.sample(key.item).source for key in pair) for pair in pairs(keys))
         assert abs(kinds["both", "both"] - 4) <= 1
         assert sum(kinds.values()) == 8
         assert set(kinds) <= {("both", "both"), ("real", "forged"), ("both", "forged")}
@@ -108,10 +108,10 @@ def test_pairs_of_two_sources_and_a_share_of_the_others_are_level() -> None:
         own = []
         for batch in range(40):
             for real, forged in pairs(batches(level=level).keys(batch)):
-                sources = {mixed.sample(key.index).source for key in (real, forged)}
+                sources = {mixed.sample(key.item).source for key in (real, forged)}
                 assert (real.twin is None) == (forged.twin is None)
                 if real.twin is not None:
-                    assert (real.twin, forged.twin) == (forged.index, real.index)
+                    assert (real.twin, forged.twin) == (forged.item, real.item)
                 if len(sources) == 1:
                     own.append(real.twin is not None)
                 else:
@@ -150,7 +150,7 @@ def test_a_source_without_a_share_gives_its_class_to_others_only() -> None:
         ]
     )
     some = MixedBatches(mixed, batch_size=8, batches=1, seed=0, position=lambda: 0, size=lambda batch: 32)
-    kinds = {tuple(mixed.sample(key.index).source for key in pair) for pair in pairs(some.keys(0))}
+    kinds = {tuple(mixed.sample(key.item).source for key in pair) for pair in pairs(some.keys(0))}
     assert kinds == {("real", "forged")}
     nothing = Mixture([Ingredient("both", Faces("both", "rf"), share=0.0)])
     with pytest.raises(InputError, match="no source has a share"):

@@ -100,3 +100,15 @@ def test_another_number_of_threads_gives_the_same_answer(
     first, second = (d.detect([forged_astronaut])[0].faces[0] for d in (detector, single))
     assert first.order_scores == pytest.approx(second.order_scores)
     assert first.order_scores == pytest.approx([component.probability for component in first.components])
+
+
+def test_the_zoom_of_the_weights_is_that_of_the_crop(
+    tmp_path: Path, make_weights: Callable[..., Path], tiny_detector: Detector, forged_astronaut: Pixels
+) -> None:
+    near = Detector(make_weights(tmp_path, zoom=1.5), threads=1)
+    assert near.metadata.zoom == 1.5
+    (far_face,), (near_face,) = (
+        detector.detect([forged_astronaut])[0].faces for detector in (tiny_detector, near)
+    )
+    assert near_face.alignment.scale == pytest.approx(1.5 * far_face.alignment.scale, rel=1e-3)
+    assert near_face.alignment.size == far_face.alignment.size

@@ -69,7 +69,7 @@ def test_which_convolutions_are_taken() -> None:
         {"kernel_size": 3, "dilation": 2},
         {"kernel_size": 3, "padding": "same"},
     ):
-        assert not can_be_activated(nn.Conv2d(4, 8, **options), relu6=True)  # type: ignore[arg-type]
+        assert not can_be_activated(nn.Conv2d(4, 8, **options), relu6=True)
 
 
 def test_a_folded_backbone_has_its_activations_inside() -> None:

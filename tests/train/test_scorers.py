@@ -1,7 +1,7 @@
 """One shape of scores for every kind of network, and one way through training and evaluation."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from forgerank.data.crops import Item
 from forgerank.data.sample import Picture, Sample
+from forgerank.labels import answer
 from forgerank.losses.mil import forgery_gap, forgery_probability
 from forgerank.losses.ranking import Order
 from forgerank.losses.total import LossConfig
@@ -165,9 +166,25 @@ FACES: tuple[dict[str, Any], ...] = (
 )
 
 
+def shown(faces: Sequence[dict[str, Any]], length: int) -> Item:
+    """The batch that a loader makes of these faces, without their images."""
+    truth = [
+        answer(face.get("sequence", ()), length, parts=face.get("parts"), fake=face.get("fake", False))
+        for face in faces
+    ]
+    return Item(
+        index=torch.arange(len(faces)),
+        presence=torch.tensor([[float(part or 0) for part in face.presence] for face in truth]),
+        ranks=torch.tensor([face.ranks for face in truth]),
+        forged=torch.tensor([float(face.forged) for face in truth]),
+        known=torch.tensor([[part is not None for part in face.presence] for face in truth]),
+        ordered=torch.tensor([face.ordered for face in truth]),
+    )
+
+
 def test_predictions_tell_what_is_known(tiny_config: Callable[..., TrainConfig]) -> None:
     scorer = Guesser(tiny_config())
-    found = predict(scorer, Told(*FACES), [Item(index=torch.arange(len(FACES)))], progress=False)
+    found = predict(scorer, Told(*FACES), [shown(FACES, 5)], progress=False)
     assert found.presence.tolist() == [
         [0, 1, 0, 1, 0],
         [0] * 5,
@@ -215,7 +232,7 @@ def test_a_single_label_is_known_from_forged(tiny_config: Callable[..., TrainCon
     config = config.model_copy(update={"data": config.data.model_copy(update={"vocabulary": "binary"})})
     assert config.data.labels == ("face",)
     faces = ({"fake": True}, {}, {"sequence": (1,)}, {"parts": (None,), "fake": True})
-    found = predict(Guesser(config), Told(*faces), [Item(index=torch.arange(4))], progress=False)
+    found = predict(Guesser(config), Told(*faces), [shown(faces, 1)], progress=False)
     assert found.presence.tolist() == found.sequences.tolist() == [[1], [0], [1], [1]]
     assert found.ordered.all()
 

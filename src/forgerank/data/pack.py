@@ -88,7 +88,7 @@ def _read_part(path: Path, size: int, changed: int) -> Part:
         raise InputError(f"{path}: cannot be read as a part of a pack: index and arrays differ in length")
     meshes = values[0].astype(np.float32) / np.float32(LANDMARK_STEPS)
     points = five_points(meshes.transpose(1, 0, 2)).transpose(1, 0, 2)  # (n, 5, 2)
-    return Part(path, entries, members, *values, np.ascontiguousarray(points))
+    return Part(path, entries, members, values[0], values[1], values[2], np.ascontiguousarray(points))
 
 
 def _to_entry(row: dict[str, Any]) -> Entry:
@@ -179,12 +179,13 @@ class Pack:
     def landmarks(self, index: int) -> Points:
         """Its landmarks, (468, 2), pixels of the crop."""
         number, row = self._places[index]
-        return self._parts[number].landmarks[row].astype(np.float32) / np.float32(LANDMARK_STEPS)
+        steps = self._parts[number].landmarks[row].astype(np.float32)
+        return np.asarray(steps / np.float32(LANDMARK_STEPS), dtype=np.float32)
 
     def points(self, index: int) -> Points:
         """Its five points, (5, 2), pixels of the crop."""
         number, row = self._places[index]
-        return self._parts[number].points[row]
+        return np.asarray(self._parts[number].points[row], dtype=np.float32)
 
     def sample(self, index: int) -> Sample:
         """The annotation at `index`; its path names a member: PART/KEY.jpg."""

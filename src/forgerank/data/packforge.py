@@ -70,8 +70,10 @@ class PackForge:
             raise InputError(f"trace must be one of {', '.join(TRACES)}, got {trace}")
         self.trace = TRACES[trace] if webp is None else replace(TRACES[trace], webp=webp)
         # Where every kind needs a reconstruction, the faces that have one are all there is.
-        held = self.reconstructions if self.kinds.keys() == needy else None
-        self.pack = Pack(root, split, sources=sources, without=without, label="real", keys=held)
+        held = self.reconstructions.keys if self.reconstructions and self.kinds.keys() == needy else None
+        self.pack = Pack(
+            root, split, length=length, sources=sources, without=without, label="real", keys=held
+        )
         self._poses, self._eyes = _poses(self.pack)
         groups = [self.pack.entry(i).group for i in range(len(self.pack))]
         self._groups = np.unique(groups, return_inverse=True)[1]

@@ -386,7 +386,7 @@ def write_manifest(recipe: PackRecipe, out: Path, images: int) -> PackSummary:
         "parts": files,
     }
     write_whole(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    largest = max(int(file["bytes"]) for file in files.values())
+    largest = max(part.path.stat().st_size for part in parts)
     reasons = dict(Counter(row["reason"] for row in dropped).most_common())
     return PackSummary(
         len(entries) - len(gone),

@@ -40,6 +40,11 @@ class Reconstructions:
     def __contains__(self, key: str) -> bool:
         return key in self._members
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """Of the faces that have one."""
+        return frozenset(self._members)
+
     def load(self, key: str, landmarks: Points) -> "Reconstruction":
         """The crop, and where it lies in an image with these landmarks."""
         from forgerank.forge.faces import Reconstruction

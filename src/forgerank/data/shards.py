@@ -72,7 +72,7 @@ class Shards:
             raise InputError(f"{sample.image}: no points of the face are known")
         image = read_picture(sample.image, self._open(sample.image, index))
         mask = None if sample.mask is None else read_mask(sample.mask, self._open(sample.mask, index))
-        return Picture(image, sample.points, sample.sequence, mask)
+        return Picture(image, sample.points, sample.sequence, mask, sample.parts, sample.fake)
 
     def _open(self, path: Path, index: int) -> IO[bytes]:
         # Opened anew for each face: worker processes share nothing, and there is nothing to close.
@@ -182,7 +182,15 @@ def _write_shard(path: Path, samples: Mapping[int, Sample]) -> dict[int, dict[st
 def _annotation(sample: Sample) -> dict[str, Any]:
     texts = {name: getattr(sample, name) for name in _TEXTS}
     points = None if sample.points is None else np.asarray(sample.points).tolist()
-    return {"sequence": list(sample.sequence), "points": points, "file": sample.image.name, **texts}
+    partial: dict[str, Any] = {} if sample.parts is None else {"parts": list(sample.parts)}
+    partial |= {"fake": True} if sample.fake else {}
+    return {
+        "sequence": list(sample.sequence),
+        "points": points,
+        "file": sample.image.name,
+        **texts,
+        **partial,
+    }
 
 
 def _check_sizes(root: Path, sizes: Mapping[str, int]) -> None:
@@ -201,7 +209,15 @@ def _to_sample(root: Path, entry: Mapping[str, Any], length: int) -> Sample:
         sequence=check_sequence(entry["sequence"], length),
         points=np.asarray(entry["points"], dtype=np.float32).reshape(5, 2),
         mask=shard / masks[0] if masks else None,
-        **{name: str(entry[name]) for name in _TEXTS},
+        parts=None if entry.get("parts") is None else tuple(entry["parts"]),
+        fake=bool(entry.get("fake", False)),
+        group=str(entry["group"]),
+        split=str(entry["split"]),
+        dataset=str(entry["dataset"]),
+        source=str(entry["source"]),
+        video=str(entry["video"]),
+        method=str(entry["method"]),
+        compression=str(entry["compression"]),
     )
 
 

@@ -88,6 +88,7 @@ class _ActivatedConv2d(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight, output = ctx.saved_tensors
+        found: tuple[Tensor | None, Tensor, Tensor]
         if weight.shape[2] == 1 and ctx.layout == (1, 0, 1):
             found = _pointwise_gradients(gradient, images, weight, output)
         else:

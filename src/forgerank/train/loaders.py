@@ -128,15 +128,15 @@ def open_validation(config: DataConfig) -> dict[str, Source]:
         for source in config.sources
     }
     found: dict[str, Source] = {}
-    for source in config.sources:
-        if not source.validate_on:
+    for wanted in config.sources:
+        if not wanted.validate_on:
             continue
-        own = opened[source.name]
+        own = opened[wanted.name]
         parts: list[Source] = [limited(own.source, config.val_pictures)]
         for forged in (False, True):
             if len(own.forged if forged else own.real):
                 continue
-            partners = [opened[name] for name in source.partners]
+            partners = [opened[name] for name in wanted.partners]
             indices = [partner.forged if forged else partner.real for partner in partners]
             count = None if config.val_pictures is None else -(-config.val_pictures // max(len(partners), 1))
             parts += [
@@ -144,7 +144,7 @@ def open_validation(config: DataConfig) -> dict[str, Source]:
                 for partner, places in zip(partners, indices, strict=True)
                 if len(places)
             ]
-        found[source.name] = parts[0] if len(parts) == 1 else Joined(parts)
+        found[wanted.name] = parts[0] if len(parts) == 1 else Joined(parts)
     return found
 
 

@@ -17,7 +17,7 @@ from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.model.baselines import TEACHER_FORCED
 from forgerank.train.blocks import own_tensors, shard_blocks
 from forgerank.train.config import OptimConfig, TrainConfig
-from forgerank.train.scores import to_scores
+from forgerank.train.scores import Scores, to_scores
 
 VALIDATED = ("auc", "map", "accuracy", "fixed", "adaptive", "order")  # what is logged under val/
 
@@ -159,19 +159,15 @@ class ForgeryModule(L.LightningModule):
             sync_dist=True,
         )
         scores = to_scores(output, self.config.loss)
-        values = (scores.probability, scores.components, scores.order, batch["presence"], batch["ranks"])
-        told = {name: batch.get(name) for name in ("forged", "known", "ordered")}
-        self.metrics.update(*values, scores.sequences, **told)
+        rows = torch.ones(len(batch["index"]), dtype=torch.bool, device=scores.probability.device)
+        _update(self.metrics, scores, batch, rows)
         if not self.val_sources:
             return
         numbers = torch.searchsorted(self._ends, batch["index"].cpu(), right=True)
-        for number in numbers.unique().tolist():
-            rows = (numbers == number).to(batch["index"].device)
-            own = None if scores.sequences is None else scores.sequences[rows]
-            some = {name: None if value is None else value[rows] for name, value in told.items()}
+        for number in sorted(set(numbers.tolist())):
             metrics = self.by_source[number]
             assert isinstance(metrics, SequenceMetrics)
-            metrics.update(*(value[rows] for value in values), own, **some)
+            _update(metrics, scores, batch, (numbers == number).to(rows.device))
 
     def on_validation_epoch_end(self) -> None:
         """The figures that choose the best checkpoint, over what all processes have seen.
@@ -213,6 +209,23 @@ class ForgeryModule(L.LightningModule):
             # One clock for all: processes that disagreed would learn at different rates and stop apart.
             seconds = self.trainer.strategy.broadcast(seconds)
         self.elapsed_minutes = seconds / 60
+
+
+def _update(metrics: SequenceMetrics, scores: Scores, batch: Item, rows: Tensor) -> None:
+    """Add the rows (B,) of a batch that are chosen."""
+    told = {name: batch.get(name) for name in ("forged", "known", "ordered")}
+    some = {name: value[rows] if isinstance(value, Tensor) else None for name, value in told.items()}
+    metrics.update(
+        scores.probability[rows],
+        scores.components[rows],
+        scores.order[rows],
+        batch["presence"][rows],
+        batch["ranks"][rows],
+        None if scores.sequences is None else scores.sequences[rows],
+        forged=some["forged"],
+        known=some["known"],
+        ordered=some["ordered"],
+    )
 
 
 def _to_targets(batch: Item) -> Targets:
