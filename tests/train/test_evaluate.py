@@ -130,7 +130,7 @@ def test_a_network_trained_on_reversed_sequences_is_compared_so(trained: Path, s
     scorer = open_scorer(trained / "best.ckpt")
     data = scorer.config.data.model_copy(update={"options": {"reverse": True}})
     config = scorer.config.model_copy(update={"data": data})
-    _, source = open_split(config, [squares], "val", limit=None, workers=0)
+    opened, source = open_split(config, [squares], "val", limit=None, workers=0)
     assert opened.data.options == {"reverse": True}
     _, plain = open_split(scorer.config, [squares], "val", limit=None, workers=0)
     assert source.sample(3).sequence == plain.sample(3).sequence[::-1] != plain.sample(3).sequence
