@@ -204,7 +204,7 @@ class Trained:
         model = config.model.model_copy(update={"pretrained": False, "pool_first": now})
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         network = Network(model) if now else separated(Network(model))
-        self.network = network.to(options.device, memory_format=layout).train()
+        self.network = network.to(options.device).to(memory_format=layout).train()
         self.average = [value.detach().clone() for value in self.network.parameters()]
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
         if compiled:
