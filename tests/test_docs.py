@@ -78,11 +78,13 @@ def test_shell_lines_run(line: str) -> None:
 LONG = (
     "forge",
     "train",
+    "curve",
     "evaluate",
     "export",
     "reproduce",
     "card",
     "push",
+    "curve",
     "data",
     "serve",
     "keys",
