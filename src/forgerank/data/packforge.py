@@ -100,7 +100,7 @@ class PackForge:
         kind = self._draw_kind(face, rng)
         photo = self._photo(face)
         if kind != CHAIN:
-            return self._whole(face, photo, kind if forged else None, rng)
+            return self._whole(face, photo, kind, rng, forged=bool(forged))
         components = draw_components(rng, self.steps, 0.0, single_share=self.single_share)
         if not forged:
             components = ()
@@ -118,10 +118,12 @@ class PackForge:
             return Picture(result.image, result.points, (), None, (int(bool(sequence)),), bool(sequence))
         return Picture(result.image, result.points, sequence, result.mask)
 
-    def _whole(self, face: int, photo: "Photo", kind: str | None, rng: np.random.Generator) -> Picture:
-        """A whole-face forgery, or for None an original, with the saves of one edit around it."""
+    def _whole(
+        self, face: int, photo: "Photo", kind: str, rng: np.random.Generator, *, forged: bool
+    ) -> Picture:
+        """A whole-face forgery, or the original in its place, with the saves of one edit around it."""
         from forgerank.forge.chain import draw_rounds, draw_size
-        from forgerank.forge.faces import whole_face
+        from forgerank.forge.faces import disturb, self_blend, whole_face
         from forgerank.forge.photos import Photo
         from forgerank.forge.saves import apply_save, draw_save
 
@@ -129,17 +131,20 @@ class PackForge:
         image, bits, parts = photo.image, None, None
         before, after = draw_rounds(rng, 1, self.steps[1])
         for turn in range(before + 1 + after):
-            if kind is not None and turn == before:
+            if forged and turn == before:
                 now = Photo(image, photo.landmarks, photo.hair)
                 donor = self._photo(self._draw_donor(face, rng))
-                forged = whole_face(now, rng, donor, {kind: 1.0}, self._reconstruction(face, photo))
-                image, bits, parts = forged.image, forged.mask_bits, forged.parts
+                made = whole_face(now, rng, donor, {kind: 1.0}, self._reconstruction(face, photo))
+                image, bits, parts = made.image, made.mask_bits, made.parts
+            elif turn == before and kind == self_blend.__name__ and rng.random() < 0.5:
+                # Half of all self-blends change the background: it must not tell them from originals.
+                image, _ = disturb(image, rng)
             image, _ = apply_save(image, draw_save(rng, self.trace))
         if self.length == 1:
-            bits, parts = None, (int(kind is not None),)
+            bits, parts = None, (int(forged),)
         elif parts is not None and set(parts) == {None}:
             bits = None
-        return Picture(image, five_points(photo.landmarks), (), bits, parts, kind is not None)
+        return Picture(image, five_points(photo.landmarks), (), bits, parts, forged)
 
     def _draw_kind(self, face: int, rng: np.random.Generator) -> str:
         held = self.reconstructions is not None and self.pack.entry(face).key in self.reconstructions

@@ -8,9 +8,9 @@ from torch import Tensor
 def mask_loss(mask_logits: Tensor, masks: Tensor, *, known: Tensor | None = None) -> Tensor:
     """Binary cross-entropy against the share of each cell that was edited, mean over all cells.
 
-    mask_logits (B, L, h, w); masks (B, L, h', w') in [0, 1]; known (B, L) bool, None: all; returns a scalar
-    >= 0. The share is the target itself: a threshold on it would lose small components, an eyebrow being
-    thinner than a cell. The cells of an unknown mask add 0 and get no gradient, whatever stands there.
+    mask_logits (B, L, h, w); masks (B, L, h', w') in [0, 1]; known (B, L) bool, None: all; returns a
+    scalar >= 0. The share is the target itself: a threshold on it would lose small components, an eyebrow
+    being thinner than a cell. The cells of an unknown mask add 0 and get no gradient, whatever stands there.
 
     >>> mask_loss(torch.zeros(1, 1, 1, 1), torch.tensor([[[[0.0, 1.0], [1.0, 1.0]]]]))
     tensor(0.6931)
