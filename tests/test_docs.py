@@ -84,7 +84,6 @@ LONG = (
     "reproduce",
     "card",
     "push",
-    "curve",
     "data",
     "serve",
     "keys",
