@@ -124,6 +124,7 @@ def test_several_sources_share_a_run(tmp_path: Path) -> None:
         ([], [], "give either roots or sources"),
         (SOURCES, ["x"], "give either roots or sources"),
         ([SOURCES[0]] * 2, [], "two sources have one name"),
+        ([{**SOURCES[0], "name": "all"}], [], "no source may be called all"),
         ([SOURCES[1]], [], "b: no source is called a"),
         ([SOURCES[0] | {"share": 0}], [], "no source has a share of the batches"),
         ([SOURCES[0] | {"dataset": "celeb"}], [], r"data\.sources\.0\.dataset: .*must be one of"),

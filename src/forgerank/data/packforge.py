@@ -32,10 +32,10 @@ class PackForge:
     Item 2i is real face i, 2i + 1 a forgery of it. Originals go through as many saves as forgeries do, and
     through the same ones. kinds: `chain` and names of `forge.faces.FORGERIES` and `RECONSTRUCTED`, with their
     weights; those of RECONSTRUCTED need `reconstructions`, a folder that `forgerank data reconstruct` wrote,
-    and are drawn for the faces that it holds, which are all the faces where no other kind is named.
-    single_share: of chains, those of one edit. webp: share of saves that are WebP, in place of the trace's.
-    Donors are other people of the split at like resolution and in a like pose. sources, without: as for
-    `Pack`.
+    and are drawn for the faces that it holds, which are all the faces where no other kind is named. longest:
+    the most edits of a chain; single_share: of chains, those of one edit. webp: share of saves that are WebP,
+    in place of the trace's. Donors are other people of the split at like resolution and in a like pose.
+    sources, without: as for `Pack`.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class PackForge:
         trace: str = "medium",
         webp: float | None = None,
         single_share: float = 0.5,
-        steps: Sequence[int] = (1, 5),
+        longest: int = len(COMPONENTS),
         reconstructions: Path | None = None,
     ) -> None:
         from forgerank.forge.faces import FORGERIES, RECONSTRUCTED
         from forgerank.forge.saves import TRACES
 
         self.length, self.single_share = length, single_share
-        self.steps = int(steps[0]), int(steps[1])
+        self.longest = longest
         self.kinds = {name: float(weight) for name, weight in kinds.items() if weight}
         self.reconstructions = None if reconstructions is None else Reconstructions(Path(reconstructions))
         known = {CHAIN, *FORGERIES, *RECONSTRUCTED}
@@ -101,7 +101,7 @@ class PackForge:
         photo = self._photo(face)
         if kind != CHAIN:
             return self._whole(face, photo, kind, rng, forged=bool(forged))
-        components = draw_components(rng, self.steps, 0.0, single_share=self.single_share)
+        components = draw_components(rng, (1, self.longest), 0.0, single_share=self.single_share)
         if not forged:
             components = ()
         result = forge_picture(
@@ -110,7 +110,7 @@ class PackForge:
             rng,
             lambda: ("", self._photo(self._draw_donor(face, rng))),
             trace=self.trace,
-            longest=self.steps[1],
+            longest=self.longest,
             single_share=self.single_share,
         )
         sequence = tuple(COMPONENTS.index(name) + 1 for name in result.components)
@@ -129,7 +129,7 @@ class PackForge:
 
         photo = draw_size(photo, rng)
         image, bits, parts = photo.image, None, None
-        before, after = draw_rounds(rng, 1, self.steps[1])
+        before, after = draw_rounds(rng, 1, self.longest)
         for turn in range(before + 1 + after):
             if forged and turn == before:
                 now = Photo(image, photo.landmarks, photo.hair)

@@ -72,6 +72,8 @@ class DataConfig(_Strict):
         names = [source.name for source in self.sources]
         if len(names) != len(set(names)):
             raise ValueError("two sources have one name")
+        if "all" in names:
+            raise ValueError("no source may be called all: the curve means every source by it")
         for source in self.sources:
             if unknown := set(source.partners) - set(names):
                 raise ValueError(f"{source.name}: no source is called {', '.join(sorted(unknown))}")
