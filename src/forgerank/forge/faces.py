@@ -425,7 +425,8 @@ def _bent(hard: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> N
     field = np.asarray(cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC))
     field[..., 0] += np.arange(width, dtype=np.float32)
     field[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-    return np.asarray(cv2.remap(hard, *cv2.split(field), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    across, down = cv2.split(field)
+    return np.asarray(cv2.remap(hard, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def correspondence(photo: Photo, donor: Photo, kind: str) -> tuple[Callable[[Window], Points], Points]:
@@ -509,7 +510,8 @@ def _sampled(donor: Photo, field: Points, photo: Photo) -> Image:
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
         scale = np.array([size[0] / width, size[1] / height], np.float32)
         field = (field - np.array([left, top], np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    return np.asarray(cv2.remap(image, *cv2.split(field), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101))
+    across, down = cv2.split(field)
+    return np.asarray(cv2.remap(image, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101))
 
 
 def _rendered(reconstruction: Reconstruction, box: Window) -> tuple[Image, Alpha]:
