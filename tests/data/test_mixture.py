@@ -119,6 +119,19 @@ def test_pairs_of_two_sources_and_a_share_of_the_others_are_level() -> None:
         assert low <= np.mean(own) <= high
 
 
+def test_a_source_may_have_a_level_of_its_own() -> None:
+    faces = [
+        Ingredient("as-others", Faces("as-others", "rf")),
+        Ingredient("own", Faces("own", "rf"), level=1.0),
+    ]
+    mixed = Mixture(faces)
+    drawn = MixedBatches(
+        mixed, batch_size=16, batches=5, seed=3, position=lambda: 0, size=lambda _: 32, level=0.0
+    )
+    for key in (key for batch in range(5) for key in drawn.keys(batch)):  # noqa: SIM118 - no dict
+        assert (key.twin is not None) == (mixed.sample(key.item).source == "own")
+
+
 def test_a_run_goes_on_with_the_very_next_batch() -> None:
     whole = [*batches(), *batches(position=lambda: 5)]
     assert len(whole) == 10

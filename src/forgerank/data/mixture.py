@@ -22,6 +22,7 @@ class Ingredient:
     source: Source
     share: float = 1.0  # of a batch, relative to the others; 0: partner of others only
     partners: tuple[str, ...] = ()  # where a source of one class takes the other class from
+    level: float | None = None  # share of its pairs brought to one size and encoding; None: that of all
     real: NDArray[np.int64] = field(init=False)  # positions in `source`
     forged: NDArray[np.int64] = field(init=False)
 
@@ -85,7 +86,7 @@ class Mixture:
 class _Pools(NamedTuple):
     real: tuple[NDArray[np.int64], ...]
     forged: tuple[NDArray[np.int64], ...]
-    mixed: bool  # whether the two classes come from different sources
+    level: float  # share of the pairs that are brought to one size and encoding
 
 
 class MixedBatches:
@@ -114,7 +115,7 @@ class MixedBatches:
         if batch_size % 2:
             raise InputError(f"a batch of {batch_size} cannot be half real and half forged")
         self.batch_size, self.batches, self.seed = batch_size, batches, seed
-        self.position, self.size, self.level = position, size, level
+        self.position, self.size = position, size
         self.parts, self.share = parts, share
         list(shared_out(list(range(batch_size)), parts, share))  # refuses what cannot be split
         self._pools = []
@@ -123,7 +124,9 @@ class MixedBatches:
             raise InputError("no source has a share of the batches")
         for part in chosen:
             real, forged = mixture.pool(part, forged=False), mixture.pool(part, forged=True)
-            self._pools.append(_Pools(real, forged, not (len(part.real) and len(part.forged))))
+            mixed = not (len(part.real) and len(part.forged))
+            own = level if part.level is None else part.level
+            self._pools.append(_Pools(real, forged, 1.0 if mixed else own))
         shares = np.array([part.share for part in chosen])
         self._edges = np.cumsum(shares / shares.sum())
 
@@ -149,7 +152,7 @@ class MixedBatches:
             real, forged = (
                 int(rng.choice(some[rng.integers(len(some))])) for some in (pools.real, pools.forged)
             )
-            together = pools.mixed or rng.random() < self.level
+            together = bool(rng.random() < pools.level)
             keys += [
                 Key(batch, real, size, forged if together else None),
                 Key(batch, forged, size, real if together else None),

@@ -29,6 +29,7 @@ class SourceConfig(_Strict):
     options: dict[str, Any] = {}  # keywords of the data set
     share: float = Field(default=1.0, ge=0)  # of a batch, relative to the others; 0: partner of others only
     partners: tuple[str, ...] = ()  # sources that give the class which this one lacks
+    level: float | None = Field(default=None, ge=0, le=1)  # in place of the `level` of all sources
     validate_on: bool = True  # whether its validation split has a line of its own in the curve
 
     @field_validator("dataset")

@@ -108,7 +108,11 @@ def open_mixture(config: DataConfig) -> Mixture:
     return Mixture(
         [
             Ingredient(
-                source.name, _open_one(config, source, config.train_split), source.share, source.partners
+                source.name,
+                _open_one(config, source, config.train_split),
+                source.share,
+                source.partners,
+                source.level,
             )
             for source in config.sources
         ]
