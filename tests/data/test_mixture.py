@@ -128,7 +128,7 @@ def test_a_source_may_have_a_level_of_its_own() -> None:
     drawn = MixedBatches(
         mixed, batch_size=16, batches=5, seed=3, position=lambda: 0, size=lambda _: 32, level=0.0
     )
-    for key in (key for batch in range(5) for key in drawn.keys(batch)):  # noqa: SIM118 - no dict
+    for key in (key for batch in range(5) for key in drawn.keys(batch)):
         assert (key.twin is not None) == (mixed.sample(key.item).source == "own")
 
 
