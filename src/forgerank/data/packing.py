@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from forgerank import __version__
-from forgerank.data.duplicates import find_duplicates, perceptual_hash
+from forgerank.data.duplicates import THUMBNAIL, find_duplicates, perceptual_hash, thumbnail
 from forgerank.data.listing import SPLITS, read_json, read_yaml, write_whole
 from forgerank.data.pack import (
     ARRAYS,
@@ -42,7 +42,7 @@ Progress = Callable[[int, int], None]
 
 ROOM = 0.9  # zoom of the square that is stored: the whole head and room for jitter around it
 LARGEST_PART = 40 * 2**20  # bytes
-_HASH_ZOOM, _HASH_SIDE, _THUMBNAIL = 1.3, 64, 32  # of the aligned face whose copies are looked for
+_HASH_ZOOM, _HASH_SIDE = 1.3, 64  # of the aligned face whose copies are looked for
 _HAIR_FACE = 90  # pixels from forehead to chin at which hair is looked for
 _SEARCH_SIDE = 640  # pixels: faces are looked for in a picture of at most this long side
 
@@ -218,10 +218,8 @@ def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: Pac
         members[f"{key}.jpg"] = _jpeg(crop.image, recipe.quality)
         if sample.mask is not None:
             members[f"{key}.mask.png"] = _png(crop.cut_mask(read_mask(sample.mask)))
-        aligned = _grey(
-            estimate_alignment(five_points(crop.landmarks), _HASH_SIDE, _HASH_ZOOM).crop(crop.image)
-        )
-        hashed = perceptual_hash(np.repeat(aligned[..., None], 3, axis=2))
+        aligned = estimate_alignment(five_points(crop.landmarks), _HASH_SIDE, _HASH_ZOOM).crop(crop.image)
+        hashed = perceptual_hash(aligned)
         entry = Entry(
             key=key,
             source=source,
@@ -240,15 +238,13 @@ def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: Pac
         # Only real faces are forged.
         hair = np.zeros((8, 8), dtype=bool) if sample.forged else _small_hair(crop.image, crop.landmarks)
         arrays["hair"].append(pack_hair(hair))
-        half = _HASH_SIDE // _THUMBNAIL
-        cells = aligned.reshape(_THUMBNAIL, half, _THUMBNAIL, half)
-        arrays["thumbnails"].append(cells.mean(axis=(1, 3)).round().astype(np.uint8))
+        arrays["thumbnails"].append(thumbnail(aligned))
     buffer = io.BytesIO()
     if entries:
         stacked = {name: np.stack(values) for name, values in arrays.items()}
     else:
         shapes = {"landmarks": (0, 468, 2), "hair": (0, HAIR_SIDE, HAIR_SIDE // 8)}
-        shapes["thumbnails"] = (0, _THUMBNAIL, _THUMBNAIL)
+        shapes["thumbnails"] = (0, THUMBNAIL, THUMBNAIL)
         stacked = {name: np.zeros(shape, dtype=np.uint8) for name, shape in shapes.items()}
     np.savez_compressed(buffer, allow_pickle=False, **stacked)
     members |= {INDEX: json.dumps(entries).encode(), ARRAYS: buffer.getvalue()}
@@ -332,12 +328,6 @@ def _small_hair(image: Image, landmarks: Points) -> NDArray[np.bool_]:
     size = [max(1, round(length * factor)) for length in image.shape[1::-1]]
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return hair_mask(small, (landmarks * np.float32(factor)).astype(np.float32))
-
-
-def _grey(image: Image) -> NDArray[np.uint8]:
-    import cv2
-
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
 def _jpeg(image: Image, quality: int) -> bytes:
