@@ -18,6 +18,7 @@ from forgerank.train.calibrate import calibrate
 from forgerank.train.checkpoints import BEST
 from forgerank.train.config import DataConfig, TrainConfig
 from forgerank.train.loaders import Joined, limited, open_source, open_validation, plain_loader
+from forgerank.train.module import add_to_metrics
 from forgerank.train.protocols import best_of, flat_metrics, summarize
 from forgerank.train.scorers import Predictions, Scorer, open_scorer, predict
 from forgerank.types import InputError
@@ -127,18 +128,7 @@ def evaluate_sources(
     for name, source in open_validation(config.data).items():
         metrics = SequenceMetrics(len(data.labels), config.loss.order)
         for batch in plain_loader(config, source):
-            scores = scorer.score(batch)
-            metrics.update(
-                scores.probability,
-                scores.components,
-                scores.order,
-                batch["presence"],
-                batch["ranks"],
-                scores.sequences,
-                forged=batch["forged"],
-                known=batch["known"],
-                ordered=batch["ordered"],
-            )
+            add_to_metrics(metrics, scorer.score(batch), batch)
         found[name] = {"images": len(source)} | {
             key: float(value) for key, value in metrics.compute().items()
         }

@@ -159,15 +159,14 @@ class ForgeryModule(L.LightningModule):
             sync_dist=True,
         )
         scores = to_scores(output, self.config.loss)
-        rows = torch.ones(len(batch["index"]), dtype=torch.bool, device=scores.probability.device)
-        _update(self.metrics, scores, batch, rows)
+        add_to_metrics(self.metrics, scores, batch)
         if not self.val_sources:
             return
         numbers = torch.searchsorted(self._ends, batch["index"].cpu(), right=True)
         for number in sorted(set(numbers.tolist())):
             metrics = self.by_source[number]
             assert isinstance(metrics, SequenceMetrics)
-            _update(metrics, scores, batch, (numbers == number).to(rows.device))
+            add_to_metrics(metrics, scores, batch, (numbers == number).to(scores.probability.device))
 
     def on_validation_epoch_end(self) -> None:
         """The figures that choose the best checkpoint, over what all processes have seen.
@@ -211,8 +210,10 @@ class ForgeryModule(L.LightningModule):
         self.elapsed_minutes = seconds / 60
 
 
-def _update(metrics: SequenceMetrics, scores: Scores, batch: Item, rows: Tensor) -> None:
-    """Add the rows (B,) of a batch that are chosen."""
+def add_to_metrics(metrics: SequenceMetrics, scores: Scores, batch: Item, rows: Tensor | None = None) -> None:
+    """Add a batch with what is known of it, or those of its rows that are chosen, (B,) bool."""
+    if rows is None:
+        rows = torch.ones(len(scores.probability), dtype=torch.bool, device=scores.probability.device)
     told = {name: batch.get(name) for name in ("forged", "known", "ordered")}
     some = {name: value[rows] if isinstance(value, Tensor) else None for name, value in told.items()}
     metrics.update(
