@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from forgerank.data.crops import Crops, Key, eye_distance
-from forgerank.data.mixture import Ingredient, MixedBatches, Mixture
+from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.sample import Picture, Sample
 from forgerank.data.transforms import AugmentConfig
 from forgerank.faces.align import TEMPLATE
+from forgerank.train.loaders import Joined
 from forgerank.types import InputError
 
 STILL = AugmentConfig(rotation=0, scale=0, shift=0, flip=0, wild=0, colour=0)
@@ -216,3 +217,43 @@ def test_what_a_forge_has_shrunk_is_shrunk_by_the_rest() -> None:
         factors.append(level.factor)
     # To half of the sample's eye distance at the least, which is all of what the forge left.
     assert factors == [1.0] * 30
+
+
+def test_levelled_images_have_the_size_and_save_of_their_pair() -> None:
+    wide, narrow = Faces("wide", "ffff", side=240), Faces("narrow", "rrrrr", side=160)
+    source = Levelled(Joined([wide, narrow]), STILL, seed=3)
+    eyes = np.empty(len(source))
+    for index in range(len(source)):
+        picture = source.load(index, np.random.default_rng(index))
+        eyes[index] = np.linalg.norm(picture.points[1] - picture.points[0])
+        again = source.load(index, np.random.default_rng(index))
+        assert np.array_equal(picture.image, again.image)
+        # the points still lie where they lay in the face
+        assert picture.points / picture.image.shape[1] == pytest.approx(TEMPLATE, abs=0.02)
+    limit = eye_distance(narrow.sample(0))
+    assert (eyes <= limit * 1.01).all()
+    # a forged image and its partner come out alike, to the rounding of their sides
+    for forged in range(4):
+        assert np.abs(eyes[4:] - eyes[forged]).min() < 1.0
+    assert len(np.unique(eyes.round(1))) > 3
+
+
+def test_levelled_masks_follow_their_image() -> None:
+    @dataclass
+    class Masked(Faces):
+        def load(self, index: int, rng: np.random.Generator) -> Picture:
+            picture = super().load(index, rng)
+            mask = np.zeros(picture.image.shape[:2], dtype=np.uint8)
+            mask[: len(mask) // 2] = 1
+            return picture._replace(mask=mask)
+
+    picture = Levelled(Masked("both", "rf"), STILL, seed=0).load(1, np.random.default_rng(0))
+    assert picture.mask is not None
+    assert picture.mask.shape == picture.image.shape[:2]
+    assert picture.mask.shape[0] < 160
+    assert picture.mask.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_one_class_cannot_be_levelled() -> None:
+    with pytest.raises(InputError, match="one class"):
+        Levelled(Faces("forged", "fff"), STILL, seed=0)

@@ -1,7 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import skimage.data
+from numpy.typing import NDArray
 
+from forgerank.faces import regions
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.regions import component_masks, component_polygons, face_oval, fill_polygons
 from forgerank.labels import COMPONENTS
@@ -60,3 +64,19 @@ def test_a_face_without_room_for_hair_has_none(astronaut: tuple[Image, Points]) 
     (x0, y0), (x1, y1) = oval.min(0).astype(int) + 8, oval.max(0).astype(int) - 8
     masks = component_masks(np.ascontiguousarray(image[y0:y1, x0:x1]), landmarks - np.float32([x0, y0]))
     assert masks["hair"].sum() < 0.1 * (y1 - y0) * (x1 - x0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("lacking", ["_crown_band", "_background_rim"])
+def test_hair_where_the_picture_shows_no_scalp_or_no_backdrop(
+    astronaut: tuple[Image, Points], lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = getattr(regions, lacking)
+
+    def empty(*given: Any) -> NDArray[np.bool_]:
+        mask: NDArray[np.bool_] = whole(*given)
+        # the band in which hair is sought is wider than that of the scalp
+        return mask if given[-1] == 0.30 else np.zeros_like(mask)
+
+    monkeypatch.setattr(regions, lacking, empty)
+    assert regions.hair_mask(*astronaut).sum() > 0

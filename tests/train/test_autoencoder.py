@@ -61,6 +61,20 @@ def test_each_decoder_overfits(decoder: Decoder, images: NDArray[np.uint8], tmp_
     assert error < 0.5 * np.abs(images.mean(0) - images).mean()
 
 
+def test_bfloat16_learns_as_well(images: NDArray[np.uint8], tmp_path: Path) -> None:
+    config = small("shuffle").model_copy(update={"precision": "bf16-mixed"})
+    losses = [
+        train_autoencoder(
+            images.__getitem__, COUNT, one, minutes=60, steps=100, out=tmp_path / one.precision
+        ).loss
+        for one in (config, small("shuffle"))
+    ]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    model = load_autoencoder(tmp_path / "bf16-mixed")
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_the_shape_is_kept(decoder: Decoder) -> None:
     model = Autoencoder(AutoencoderConfig(decoder=decoder, size=48))

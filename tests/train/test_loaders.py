@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from forgerank.data.mixture import Levelled
 from forgerank.train.config import TrainConfig
 from forgerank.train.loaders import (
     crop_size,
@@ -106,6 +107,16 @@ def test_every_source_is_validated_with_both_classes(mixed_config: Callable[...,
     ]
     some = open_validation(mixed_config(data={"val_pictures": 1}).data)
     assert {name: len(part) for name, part in some.items()} == {"alpha": 1, "gamma": 2, "forged": 1}
+
+
+def test_validation_is_levelled_where_training_is(mixed_config: Callable[..., TrainConfig]) -> None:
+    config = mixed_config()
+    parts = open_validation(config.data)
+    # out of two sources, out of one, forged on the fly
+    assert [isinstance(part, Levelled) for part in parts.values()] == [False, True, False]
+    sources = [source.model_dump() | {"level": 1.0} for source in config.data.sources]
+    parts = open_validation(mixed_config(data={"sources": sources}).data)
+    assert all(isinstance(part, Levelled) for part in parts.values())
 
 
 def test_validation_without_sources_has_no_name(tiny_config: Callable[..., TrainConfig]) -> None:

@@ -86,6 +86,7 @@ def autoencoder(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    precision: Annotated[str, typer.Option(help="32-true; bf16-mixed with AVX512-BF16 or AMX.")] = "32-true",
 ) -> None:
     """Train a small autoencoder on the real faces of a pack, for forgeries that left a decoder.
 
@@ -99,7 +100,9 @@ def autoencoder(
     from forgerank.train.reconstruct import cached_crops
 
     try:
-        config = AutoencoderConfig.model_validate({"decoder": decoder, "size": size, "seed": seed})
+        config = AutoencoderConfig.model_validate(
+            {"decoder": decoder, "size": size, "seed": seed, "precision": precision}
+        )
     except ValidationError as error:
         raise InputError(f"--{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
     crop, count = cached_crops(Pack(root, "train", label="real"), size, faces, seed)

@@ -109,13 +109,27 @@ class Crops(Dataset[Item]):
         """What both images of a pair go through, as seen from the first."""
         if twin is None or self.augment is None:
             return None
-        eyes = [eye_distance(self.source.sample(place)) for place in (index, twin)]
         # Chance of the pair, not of one of the two.
         rng = np.random.default_rng([self.seed, draw, *sorted((index, twin)), 1])
-        level = draw_level(eyes[0], eyes[1], self.augment, rng)
-        # A forge may have shrunk the image already.
-        own = float(np.linalg.norm(picture.points[1] - picture.points[0]))
-        return level._replace(factor=min(1.0, level.factor * eyes[0] / max(own, 1.0)))
+        return level_of_pair(self.source, index, twin, picture, self.augment, rng)
+
+
+def level_of_pair(
+    source: Source,
+    index: int,
+    twin: int,
+    picture: Picture,
+    augment: AugmentConfig,
+    rng: np.random.Generator,
+) -> Level:
+    """For `picture`, the image at `index`, what brings it and the image at `twin` to one size and encoding;
+    `rng` in the same state gives the twin's.
+    """
+    eyes = [eye_distance(source.sample(place)) for place in (index, twin)]
+    level = draw_level(eyes[0], eyes[1], augment, rng)
+    # A forge may have shrunk the image already.
+    own = float(np.linalg.norm(picture.points[1] - picture.points[0]))
+    return level._replace(factor=min(1.0, level.factor * eyes[0] / max(own, 1.0)))
 
 
 def eye_distance(sample: Sample) -> float:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.data.crops import ALONE, Key, Share, shared_out
+from forgerank.data.crops import ALONE, Key, Share, level_of_pair, shared_out
 from forgerank.data.sample import Picture, Sample, Source
+from forgerank.data.transforms import AugmentConfig, levelled
 from forgerank.types import InputError
 
 
@@ -158,3 +160,45 @@ class MixedBatches:
                 Key(batch, forged, size, real if together else None),
             ]
         return keys
+
+
+class Levelled:
+    """A source whose images are brought in pairs, one of each class, to one size and encoding, as training
+    brings its own: for evaluation where the two classes were photographed or saved differently.
+
+    Which images make a pair and what both go through follow from the seed. Where one class has fewer images
+    each of them stands in several pairs, and itself goes through what the first of those says. Raises
+    InputError for a source of one class.
+    """
+
+    def __init__(self, source: Source, augment: AugmentConfig, *, seed: int) -> None:
+        self.source, self.augment, self.seed = source, augment, seed
+        part = Ingredient("", source)
+        if not (len(part.real) and len(part.forged)):
+            raise InputError("images of one class have none of the other to be brought to one size with")
+        rng = np.random.default_rng(seed)
+        real, forged = rng.permutation(part.real), rng.permutation(part.forged)
+        self._twins = np.empty(len(source), dtype=np.int64)
+        self._twins[real] = np.resize(forged, len(real))
+        self._twins[forged] = np.resize(real, len(forged))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def sample(self, index: int) -> Sample:
+        """The annotation at `index`, its points those of the stored image."""
+        return self.source.sample(index)
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        """The image at `index`, brought to the size and encoding of its pair."""
+        picture = self.source.load(index, rng)
+        twin = int(self._twins[index])
+        own = np.random.default_rng([self.seed, *sorted((index, twin))])
+        level = level_of_pair(self.source, index, twin, picture, self.augment, own)
+        image = levelled(picture.image, level)
+        size = image.shape[1::-1]
+        factors = np.asarray(size, dtype=np.float32) / picture.image.shape[1::-1]
+        mask = picture.mask
+        if mask is not None:
+            mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+        return picture._replace(image=image, points=picture.points * factors, mask=mask)

@@ -126,7 +126,7 @@ def degrade(
     """
     height, width = image.shape[:2]
     if level is not None:
-        image = encoded(resized(image, level.factor, level.filter), level.quality, webp=level.webp)
+        image = levelled(image, level)
     if rng.random() < augment.wild:
         factor = float(np.exp(rng.uniform(*np.log(augment.resize))))
         image = resized(image, factor, int(rng.integers(len(_FILTERS))))
@@ -139,6 +139,11 @@ def degrade(
         webp = rng.random() < augment.webp
         image = encoded(image, int(rng.integers(augment.quality[0], augment.quality[1] + 1)), webp=webp)
     return image, (image.shape[1] / width, image.shape[0] / height)
+
+
+def levelled(image: Image, level: Level) -> Image:
+    """The picture at the size and after the save that `level` says."""
+    return encoded(resized(image, level.factor, level.filter), level.quality, webp=level.webp)
 
 
 def resized(image: Image, factor: float, filter_: int) -> Image:

@@ -138,7 +138,8 @@ def _segment_hair(picture: PILImage.Image, landmarks: Points) -> Mask:
         if keep.sum() < 0.3 * band.sum():
             return band  # where colour says nothing (a hat, a wig like the backdrop) it is the honest guess
     scalp = head & _crown_band(landmarks, shape, 0.06, 0.18)
-    if (skin < hair)[scalp].mean() > 0.7 and (hair < other)[rim].mean() > 0.1:
+    seen = scalp.any() and rim.any()  # neither, where the picture ends at the face
+    if seen and (skin < hair)[scalp].mean() > 0.7 and (hair < other)[rim].mean() > 0.1:
         return scalp  # a bald head: what was taken for hair is backdrop
     return _majority(keep) & head
 

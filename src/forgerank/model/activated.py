@@ -9,7 +9,7 @@ from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from forgerank.model.depthwise import depthwise_conv2d
+from forgerank.model.depthwise import depthwise_conv2d, images_gradient, weight_gradient
 
 _CACHED_BYTES = 4 * 2**20  # per thread, of what a pointwise convolution's gradient touches at once
 
@@ -17,9 +17,10 @@ _CACHED_BYTES = 4 * 2**20  # per thread, of what a pointwise convolution's gradi
 class ActivatedConv2d(nn.Module):
     """A convolution with a bias, and ReLU6 after it where `relu6` says so: weights and values of the two.
 
-    Trained on a CPU in float32, channels_last, its gradient is computed here. torch's own keeps a copy of
-    what ReLU6 changes; this one reads from the output, which the next layer keeps anyway, where ReLU6 was
-    flat. Bias gradients are sums and those of 1x1 convolutions matrix products, faster than oneDNN's.
+    Trained on a CPU in float32 or under bfloat16 autocast, channels_last, its gradient is computed here.
+    torch's own keeps a copy of what ReLU6 changes; this one reads from the output, which the next layer keeps
+    anyway, where ReLU6 was flat. Bias gradients are sums and those of 1x1 convolutions matrix products,
+    faster than oneDNN's.
     """
 
     def __init__(self, conv: nn.Conv2d, *, relu6: bool) -> None:
@@ -35,9 +36,12 @@ class ActivatedConv2d(nn.Module):
         if self.same:
             images = pad_same(images, list(self.weight.shape[2:]), [self.stride, self.stride])
         if self._has_gradient_here(images):
-            output: Tensor = _ActivatedConv2d.apply(
-                images, self.weight, self.bias, self.stride, self.padding, self.groups, self.relu6
-            )
+            kind = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+            values = images.to(kind), self.weight.to(kind), self.bias.to(kind)
+            with torch.autocast("cpu", enabled=False):
+                output: Tensor = _ActivatedConv2d.apply(
+                    *values, self.stride, self.padding, self.groups, self.relu6
+                )
             return output
         layout = self.stride, self.padding
         if self.groups == self.weight.shape[0]:
@@ -51,11 +55,18 @@ class ActivatedConv2d(nn.Module):
             self.training
             and torch.is_grad_enabled()
             and images.device.type == "cpu"
-            and images.dtype == self.weight.dtype == torch.float32
-            and not torch.is_autocast_enabled("cpu")
+            and self.weight.dtype == torch.float32
+            and self._is_exact(images.dtype)
             and not torch.compiler.is_compiling()
             and images.is_contiguous(memory_format=torch.channels_last)
         )
+
+    @staticmethod
+    def _is_exact(given: torch.dtype) -> bool:
+        """Whether the gradient is computed here in the numbers that it would be computed in anyway."""
+        if torch.is_autocast_enabled("cpu"):
+            return torch.get_autocast_dtype("cpu") == torch.bfloat16
+        return given == torch.float32
 
 
 def can_be_activated(conv: nn.Conv2d, *, relu6: bool) -> bool:
@@ -89,14 +100,19 @@ class _ActivatedConv2d(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight, output = ctx.saved_tensors
         found: tuple[Tensor | None, Tensor, Tensor]
+        stride, padding, groups = ctx.layout
         if weight.shape[2] == 1 and ctx.layout == (1, 0, 1):
             found = _pointwise_gradients(gradient, images, weight, output)
         else:
             gradient = _before_relu6(gradient, output)
             wanted = ctx.needs_input_grad[0]
-            images_gradient = _gradient(gradient, images, weight, ctx.layout, of=0) if wanted else None
-            weight_gradient = _gradient(gradient, images, weight, ctx.layout, of=1)
-            found = images_gradient, weight_gradient, _rows(gradient).sum(dim=0)
+            if groups == len(weight) and images.dtype == torch.bfloat16:
+                of_images = images_gradient(gradient, images, weight, stride, padding) if wanted else None
+                of_weight = weight_gradient(gradient, images, weight, stride, padding)
+            else:
+                of_images = _gradient(gradient, images, weight, ctx.layout, of=0) if wanted else None
+                of_weight = _gradient(gradient, images, weight, ctx.layout, of=1)
+            found = of_images, of_weight, _rows(gradient).sum(dim=0)
         return (*found, None, None, None, None)
 
 
@@ -105,17 +121,26 @@ def _pointwise_gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of images, weight and bias; a few images at a time, whose pixels stay in the cache."""
     matrix = weight.flatten(1)  # (C', C)
-    images_gradient = torch.empty_like(images)
-    weight_gradient, bias_gradient = torch.zeros_like(matrix), matrix.new_zeros(len(matrix))
-    per_image = 4 * images.shape[2] * images.shape[3] * (3 * matrix.shape[0] + 2 * matrix.shape[1])
+    of_images = torch.empty_like(images)
+    # Sums of many parts: in float32, whatever the parts are.
+    of_weight, of_bias = torch.zeros_like(matrix, dtype=torch.float32), torch.zeros(len(matrix))
+    per_image = (
+        images.element_size()
+        * images.shape[2]
+        * images.shape[3]
+        * (3 * matrix.shape[0] + 2 * matrix.shape[1])
+    )
     count = max(1, _CACHED_BYTES * torch.get_num_threads() // per_image)
     for start in range(0, len(images), count):
         part = slice(start, start + count)
         rows = _rows(_before_relu6(gradient[part], None if output is None else output[part]))
-        torch.mm(rows, matrix, out=_rows(images_gradient[part]))
-        weight_gradient.addmm_(rows.T, _rows(images[part]))
-        bias_gradient += rows.sum(dim=0)
-    return images_gradient, weight_gradient.view_as(weight), bias_gradient
+        torch.mm(rows, matrix, out=_rows(of_images[part]))
+        if rows.dtype == torch.float32:
+            of_weight.addmm_(rows.T, _rows(images[part]))
+        else:
+            of_weight += rows.T @ _rows(images[part])
+        of_bias += rows.sum(dim=0, dtype=torch.float32)
+    return of_images, of_weight.view_as(weight).to(weight.dtype), of_bias.to(weight.dtype)
 
 
 def _before_relu6(gradient: Tensor, output: Tensor | None) -> Tensor:

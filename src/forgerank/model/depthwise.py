@@ -59,27 +59,32 @@ class _Depthwise(torch.autograd.Function):
         images, weight = ctx.saved_tensors
         stride, padding = ctx.stride, ctx.padding
         return (
-            _images_gradient(gradient, images, weight, stride, padding),
-            _weight_gradient(gradient, images, weight, stride, padding),
+            images_gradient(gradient, images, weight, stride, padding),
+            weight_gradient(gradient, images, weight, stride, padding),
             None,
             None,
         )
 
 
-def _images_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """A forward convolution with the kernel turned round, over the gradient with zeros between its cells."""
+def images_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """Of a depthwise convolution: a forward one with the kernel turned round, over the gradient with zeros
+    between its cells.
+    """
     if stride > 1:
         height, width = (side + 2 * padding - weight.shape[2] + 1 for side in images.shape[2:])
-        spread = gradient.new_zeros(*gradient.shape[:2], height, width)
-        spread = spread.contiguous(memory_format=torch.channels_last)
+        batch, channels = gradient.shape[:2]
+        # channels_last from the start: turning it over afterwards would copy the zeros
+        spread = gradient.new_zeros(batch, height, width, channels).permute(0, 3, 1, 2)
         spread[:, :, ::stride, ::stride] = gradient
         gradient = spread
     border = weight.shape[2] - 1 - padding
     return F.conv2d(gradient, weight.flip(2, 3), None, 1, border, groups=weight.shape[0])
 
 
-def _weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Only 3x3 kernels have a fast path: a larger kernel is covered by 3x3 blocks, two cells apart."""
+def weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """Of a depthwise convolution. Only 3x3 kernels have a fast path: a larger kernel is covered by 3x3
+    blocks, two cells apart.
+    """
     side = weight.shape[2]
     if side == 3:
         return _kernel_gradient(gradient, images, weight, stride, padding)

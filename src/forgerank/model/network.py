@@ -1,12 +1,13 @@
 """The whole network: picture in, tokens, logits and maps out."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from forgerank.model.backbone import Backbone
 from forgerank.model.heads import MapHead, TokenHead
@@ -128,7 +129,22 @@ def transformer_encoder(config: ModelConfig) -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(
         config.width, config.heads, config.feedforward, config.dropout, batch_first=True, norm_first=True
     )
-    return nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(config.width), enable_nested_tensor=False)
+    return Encoder(layer, config.layers, nn.LayerNorm(config.width), enable_nested_tensor=False)
+
+
+class Encoder(nn.TransformerEncoder):
+    """torch's, but for the attention of bfloat16 training on a CPU: the gradient of its fused form takes
+    longer there than that of plain matrix products.
+    """
+
+    def forward(self, src: Tensor, *args: Any, **options: Any) -> Tensor:
+        """src (B, N, d); returns the same shape. Otherwise as torch's."""
+        if not (self.training and src.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
+            encoded: Tensor = super().forward(src, *args, **options)
+            return encoded
+        with sdpa_kernel(SDPBackend.MATH):
+            encoded = super().forward(src, *args, **options)
+        return encoded
 
 
 class Network(PictureTokens, Shareable):

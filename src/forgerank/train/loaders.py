@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from forgerank.data.crops import ALONE, Crops, EvenBatches, Item, Share, StreamBatches
 from forgerank.data.datasets import DATASETS
-from forgerank.data.mixture import Ingredient, MixedBatches, Mixture
+from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.points import detect_points
 from forgerank.data.sample import Picture, Sample, Source
 from forgerank.data.seqdeepfake import Samples
@@ -123,6 +123,8 @@ def open_validation(config: DataConfig) -> dict[str, Source]:
     """The validation split of each source by its name, or the one of `roots` under an empty name.
 
     A source of one class gets the other from its partners, so that real can be told from forged in each.
+    Where classes come out of two sources, or a source's own are always levelled in training, each image is
+    brought to one size and encoding with one of the other class here too.
     """
     if not config.sources:
         source = open_source(config, config.val_split, roots=config.val_roots)
@@ -148,7 +150,11 @@ def open_validation(config: DataConfig) -> dict[str, Source]:
                 for partner, places in zip(partners, indices, strict=True)
                 if len(places)
             ]
-        found[wanted.name] = parts[0] if len(parts) == 1 else Joined(parts)
+        whole = parts[0] if len(parts) == 1 else Joined(parts)
+        both = len({whole.sample(index).forged for index in range(len(whole))}) == 2
+        if both and (len(parts) > 1 or wanted.level == 1):
+            whole = Levelled(whole, config.augment, seed=0)
+        found[wanted.name] = whole
     return found
 
 
