@@ -2,6 +2,7 @@
 
 python benchmarks/train_step.py [--backbone resnet50] [--size 256] [--batch 8] [--rounds 5] [--flags]
 python benchmarks/train_step.py --parts | --speed [--batch 32] [--config configs/default.yaml] [--cpu]
+    [--processes 2]
 
 Both have the same backbone, pyramid and encoder, and random weights. The decoder says one label at a time: it
 is measured re-running the whole network for each, and with its encoder cached. In training it may also read
@@ -14,8 +15,9 @@ With --parts and --speed the network, the losses and the optimiser are those of 
 images are random. --parts: where a step's time goes, at 160 px and at the full size; "before" is the network
 as it was trained until pooling could come first and convolutions were joined with their ReLU6, "now" the one
 with both. --speed: images per second of "before" at the full size against those of a run whose first half is
-at 160 px; on a GPU with and without torch.compile. --cpu counts the processor time of all threads: fairer on
-a busy machine.
+at 160 px; on a GPU with and without torch.compile, on a CPU with --processes also by so many processes of one
+thread each, gradients averaged over gloo as under torchrun. --cpu counts the processor time of all threads:
+fairer on a busy machine.
 """
 
 import argparse
@@ -24,17 +26,21 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from forgerank.labels import COMPONENTS
 from forgerank.losses.mil import forgery_gap, mil_loss
@@ -199,19 +205,26 @@ class Trained:
         *,
         now: bool,
         compiled: bool = False,
+        shared: bool = False,
     ) -> None:
+        """shared: a batch is shared out over all processes, which average their gradients."""
         torch.manual_seed(0)
         model = config.model.model_copy(update={"pretrained": False, "pool_first": now})
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         network = Network(model) if now else separated(Network(model))
-        self.network = network.to(options.device).to(memory_format=layout).train()
+        self.network: nn.Module = network.to(options.device).to(memory_format=layout).train()
         self.average = [value.detach().clone() for value in self.network.parameters()]
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
         if compiled:
             self.network.compile()
-        images, targets = make_batch(argparse.Namespace(batch=options.batch, size=size))
+        batch = options.batch
+        if shared:
+            batch //= dist.get_world_size()
+            # As the trainer has it: heads that one loss leaves out have no gradient in that step.
+            self.network = DistributedDataParallel(self.network, find_unused_parameters=False)
+        images, targets = make_batch(argparse.Namespace(batch=batch, size=size))
         cells = size // model.stride
-        masks = torch.rand(options.batch, len(COMPONENTS), cells, cells) * targets.presence[:, :, None, None]
+        masks = torch.rand(batch, len(COMPONENTS), cells, cells) * targets.presence[:, :, None, None]
         self.images = images.to(options.device).contiguous(memory_format=layout)
         self.targets = Targets(*(value.to(options.device) for value in (*targets[:2], masks)))
         self.config, self.options = config, options
@@ -313,7 +326,8 @@ class Apart(nn.Module):
 
 
 def separated(network: Network) -> Network:
-    """With every convolution apart from its ReLU6, in place."""
+    """With every convolution apart from its ReLU6, and attention in torch's own form, in place."""
+    network.encoder.__class__ = nn.TransformerEncoder
     for name, layer in list(network.named_modules()):
         if isinstance(layer, ActivatedConv2d):
             network.set_submodule(name, Apart(layer))
@@ -351,36 +365,82 @@ def measure_parts(config: TrainConfig, options: argparse.Namespace) -> Table:
     return table
 
 
+class Way(NamedTuple):
+    """How a step is taken."""
+
+    now: bool
+    compiled: bool = False
+    shared: bool = False  # by all processes, one thread each
+
+
 def measure_speed(config: TrainConfig, options: argparse.Namespace) -> Table:
     """Images per second before, now, and over a run of which half of the images are small."""
-    full = config.model.input_size
-    kinds = {"before": (False, False), "now": (True, False)}
+    if options.processes == 1:
+        return speed_table(config, options, time_ways(config, options))
+    with tempfile.TemporaryDirectory() as folder:
+        spawn = torch.multiprocessing.get_context("spawn")
+        results = spawn.SimpleQueue()
+        arguments = (config, options, f"file://{folder}/meeting", results)
+        torch.multiprocessing.spawn(take_part, arguments, nprocs=options.processes, join=True)
+        return speed_table(config, options, results.get())
+
+
+def take_part(
+    rank: int, config: TrainConfig, options: argparse.Namespace, meeting: str, results: Any
+) -> None:
+    """What one process does; the first of them takes the steps that are not shared."""
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.processes)
+    seconds = time_ways(config, options)
+    if rank == 0:
+        results.put(seconds)
+    dist.destroy_process_group()
+
+
+def time_ways(config: TrainConfig, options: argparse.Namespace) -> dict[tuple[str, int], list[float]]:
+    """Seconds of every step, by its way and size; they take turns."""
+    ways = {"before": Way(now=False), "now": Way(now=True)}
     if options.device == "cuda":
-        kinds |= {"before, compiled": (False, True), "now, compiled": (True, True)}
+        ways |= {f"{name}, compiled": way._replace(compiled=True) for name, way in ways.items()}
+    if options.processes > 1:
+        ways[f"now, {options.processes} processes"] = Way(now=True, shared=True)
+    alone = options.processes == 1 or dist.get_rank() == 0
     seconds: dict[tuple[str, int], list[float]] = {
-        (kind, size): [] for kind in kinds for size in (EARLY_SIZE, full)
+        (name, size): [] for name in ways for size in (EARLY_SIZE, config.model.input_size)
     }
     trained = {
-        (kind, size): Trained(config, options, size, now=kinds[kind][0], compiled=kinds[kind][1])
-        for kind, size in seconds
+        (name, size): Trained(config, options, size, **ways[name]._asdict())
+        for name, size in seconds
+        if alone or ways[name].shared
     }
     for turn in range(options.rounds + 2):
-        for key, one in trained.items():
+        for key, values in seconds.items():
+            shared = ways[key[0]].shared
+            torch.set_num_threads(1 if shared else options.threads)
+            if options.processes > 1:
+                dist.barrier()
             started = clock(options)
-            one.step()
+            if alone or shared:
+                trained[key].step()
             if turn > 1:
-                seconds[key].append(clock(options) - started)
+                values.append(clock(options) - started)
+    return seconds
+
+
+def speed_table(
+    config: TrainConfig, options: argparse.Namespace, seconds: dict[tuple[str, int], list[float]]
+) -> Table:
+    full = config.model.input_size
     per_image = {key: statistics.median(values) / options.batch for key, values in seconds.items()}
     base = per_image["before", full]
     heads = (f"{EARLY_SIZE} px", f"{full} px", "half and half", "against before at the full size")
     table = Table("images/s", *heads, title="a training step")
-    for kind in kinds:
+    for kind in dict.fromkeys(name for name, _ in seconds):
         small, large = per_image[kind, EARLY_SIZE], per_image[kind, full]
         mean = (small + large) / 2
         ratio = base / mean
-        verdict = f"{ratio:.2f}x" + (
-            "" if kind != "now" else f", asked {ASKED_SPEED:g}x: {'yes' if ratio >= ASKED_SPEED else 'NO'}"
-        )
+        verdict = f"{ratio:.2f}x"
+        if kind.startswith("now"):
+            verdict += f", asked {ASKED_SPEED:g}x: {'yes' if ratio >= ASKED_SPEED else 'NO'}"
         table.add_row(kind, *(f"{1 / value:.1f}" for value in (small, large, mean)), verdict)
     return table
 
@@ -397,6 +457,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/default.yaml"))
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), help="default: the configuration's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--processes", type=int, default=1, help="--speed on a CPU: also by so many")
     parser.add_argument("--cpu", action="store_true", help="count processor time, not time")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

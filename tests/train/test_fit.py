@@ -104,6 +104,10 @@ def test_a_run_describes_itself(uninterrupted: tuple[Path, Path]) -> None:
     assert list((folder / "tensorboard").glob("events.*"))
     terms = {"mil", "reg", "bce_u", "bce_v", "rank", "direct", "mask", "total", "lr"}
     assert set(read_losses(folder)[0]) == {f"train/{term}" for term in terms}
+    with (folder / "csv" / "version_0" / "metrics.csv").open(newline="") as stream:
+        waited = [float(row["time/waited"]) for row in csv.DictReader(stream) if row.get("time/waited")]
+    assert waited[0] == 0  # the first batch is no waiting
+    assert 0 < waited[-1] < 1
 
 
 def test_an_existing_run_is_not_overwritten(uninterrupted: tuple[Path, Path]) -> None:

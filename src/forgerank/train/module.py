@@ -61,6 +61,8 @@ class ForgeryModule(L.LightningModule):
         self._elapsed_before = 0.0  # seconds, of the sittings before this one
         self._started = time.monotonic()
         self.elapsed_minutes = 0.0  # of the run so far, over all its sittings
+        self._batch_ended: float | None = None
+        self._waited = 0.0  # seconds without a batch, since the sitting began
         self.losses = LOSSES[config.model.kind]
         self.metrics = SequenceMetrics(config.model.components, config.loss.order)
         self.val_sources = dict(val_sources or {})
@@ -107,11 +109,14 @@ class ForgeryModule(L.LightningModule):
         """The clock starts here, not while the data set is read."""
         self._started = time.monotonic()
         self._read_clock()
+        self._batch_ended, self._waited = None, 0.0
 
     def on_train_batch_start(self, batch: Item, batch_idx: int) -> None:
         """Chance is a function of the step and of this part of it, the learning rate of the step: a resumed
         run repeats them exactly.
         """
+        if self._batch_ended is not None:
+            self._waited += time.monotonic() - self._batch_ended
         self._read_clock()
         part = self.global_step * self.config.accumulate + batch_idx % self.config.accumulate
         chance = part * self.trainer.world_size + self.trainer.global_rank
@@ -135,7 +140,18 @@ class ForgeryModule(L.LightningModule):
         self.log_dict({name: value for name, value in values.items() if name != "train/total"})
         self.log("train/total", values["train/total"], prog_bar=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        # The share of this sitting in which nothing was trained because no batch was there.
+        spent = max(time.monotonic() - self._started, 1e-9)
+        self.log("time/waited", self._waited / spent)
         return total
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """From here on the trainer waits for data."""
+        self._batch_ended = time.monotonic()
+
+    def on_validation_start(self) -> None:
+        """Validation is no waiting."""
+        self._batch_ended = None
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """Step, and move the average towards the new weights: here, so that every checkpoint holds both."""
