@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from skimage import data
 
-from forgerank.infer import Detector
-from forgerank.infer.runtime import usable_cores
+from forgerank.detect import Detector
+from forgerank.detect.runtime import usable_cores
 
-RUN = "from forgerank.app.cli import main; main()"
+RUN = "from forgerank.cli.main import main; main()"
 
 
 def main() -> None:

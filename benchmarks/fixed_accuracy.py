@@ -19,6 +19,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from forgerank.evaluation.evaluate import predict_split
+from forgerank.evaluation.protocols import answered
+from forgerank.evaluation.scorers import Predictions, open_scorer
 from forgerank.metrics.sequence import (
     Labels,
     Order,
@@ -28,10 +31,7 @@ from forgerank.metrics.sequence import (
     multi_label_accuracy,
     predict_sequences,
 )
-from forgerank.train.evaluate import predict_split
-from forgerank.train.measure import machine
-from forgerank.train.protocols import answered
-from forgerank.train.scorers import Predictions, open_scorer
+from forgerank.reproduce.measure import machine
 
 CANDIDATES = np.linspace(0.3, 0.99, 70)
 

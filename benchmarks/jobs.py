@@ -37,9 +37,9 @@ from rich.console import Console
 from skimage import data
 from sqlalchemy import Engine, func, select
 
-from forgerank.service.settings import Settings
-from forgerank.service.store import open_store
-from forgerank.service.tables import completions, jobs
+from forgerank.serving.service.database_schema import completions, jobs
+from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.store import open_store
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from postgres import Cluster

@@ -23,15 +23,15 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from forgerank.data.formats.seqdeepfake import read_samples
 from forgerank.data.sample import Sample
-from forgerank.data.seqdeepfake import read_samples
-from forgerank.infer import Detector
-from forgerank.infer.pooling import POOL, POOLS, pool, quality_weight
-from forgerank.infer.verdict import unusable
-from forgerank.media import read_photo
+from forgerank.detect import Detector
+from forgerank.detect.pooling import POOL, POOLS, pool, quality_weight
+from forgerank.detect.verdict import unusable
+from forgerank.media.images import read_photo
+from forgerank.media.videos import open_video
 from forgerank.metrics.bootstrap import bootstrap_interval
 from forgerank.metrics.detection import auc
-from forgerank.video import open_video
 
 RATE = 8  # frames per second of a clip; every fourth is judged
 CODECS = ("libx264", "libx265")

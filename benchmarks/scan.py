@@ -30,12 +30,12 @@ from PIL import Image
 from rich.console import Console
 from skimage import data
 
-from forgerank.infer.runtime import usable_cores
-from forgerank.scan.journal import Journal
-from forgerank.scan.sources import Item
-from forgerank.scan.tasks import Outcome
+from forgerank.detect.runtime import usable_cores
+from forgerank.serving.scan.journal import Journal
+from forgerank.serving.scan.sources import Item
+from forgerank.serving.scan.tasks import Outcome
 
-RUN = "from forgerank.app.cli import main; main()"
+RUN = "from forgerank.cli.main import main; main()"
 LOAD = 0.7  # share of its time that a core may be busy; the rest is for peaks and lost machines
 Pixels = NDArray[np.uint8]
 

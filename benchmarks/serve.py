@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 from skimage import data
 
-from forgerank.infer import Detector
-from forgerank.infer.runtime import usable_cores
+from forgerank.detect import Detector
+from forgerank.detect.runtime import usable_cores
 
 BATCH = 8
 PHOTOS = 16

@@ -48,10 +48,11 @@ from forgerank.losses.steps import step_targets
 from forgerank.losses.total import LOSSES, LossConfig, Targets
 from forgerank.model.activated import ActivatedConv2d
 from forgerank.model.baselines import build_network
+from forgerank.model.config import Kind, ModelConfig
 from forgerank.model.depthwise import depthwise_conv2d
-from forgerank.model.network import Kind, ModelConfig, Network, Output
-from forgerank.train.blocks import recompute_blocks
+from forgerank.model.network import Network, Output
 from forgerank.train.config import TrainConfig, load_config
+from forgerank.train.sharding import recompute_blocks
 
 Step = Callable[[], object]
 Make = Callable[[argparse.Namespace], Step]

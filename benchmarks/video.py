@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 from skimage import data
 
-from forgerank.infer import Detector
-from forgerank.infer.runtime import usable_cores
-from forgerank.infer.video import detect_video
+from forgerank.detect import Detector
+from forgerank.detect.runtime import usable_cores
+from forgerank.detect.videos import detect_video
 
 WIDTH, HEIGHT = 1280, 720
 WANTED = 0.5

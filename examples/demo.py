@@ -13,12 +13,12 @@ from PIL import Image
 from rich.console import Console
 from skimage import data
 
-from forgerank.app.cli import one_line_errors
-from forgerank.app.detect import Outputs, detect_files
+from forgerank.cli.detect import Outputs, detect_files
+from forgerank.cli.main import one_line_errors
+from forgerank.detect import Detector
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.forge.chain import forge_picture
 from forgerank.forge.photos import Photo
-from forgerank.infer import Detector
 
 SEQUENCE = ("eyebrow", "nose", "eye", "lip")
 SEED = 22

@@ -7,8 +7,8 @@ import csv
 import sys
 from pathlib import Path
 
-from forgerank.infer import Detector
-from forgerank.media import find_photos
+from forgerank.detect import Detector
+from forgerank.media.images import find_photos
 from forgerank.types import InputError
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
-from forgerank.service.jobs import Job, Jobs
-from forgerank.service.settings import Settings
-from forgerank.service.uploads import Kind, Uploads
+from forgerank.serving.service.jobs import Job, Jobs
+from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.uploads import Kind, Uploads
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from forgerank.detect.result import Component, FaceReport, KeyFrame, Moment, TrackReport, VideoReport
 from forgerank.faces.align import Alignment
-from forgerank.infer.result import Component, FaceReport, KeyFrame, Moment, TrackReport, VideoReport
 from forgerank.types import Quality, Verdict
 
 QUALITY = Quality(size=120.0, sharpness=250.5, brightness=0.5, clipped=0.01, yaw=-3.0, pitch=2.0, roll=1.0)

@@ -16,8 +16,8 @@ from PIL import Image as PILImage
 from typer.testing import CliRunner
 
 import forgerank
-from forgerank.app.cli import app
-from forgerank.infer.weights import ASSETS
+from forgerank.cli.main import app
+from forgerank.weights.description import ASSETS
 from videos import first_person, write_video
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 import videos
-from forgerank.infer import Detector, Report, VideoReport
-from forgerank.infer.detector import load_picture
+from forgerank.detect import Detector, Report, VideoReport
+from forgerank.detect.detector import load_picture
 from forgerank.judging import judge_file, render, wants_video
-from forgerank.media import MediaError, TooManyPixelsError
+from forgerank.media.images import MediaError, TooManyPixelsError
 from forgerank.report.schema import ErrorEntry
 
 Pixels = NDArray[np.uint8]

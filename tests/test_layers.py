@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,24 +17,23 @@ PACKAGE = Path(forgerank.__file__).parent
 LEVELS = {
     "": 0, "types": 0, "labels": 0, "extras": 0,
     "media": 1,
-    "video": 2,
-    "faces": 3,
-    "forge": 4,
-    "data": 5,
-    "model": 6,
-    "losses": 7, "metrics": 7,
-    "infer": 8,
+    "faces": 2,
+    "forge": 3,
+    "weights": 4,
+    "data": 5, "detect": 5,
+    "model": 6, "report": 6,
+    "losses": 7, "judging": 7,
+    "metrics": 8,
     "train": 9,
-    "report": 9,
-    "judging": 10,
-    "web": 11, "scan": 11,
-    "service": 12,
-    "app": 13, "__main__": 14,
+    "evaluation": 10,
+    "export": 11, "reproduce": 11,
+    "serving": 12,
+    "cli": 13, "__main__": 14,
 }  # fmt: skip
-# Export turns a trained network into what the rest of `infer` runs: it alone looks up, inside functions.
-LOOKS_UP = {"infer/export.py"}
 
-BASE = {"", "types", "labels", "extras", "media", "video", "faces", "infer", "report", "judging", "app"}
+BASE = {"", "types", "labels", "extras", "media", "faces", "weights", "detect", "report", "judging", "cli"}
+# Of `weights`, what a shared network needs beside its description.
+NEEDS_TORCH = {"weights/hub.py"}
 NOT_IN_BASE = {
     "torch", "torchvision", "timm", "lightning", "torchmetrics", "cv2", "skimage", "sklearn", "scipy", "onnx",
     "onnxscript", "safetensors", "tensorboard", "av", "pyarrow", "imagehash", "webdataset", "huggingface_hub",
@@ -44,7 +44,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def area(dotted: str) -> str:
-    """forgerank.infer.weights -> infer; forgerank -> the empty string."""
+    """forgerank.weights.description -> weights; forgerank -> the empty string."""
     return [*dotted.split("."), ""][1]
 
 
@@ -59,11 +59,22 @@ def imports(node: ast.AST, *, lazy: bool = False) -> Iterator[tuple[str, bool]]:
             assert child.level == 0, "imports are absolute here"
             assert child.module is not None
             yield child.module, lazy
-            if child.module == "forgerank":
-                yield from ((f"forgerank.{name.name}", lazy) for name in child.names if name.name in LEVELS)
+            # what is imported may be a module itself
+            yield from (
+                (f"{child.module}.{name.name}", lazy)
+                for name in child.names
+                if is_module(child.module, name.name)
+            )
         else:
             waits = lazy or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
             yield from imports(child, lazy=waits)
+
+
+def is_module(package: str, name: str) -> bool:
+    if package.split(".")[0] != "forgerank":
+        return False
+    path = PACKAGE.joinpath(*package.split(".")[1:], name)
+    return path.with_suffix(".py").is_file() or path.is_dir()
 
 
 def imports_of(path: Path) -> list[tuple[str, bool]]:
@@ -78,18 +89,31 @@ def area_of(path: Path) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_one_way(path: Path) -> None:
     own = area_of(path)
-    for name, lazy in imports_of(path):
+    for name, _ in imports_of(path):
         if name.split(".")[0] != "forgerank" or area(name) == own:
             continue
-        may_look_up = lazy and str(path.relative_to(PACKAGE)) in LOOKS_UP
-        assert may_look_up or LEVELS[area(name)] < LEVELS[own] or LEVELS[own] == 0 == LEVELS[area(name)], (
+        assert LEVELS[area(name)] < LEVELS[own] or LEVELS[own] == 0 == LEVELS[area(name)], (
             f"{own} imports {name}"
         )
 
 
+def test_no_module_imports_itself_through_others() -> None:
+    names = {
+        ".".join(("forgerank", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES
+    }
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    reached = {
+        name: {found for found, _ in imports_of(path) if found in names and found != name}
+        for name, path in names.items()
+    }
+    with pytest.raises(CycleError):  # the sorter would find one
+        TopologicalSorter({**reached, "forgerank.types": {"forgerank.cli.main"}}).prepare()
+    TopologicalSorter(reached).prepare()
+
+
 @pytest.mark.parametrize(
     "path",
-    [path for path in MODULES if area_of(path) in BASE],
+    [path for path in MODULES if area_of(path) in BASE and str(path.relative_to(PACKAGE)) not in NEEDS_TORCH],
     ids=lambda path: str(path.relative_to(PACKAGE)),
 )
 def test_the_base_needs_no_extra_at_import_time(path: Path) -> None:
@@ -112,8 +136,8 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Blocked())
-import forgerank, forgerank.infer, forgerank.report.html, forgerank.report.schema
-from forgerank.app.cli import main
+import forgerank, forgerank.detect, forgerank.report.html, forgerank.report.schema
+from forgerank.cli.main import main
 sys.argv = ["forgerank", *{arguments!r}]
 main()
 """

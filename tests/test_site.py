@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from forgerank.losses import total
-from forgerank.train.experiments import load_experiment
+from forgerank.reproduce.experiments import load_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = ROOT / "docs" / "tutorials" / "new-loss.md"

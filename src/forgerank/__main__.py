@@ -1,6 +1,6 @@
 """`python -m forgerank`, and with it `torchrun -m forgerank`: the same as the `forgerank` command."""
 
-from forgerank.app.cli import main
+from forgerank.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from forgerank.infer.detector import Detector, load_picture
-from forgerank.infer.result import Picture, Report, VideoReport
-from forgerank.infer.video import FPS, MAX_FRAMES, detect_video
-from forgerank.media import MAX_PIXELS, VIDEO_EXTENSIONS, MediaError, is_photo
+from forgerank.detect.detector import Detector, load_picture
+from forgerank.detect.result import Picture, Report, VideoReport
+from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
+from forgerank.media.images import MAX_PIXELS, VIDEO_EXTENSIONS, MediaError, is_photo
+from forgerank.media.videos import is_video
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials, ErrorEntry
 from forgerank.report.html import html_page, picture_section, video_section
 from forgerank.report.schema import report_file
-from forgerank.video import is_video
 
 
 def wants_video(path: str | Path, name: str | None = None) -> bool:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.data.celebdf import celebdf
+from forgerank.data.formats.celebdf import celebdf
 from forgerank.types import InputError
 from layouts import CELEB_FAKE, CELEB_REAL, CELEB_YOUTUBE, write_celebdf
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image as PILImage
 
 import layouts
-from forgerank.data import check
-from forgerank.data.check import CheckReport, check_dataset
-from forgerank.data.duplicates import nearest_earlier, perceptual_hash
+from forgerank.data.check import integrity as check
+from forgerank.data.check.duplicates import nearest_earlier, perceptual_hash
+from forgerank.data.check.integrity import CheckReport, check_dataset
 from forgerank.types import InputError
 
 # Writer, and clips per (split, class) as the layout promises them: masks, tars and levels apart.

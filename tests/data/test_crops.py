@@ -9,7 +9,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from forgerank.data.crops import (
+from forgerank.data.augmentation import AugmentConfig
+from forgerank.data.batches import (
     ALONE,
     Crops,
     EvenBatches,
@@ -20,7 +21,6 @@ from forgerank.data.crops import (
     shuffled,
 )
 from forgerank.data.sample import Picture, Sample
-from forgerank.data.transforms import AugmentConfig
 from forgerank.faces.align import TEMPLATE
 from forgerank.labels import answer
 from forgerank.types import InputError

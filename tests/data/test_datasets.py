@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from forgerank.data.datasets import CLIPS, DATASETS
-from forgerank.data.published import PUBLISHED
+from forgerank.data.check.published import PUBLISHED
+from forgerank.data.formats.registry import CLIPS, DATASETS
 from forgerank.labels import ATTRIBUTES
 from layouts import (
     ATTRIBUTE_ROWS,

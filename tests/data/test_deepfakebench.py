@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from forgerank.data.deepfakebench import deepfakebench
+from forgerank.data.formats.deepfakebench import deepfakebench
 from forgerank.types import InputError
 from layouts import write_deepfakebench
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.data.dfdc import dfdc
+from forgerank.data.formats.dfdc import dfdc
 from forgerank.types import InputError
 from layouts import write_dfdc
 

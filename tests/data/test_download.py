@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.data.download import ASK, download
+from forgerank.data.prepare.download import ASK, download
 from forgerank.types import InputError
 
 FILES = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.data.duplicates import REASONS, Duplicate, find_duplicates, perceptual_hash, thumbnail
+from forgerank.data.check.duplicates import REASONS, Duplicate, find_duplicates, perceptual_hash, thumbnail
 
 Print = tuple[int, NDArray[np.uint8]]  # hash and thumbnail
 Row = tuple[int, str, str, str, bool]  # picture, source, group, split, forged

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.data.clips import Clip
-from forgerank.data.faceforensics import dfd, faceforensics
+from forgerank.data.formats.clips import Clip
+from forgerank.data.formats.faceforensics import dfd, faceforensics
 from forgerank.types import InputError
 from layouts import METHODS, PAIRS, write_dfd, write_faceforensics
 

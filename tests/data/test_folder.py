@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forgerank.data.datasets import DATASETS
-from forgerank.data.folder import Folder, read_folder
+from forgerank.data.formats.folder import Folder, read_folder
+from forgerank.data.formats.registry import DATASETS
 from forgerank.types import InputError
 from layouts import write_folder, write_table
 

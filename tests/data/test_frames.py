@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from forgerank.data.clips import Clip
-from forgerank.data.frames import read_frames
-from forgerank.data.tars import read_archive
-from forgerank.data.video import Frame, Lost, evenly_spaced
+from forgerank.data.formats.clips import Clip
+from forgerank.data.formats.tars import read_archive
+from forgerank.data.prepare.frames import read_frames
+from forgerank.media.frame_access import Frame, Lost, evenly_spaced
 from layouts import write_pictures, write_tar
 
 COUNT = 40

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from forgerank.data.crops import Crops, Key, eye_distance
+from forgerank.data.augmentation import AugmentConfig
+from forgerank.data.batches import Crops, Key, eye_distance
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.sample import Picture, Sample
-from forgerank.data.transforms import AugmentConfig
 from forgerank.faces.align import TEMPLATE
 from forgerank.train.loaders import Joined
 from forgerank.types import InputError

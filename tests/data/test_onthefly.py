@@ -6,10 +6,10 @@ import pytest
 import skimage.data
 from PIL import Image as PILImage
 
-from forgerank.data.crops import Crops
-from forgerank.data.datasets import DATASETS
-from forgerank.data.onthefly import OnTheFlyForge
-from forgerank.data.transforms import AugmentConfig
+from forgerank.data.augmentation import AugmentConfig
+from forgerank.data.batches import Crops
+from forgerank.data.forged import OnTheFlyForge
+from forgerank.data.formats.registry import DATASETS
 from forgerank.types import InputError
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
-from forgerank.data import packing
-from forgerank.data.pack import HAIR_SIDE, Pack, pack_hair, pack_parts, read_part, unpack_hair
-from forgerank.data.packing import (
+from forgerank.data.formats.pack import HAIR_SIDE, Pack, pack_hair, pack_parts, read_part, unpack_hair
+from forgerank.data.formats.seqdeepfake import read_picture
+from forgerank.data.prepare import packs as packing
+from forgerank.data.prepare.packs import (
     LARGEST_PART,
     PackRecipe,
     check_parts,
@@ -25,7 +26,6 @@ from forgerank.data.packing import (
     write_pack,
 )
 from forgerank.data.sample import Sample
-from forgerank.data.seqdeepfake import read_picture
 from forgerank.faces.align import five_points
 from forgerank.types import InputError
 from packs import NAMES, NOSE, SIDE, SMALL_SIDE, person, recipe_of

@@ -13,15 +13,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from forgerank.data.crops import Crops
-from forgerank.data.packforge import PackForge
+from forgerank.data.augmentation import AugmentConfig
+from forgerank.data.batches import Crops
+from forgerank.data.forged_pack import PackForge
 from forgerank.data.reconstructions import Reconstructions, write_reconstructions
 from forgerank.data.sample import Picture
-from forgerank.data.transforms import AugmentConfig
-from forgerank.forge import chain, faces
+from forgerank.forge import chain
+from forgerank.forge import whole_faces as faces
 from forgerank.forge.edits import Edit
-from forgerank.forge.faces import FORGERIES, WholeFace
 from forgerank.forge.photos import Photo
+from forgerank.forge.whole_faces import FORGERIES, WholeFace
 from forgerank.types import Image, InputError
 from packs import SMALL
 

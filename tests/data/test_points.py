@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forgerank.data.points import detect_points
+from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample
 from forgerank.faces import analyze
 from forgerank.faces.align import five_points

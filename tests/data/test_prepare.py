@@ -16,15 +16,15 @@ import pytest
 from PIL import Image as PILImage
 
 import layouts
-from forgerank.data.clips import Clip
-from forgerank.data.cut import CutConfig, cut_face, join_tracks
-from forgerank.data.datasets import CLIPS
-from forgerank.data.index import read_index
-from forgerank.data.prepare import Summary, prepare
-from forgerank.data.video import evenly_spaced
+from forgerank.data.formats.clips import Clip
+from forgerank.data.formats.prepared_index import read_index
+from forgerank.data.formats.registry import CLIPS
+from forgerank.data.prepare.crops import CutConfig, cut_face, join_tracks
+from forgerank.data.prepare.videos import Summary, prepare
 from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.media import read_photo
+from forgerank.media.frame_access import evenly_spaced
+from forgerank.media.images import read_photo
 from forgerank.types import InputError
 
 SMALL = CutConfig(frames=1, size=96)
@@ -170,9 +170,9 @@ def test_tracks_follow_the_best_overlap() -> None:
 RUN = """
 import sys, time
 from pathlib import Path
-import forgerank.data.prepare as prepare
-from forgerank.data.cut import CutConfig
-from forgerank.data.datasets import CLIPS
+import forgerank.data.prepare.videos as prepare
+from forgerank.data.prepare.crops import CutConfig
+from forgerank.data.formats.registry import CLIPS
 write_part = prepare.write_part
 def slow(*arguments):
     write_part(*arguments)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forgerank.data.seqdeepfake import SeqDeepFake, load_sample, read_samples
+from forgerank.data.formats.seqdeepfake import SeqDeepFake, load_sample, read_samples
 from forgerank.types import InputError
 
 HEADER = "file_path,label"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from forgerank.data.onthefly import OnTheFlyForge
+from forgerank.data.forged import OnTheFlyForge
+from forgerank.data.formats.seqdeepfake import SeqDeepFake
+from forgerank.data.formats.shards import SKIPPED, Shards, samples_on_disk, shard_dataset
 from forgerank.data.sample import Source
-from forgerank.data.seqdeepfake import SeqDeepFake
-from forgerank.data.shards import SKIPPED, Shards, samples_on_disk, shard_dataset
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.train.loaders import open_source, train_loader
 from forgerank.types import InputError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forgerank.data.tars import DamagedTarError, read_archive, tar_names
+from forgerank.data.formats.tars import DamagedTarError, read_archive, tar_names
 from layouts import write_tar
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from forgerank.data.augmentation import AugmentConfig, Level, _sampled, degrade, draw_level, to_tensors
 from forgerank.data.sample import Picture
-from forgerank.data.transforms import AugmentConfig, Level, _sampled, degrade, draw_level, to_tensors
 from forgerank.faces.align import TEMPLATE, estimate_alignment
 
 STILL = AugmentConfig(rotation=0, scale=0, shift=0, flip=0, wild=0, colour=0)

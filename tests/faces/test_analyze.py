@@ -10,10 +10,10 @@ from PIL import Image as PILImage
 from PIL import ImageFilter
 from skimage.data import astronaut
 
-from forgerank.faces import embedded
+from forgerank.faces import models as embedded
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.draw import COLOURS, draw_faces
-from forgerank.faces.embedded import open_embedded
+from forgerank.faces.models import open_embedded
 from forgerank.faces.quality import head_pose
 from forgerank.labels import COMPONENTS
 from forgerank.types import Face, InputError

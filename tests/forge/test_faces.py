@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from forgerank.faces.align import estimate_alignment, five_points
-from forgerank.forge import faces
-from forgerank.forge.faces import FORGERIES, HULLS, RECONSTRUCTED, Forgery, Reconstruction
+from forgerank.forge import whole_faces as faces
 from forgerank.forge.photos import Photo
+from forgerank.forge.whole_faces import FORGERIES, HULLS, RECONSTRUCTED, Forgery, Reconstruction
 from forgerank.labels import COMPONENTS
 
 KINDS = [*FORGERIES, *RECONSTRUCTED]

@@ -27,7 +27,7 @@ def _annotation(file: str, make: Callable[[Random], bytes], read: Callable[[Path
 
 
 def _faceforensics(root: Path) -> object:
-    from forgerank.data.faceforensics import faceforensics
+    from forgerank.data.formats.faceforensics import faceforensics
 
     (root / "original_sequences/youtube/c23/videos").mkdir(parents=True)
     for split in ("val", "test"):
@@ -36,26 +36,26 @@ def _faceforensics(root: Path) -> object:
 
 
 def _celebdf(root: Path) -> object:
-    from forgerank.data.celebdf import celebdf
+    from forgerank.data.formats.celebdf import celebdf
 
     (root / "Celeb-real").mkdir()
     return celebdf(root)
 
 
 def _dfdc(root: Path) -> object:
-    from forgerank.data.dfdc import dfdc
+    from forgerank.data.formats.dfdc import dfdc
 
     return dfdc(root)
 
 
 def _bench(root: Path) -> object:
-    from forgerank.data.deepfakebench import deepfakebench
+    from forgerank.data.formats.deepfakebench import deepfakebench
 
     return deepfakebench(root)
 
 
 def _folder(root: Path) -> object:
-    from forgerank.data.folder import read_folder
+    from forgerank.data.formats.folder import read_folder
 
     return read_folder(root, length=5)
 
@@ -66,14 +66,14 @@ def _records(root: Path) -> object:
 
 
 def _seqdeepfake(root: Path) -> object:
-    from forgerank.data.seqdeepfake import SeqDeepFake
+    from forgerank.data.formats.seqdeepfake import SeqDeepFake
 
     files.write(root, "a.png", b"")
     return SeqDeepFake(root, "train")
 
 
 def _shards(root: Path) -> object:
-    from forgerank.data.shards import Shards
+    from forgerank.data.formats.shards import Shards
 
     files.write(root, "train-00000.tar", bytes(10))
     return Shards(root, "train")
@@ -86,7 +86,7 @@ def _settings(root: Path) -> object:
 
 
 def _table(root: Path) -> object:
-    from forgerank.train.experiments import load_experiment
+    from forgerank.reproduce.experiments import load_experiment
 
     return load_experiment(root)
 

@@ -13,7 +13,7 @@ import numpy as np
 from hostile import bombs, documents, files, photos, videos
 from readers import READERS, Kind
 
-from forgerank.media import MAX_PIXELS
+from forgerank.media.images import MAX_PIXELS
 from forgerank.types import InputError
 
 
@@ -30,7 +30,7 @@ def answer(kind: str, content: bytes, folder: Path) -> str:
 
 
 def _read_photo(content: bytes, folder: Path) -> None:
-    from forgerank.media import read_photo
+    from forgerank.media.images import read_photo
 
     _check_photo(read_photo("photo", data=content, max_pixels=MAX_PIXELS))
 
@@ -65,15 +65,15 @@ def _video_or_portrait(rng: Random) -> bytes:
 
 @cache
 def detector() -> Any:
-    from forgerank.infer import Detector
+    from forgerank.detect import Detector
 
     return Detector(threads=1)
 
 
 def _read_video(content: bytes, folder: Path) -> None:
     """Every frame that is asked for, as the detector and as the readers of data sets ask for them."""
-    from forgerank.data.video import count_frames, read_video
-    from forgerank.video import open_video
+    from forgerank.media.frame_access import count_frames, read_video
+    from forgerank.media.videos import open_video
 
     path = files.write(folder, "video", content)
     count_frames(path)
@@ -111,10 +111,10 @@ def _read_description(content: bytes, folder: Path) -> None:
 
 
 def _run_weights(folder: Path) -> None:
-    from forgerank.infer.runtime import Runtime
-    from forgerank.infer.verdict import calibrate, judge_face, order_components
-    from forgerank.infer.weights import load_weights
+    from forgerank.detect.runtime import Runtime
+    from forgerank.detect.verdict import calibrate, judge_face, order_components
     from forgerank.types import Quality
+    from forgerank.weights.description import load_weights
 
     weights = load_weights(folder)
     metadata = weights.metadata
@@ -132,7 +132,7 @@ def _description(rng: Random) -> bytes:
 
 
 def _read_archive(content: bytes, folder: Path) -> None:
-    from forgerank.service.archive import is_archive, unpack
+    from forgerank.serving.service.archive import is_archive, unpack
 
     path = files.write(folder, "archive", content)
     inside = folder / "inside"
@@ -155,7 +155,7 @@ _LIMITS = _Limits()
 
 
 def _read_results(content: bytes, folder: Path) -> None:
-    from forgerank.scan.summary import summarize
+    from forgerank.serving.scan.summary import summarize
 
     summarize(files.write(folder, "results.parquet", content))
 
@@ -180,7 +180,7 @@ def _report() -> Any:
 
 
 def _metadata() -> Any:
-    from forgerank.infer.weights import load_weights
+    from forgerank.weights.description import load_weights
 
     return load_weights().metadata
 

@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from forgerank.faces.embedded import open_embedded
-from forgerank.infer.weights import ASSETS, load_weights, seal
+from forgerank.faces.models import open_embedded
 from forgerank.types import InputError
+from forgerank.weights.description import ASSETS, load_weights, seal
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda content: content[: len(content) // 2],
@@ -93,7 +93,7 @@ def test_a_threshold_that_was_changed(copy: Path) -> None:
 
 
 def test_the_packages_own_description_is_sealed() -> None:
-    """If not: add "seal": forgerank.infer.weights.seal(description); `forgerank export` does."""
+    """If not: add "seal": forgerank.weights.description.seal(description); `forgerank export` does."""
     assert load_weights().metadata.seal is not None
 
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from forgerank.losses.total import LOSSES, LossConfig, Targets
 from forgerank.model.baselines import MODELS, TEACHER_FORCED, build_network
+from forgerank.model.config import ModelConfig
 from forgerank.model.decoder import SequenceDecoder, SpatialWeights
-from forgerank.model.network import LinearOutput, ModelConfig, Network, StepOutput
+from forgerank.model.network import LinearOutput, Network, StepOutput
 from squares import COLOURS, PLACES
 
 STEP_KINDS = ["multicls", "decoder", "queries"]

@@ -5,7 +5,8 @@ import torch
 from pydantic import ValidationError
 
 from forgerank.losses.total import LossConfig, Targets, total_loss
-from forgerank.model.network import ModelConfig, Network, Output
+from forgerank.model.config import ModelConfig
+from forgerank.model.network import Network, Output
 
 SMALL = {"width": 32, "pyramid_width": 16, "feedforward": 32, "layers": 1}
 PAPER = {

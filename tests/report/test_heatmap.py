@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.infer import Detector
+from forgerank.detect import Detector
 from forgerank.report.heatmap import crop_layer, face_maps, overlay, palette, picture_layer, save_heatmaps
 
 Pixels = NDArray[np.uint8]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forgerank.infer import Detector, Picture, Report
+from forgerank.detect import Detector, Picture, Report
 from forgerank.report.entries import ActionEntry, Credentials, ErrorEntry
 from forgerank.report.html import html_page, picture_section
 from pages import assert_self_contained, parse

@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from forgerank.infer import Detector
-from forgerank.infer.result import VideoReport
-from forgerank.infer.weights import Thresholds
+from forgerank.detect import Detector
+from forgerank.detect.result import VideoReport
 from forgerank.report.html import html_page, video_section
 from forgerank.report.html_timeline import absences, axis, forged_spans, runs, ticks
 from forgerank.report.words import clock
+from forgerank.weights.description import Thresholds
 from pages import assert_self_contained, parse
 from results import moments, track, two_people, video_report
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Frame, Page, sync_playwright
 
-from forgerank.infer import Detector
+from forgerank.detect import Detector
 from forgerank.report.html import html_page, video_section
 from results import two_people
 

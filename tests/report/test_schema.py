@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from forgerank import __version__
-from forgerank.infer.result import Report
-from forgerank.infer.weights import Weights, load_weights
+from forgerank.detect.result import Report
 from forgerank.report.schema import Credentials, ErrorEntry, ReportFile, report_file
+from forgerank.weights.description import Weights, load_weights
 from results import FORGED, POOR, face_report, moments, track, two_people, video_report
 
 REPORTS = [

@@ -1,6 +1,6 @@
 import pytest
 
-from forgerank.infer.result import VideoReport
+from forgerank.detect.result import VideoReport
 from forgerank.report.entries import Credentials
 from forgerank.report.words import (
     clock,

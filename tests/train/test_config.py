@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from forgerank.data.packing import load_recipe
+from forgerank.data.prepare.packs import load_recipe
 from forgerank.train.config import load_config, parse_config
 from forgerank.types import InputError
 from squares import tiny_settings

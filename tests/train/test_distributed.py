@@ -35,7 +35,7 @@ TOLERANCE = 1e-3  # of each figure and of each weight; measured: see the docs
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from forgerank.app.cli import main
+from forgerank.cli.main import main
 from forgerank.train.module import ForgeryModule
 
 original, marker = ForgeryModule.on_train_batch_start, Path(sys.argv.pop())

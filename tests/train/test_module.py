@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from forgerank.data.crops import Item
-from forgerank.data.seqdeepfake import SeqDeepFake
+from forgerank.data.batches import Item
+from forgerank.data.formats.seqdeepfake import SeqDeepFake
 from forgerank.losses.total import LOSSES
+from forgerank.metrics.scores import Scores, to_scores
 from forgerank.model.baselines import MODELS, build_network
 from forgerank.model.decoder import SequenceDecoder
 from forgerank.model.network import StepOutput
 from forgerank.train import fit
 from forgerank.train.config import OptimConfig, TrainConfig
 from forgerank.train.module import ForgeryModule, learning_rate_factor
-from forgerank.train.scores import Scores, to_scores
 
 COSINE = OptimConfig(schedule="cosine", warmup=0.1, floor=0.02)
 STEP = OptimConfig(schedule="step", warmup=0.1, milestones=(0.4, 0.7), gamma=0.1)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from forgerank.media import PHOTO_EXTENSIONS
+from forgerank.media.images import PHOTO_EXTENSIONS
 from forgerank.types import InputError
 
 VIDEO_EXTENSIONS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.data.crops import ALONE, Key, Share, level_of_pair, shared_out
+from forgerank.data.augmentation import AugmentConfig, levelled
+from forgerank.data.batches import ALONE, Key, Share, level_of_pair, shared_out
 from forgerank.data.sample import Picture, Sample, Source
-from forgerank.data.transforms import AugmentConfig, levelled
 from forgerank.types import InputError
 
 
@@ -197,8 +197,9 @@ class Levelled:
         level = level_of_pair(self.source, index, twin, picture, self.augment, own)
         image = levelled(picture.image, level)
         size = image.shape[1::-1]
-        factors = np.asarray(size, dtype=np.float32) / picture.image.shape[1::-1]
+        factors = np.divide(size, picture.image.shape[1::-1])
         mask = picture.mask
         if mask is not None:
             mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
-        return picture._replace(image=image, points=picture.points * factors, mask=mask)
+        points = (picture.points * factors).astype(np.float32)
+        return picture._replace(image=image, points=points, mask=mask)

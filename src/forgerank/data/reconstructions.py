@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forgerank.data.seqdeepfake import read_picture
+from forgerank.data.formats.seqdeepfake import read_picture
 from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.types import InputError, Points
 
 if TYPE_CHECKING:
-    from forgerank.forge.faces import Reconstruction
+    from forgerank.forge.whole_faces import Reconstruction
 
 DESCRIPTION = "reconstructions.json"
 ZOOM = 1.3  # of the crops that autoencoders see
@@ -47,7 +47,7 @@ class Reconstructions:
 
     def load(self, key: str, landmarks: Points) -> "Reconstruction":
         """The crop, and where it lies in an image with these landmarks."""
-        from forgerank.forge.faces import Reconstruction
+        from forgerank.forge.whole_faces import Reconstruction
 
         path, at, size = self._members[key]
         with path.open("rb") as stream:

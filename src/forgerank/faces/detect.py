@@ -10,7 +10,7 @@ import onnxruntime as ort
 from PIL import Image as PILImage
 
 from forgerank.faces.boxes import Box, Floats, containment, overlaps
-from forgerank.faces.embedded import open_embedded
+from forgerank.faces.models import open_embedded
 from forgerank.faces.retinaface import RetinaFaceDetector
 from forgerank.types import Detection, Image, Points
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from forgerank.faces.align import five_points
-from forgerank.faces.embedded import open_embedded
+from forgerank.faces.models import open_embedded
 from forgerank.types import Detection, Image, Points
 
 _SIDE = 192  # input pixels

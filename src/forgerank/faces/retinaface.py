@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from PIL import Image as PILImage
 
 from forgerank.faces.boxes import Floats, non_maximum_suppression
-from forgerank.faces.embedded import session_options
+from forgerank.faces.models import session_options
 from forgerank.types import Detection, Image, InputError
 
 STEPS = (8, 16, 32)

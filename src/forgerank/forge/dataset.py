@@ -21,7 +21,7 @@ from forgerank.forge.chain import Forged, draw_components, forge_picture
 from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
 from forgerank.labels import BINARY, COMPONENTS
-from forgerank.media import find_photos, read_photo
+from forgerank.media.images import find_photos, read_photo
 from forgerank.types import InputError, Points
 
 Progress = Callable[[int, int], None]

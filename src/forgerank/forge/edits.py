@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.forge import faces
+from forgerank.forge import whole_faces as faces
 from forgerank.forge.blend import Alpha, mix
 from forgerank.forge.donors import Transplant, transplant
 from forgerank.forge.photos import Photo

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.faces.regions import hair_mask
-from forgerank.media import read_photo
+from forgerank.media.images import read_photo
 from forgerank.types import Image, Points
 
 # How many times further apart or closer a donor's eyes may be: a part of a much smaller picture is blurred.

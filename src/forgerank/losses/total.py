@@ -12,7 +12,8 @@ from forgerank.losses.mil import Reduction, forgery_gap, mil_loss, regularizatio
 from forgerank.losses.multilabel import multilabel_loss
 from forgerank.losses.ranking import Order, pairwise_rank_loss, plackett_luce_loss, rank_loss
 from forgerank.losses.steps import step_loss, step_targets
-from forgerank.model.network import Kind, LinearOutput, Output, StepOutput
+from forgerank.model.config import Kind
+from forgerank.model.network import LinearOutput, Output, StepOutput
 
 DIRECT = {"pairwise": pairwise_rank_loss, "plackett_luce": plackett_luce_loss}
 

@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from forgerank.model.backbone import PooledBackbone
+from forgerank.model.config import Kind, ModelConfig
 from forgerank.model.decoder import QueryDecoder, SequenceDecoder
-from forgerank.model.network import Kind, LinearOutput, ModelConfig, Network, StepOutput
+from forgerank.model.network import LinearOutput, Network, StepOutput
 
 TEACHER_FORCED: frozenset[Kind] = frozenset({"decoder"})  # these take the true sequences in training
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from forgerank.model.network import ModelConfig, PictureTokens, StepOutput, transformer_encoder
+from forgerank.model.config import ModelConfig
+from forgerank.model.network import PictureTokens, StepOutput, transformer_encoder
 
 NONE = 0  # the label that says "nothing more", the end of a sequence
 BANDWIDTH = 1.0  # beta of the spatial weights, in squared sides of the picture; the radii are learned

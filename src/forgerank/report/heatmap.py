@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.infer.result import FaceReport, Map
+from forgerank.detect.result import FaceReport, Map
 from forgerank.types import Image
 
 DISSIMILARITY = "dissimilarity"

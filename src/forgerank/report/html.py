@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from forgerank import __version__
-from forgerank.infer.result import Report, VideoReport
-from forgerank.infer.weights import WeightsMetadata
+from forgerank.detect.result import Report, VideoReport
 from forgerank.report.entries import ErrorEntry
 from forgerank.report.heatmap import palette
 from forgerank.report.html_picture import picture_section
 from forgerank.report.html_pieces import badge, bullets, facts, text
 from forgerank.report.html_video import video_section
 from forgerank.report.words import LIMITS, VIDEO_LIMITS, picture_sentence, printable, video_sentence
+from forgerank.weights.description import WeightsMetadata
 
 __all__ = ["html_page", "picture_section", "video_section"]
 

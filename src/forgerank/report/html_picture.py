@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from forgerank.infer.result import FaceReport, Picture, Report
-from forgerank.infer.weights import Thresholds
+from forgerank.detect.result import FaceReport, Picture, Report
 from forgerank.report.entries import Credentials
 from forgerank.report.heatmap import crop_layer, face_maps
 from forgerank.report.html_pieces import (
@@ -21,6 +20,7 @@ from forgerank.report.html_pieces import (
 )
 from forgerank.report.words import face_sentence, picture_sentence
 from forgerank.types import Image
+from forgerank.weights.description import Thresholds
 
 _LONGEST_SIDE = 1280  # pixels of the embedded picture
 _MAP_SIDE, _THUMBNAIL_SIDE = 160, 128

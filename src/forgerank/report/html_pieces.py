@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.infer.result import Component
-from forgerank.infer.verdict import quality_warnings
-from forgerank.infer.weights import Thresholds
+from forgerank.detect.result import Component
+from forgerank.detect.verdict import quality_warnings
 from forgerank.report.entries import ActionEntry, Credentials
 from forgerank.report.words import SOURCE_TYPES, percent, printable, state_sentence
 from forgerank.types import Image, Quality
+from forgerank.weights.description import Thresholds
 
 _SIGNS = {"forged": "▲", "real": "●", "undetermined": "◆"}
 

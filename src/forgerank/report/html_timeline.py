@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from forgerank.infer.result import Moment, TrackReport, VideoReport
-from forgerank.infer.weights import Thresholds
+from forgerank.detect.result import Moment, TrackReport, VideoReport
 from forgerank.report.html_pieces import text
 from forgerank.report.words import clock, percent
+from forgerank.weights.description import Thresholds
 
 _TICKS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)  # seconds
 _MOST_TICKS, _MOST_SPANS = 6, 6

@@ -1,7 +1,6 @@
 """A video in the HTML report: what was decoded, and per person a timeline and the most telling frames."""
 
-from forgerank.infer.result import KeyFrame, TrackReport, VideoReport
-from forgerank.infer.weights import Thresholds
+from forgerank.detect.result import KeyFrame, TrackReport, VideoReport
 from forgerank.report.entries import Credentials
 from forgerank.report.html_picture import canvas, controls, thumbnail
 from forgerank.report.html_pieces import (
@@ -16,6 +15,7 @@ from forgerank.report.html_pieces import (
 )
 from forgerank.report.html_timeline import timeline
 from forgerank.report.words import clock, decoded_sentence, face_sentence, percent, video_sentence
+from forgerank.weights.description import Thresholds
 
 _LONGEST_SIDE = 960  # pixels of an embedded frame: three stand side by side
 

@@ -7,9 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from forgerank import __version__
-from forgerank.infer.result import Component, FaceReport, Moment, Report, TrackReport, VideoReport
-from forgerank.infer.verdict import quality_warnings
-from forgerank.infer.weights import WeightsMetadata
+from forgerank.detect.result import Component, FaceReport, Moment, Report, TrackReport, VideoReport
+from forgerank.detect.verdict import quality_warnings
 from forgerank.report.entries import (
     Box,
     ComponentEntry,
@@ -25,6 +24,7 @@ from forgerank.report.entries import (
     VideoEntry,
 )
 from forgerank.types import Quality
+from forgerank.weights.description import WeightsMetadata
 
 __all__ = [
     "SCHEMA_VERSION",

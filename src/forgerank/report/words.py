@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from forgerank.infer.result import FaceReport, Report, TrackReport, VideoReport
+from forgerank.detect.result import FaceReport, Report, TrackReport, VideoReport
 from forgerank.report.entries import Credentials
 
 LIMITS = (

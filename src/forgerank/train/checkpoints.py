@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from forgerank.data.listing import write_whole
 from forgerank.model.baselines import build_network
-from forgerank.model.hub import safetensors_bytes
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.types import InputError
+from forgerank.weights.hub import safetensors_bytes
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 

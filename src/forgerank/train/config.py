@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from forgerank.data.datasets import DATASETS
+from forgerank.data.augmentation import AugmentConfig
+from forgerank.data.formats.registry import DATASETS
 from forgerank.data.listing import parse_setting, read_yaml
-from forgerank.data.transforms import AugmentConfig
 from forgerank.labels import VOCABULARIES
 from forgerank.losses.total import LossConfig
-from forgerank.model.network import ModelConfig
+from forgerank.model.config import ModelConfig
 from forgerank.types import InputError
 
 

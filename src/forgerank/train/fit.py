@@ -16,10 +16,9 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
-from forgerank.data.crops import Share
+from forgerank.data.batches import Share
 from forgerank.data.sample import Source
 from forgerank.model.baselines import build_network
-from forgerank.train.blocks import recompute_blocks
 from forgerank.train.checkpoints import (
     LAST,
     Checkpoints,
@@ -41,6 +40,7 @@ from forgerank.train.loaders import (
     train_loader,
 )
 from forgerank.train.module import ForgeryModule
+from forgerank.train.sharding import recompute_blocks
 from forgerank.types import InputError
 
 WEIGHTS = "weights.safetensors"

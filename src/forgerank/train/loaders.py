@@ -12,13 +12,13 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from forgerank.data.crops import ALONE, Crops, EvenBatches, Item, Share, StreamBatches
-from forgerank.data.datasets import DATASETS
+from forgerank.data.augmentation import AugmentConfig
+from forgerank.data.batches import ALONE, Crops, EvenBatches, Item, Share, StreamBatches
+from forgerank.data.formats.registry import DATASETS
+from forgerank.data.formats.seqdeepfake import Samples
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
-from forgerank.data.points import detect_points
+from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Picture, Sample, Source
-from forgerank.data.seqdeepfake import Samples
-from forgerank.data.transforms import AugmentConfig
 from forgerank.train.config import DataConfig, SourceConfig, TrainConfig
 from forgerank.types import InputError
 

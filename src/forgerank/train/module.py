@@ -10,14 +10,14 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from forgerank.data.crops import Item
+from forgerank.data.batches import Item
 from forgerank.losses.steps import step_targets
 from forgerank.losses.total import LOSSES, Targets
+from forgerank.metrics.scores import Scores, to_scores
 from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.model.baselines import TEACHER_FORCED
-from forgerank.train.blocks import own_tensors, shard_blocks
 from forgerank.train.config import OptimConfig, TrainConfig
-from forgerank.train.scores import Scores, to_scores
+from forgerank.train.sharding import own_tensors, shard_blocks
 
 VALIDATED = ("auc", "map", "accuracy", "fixed", "adaptive", "order")  # what is logged under val/
 

@@ -19,7 +19,7 @@ from tiny import METADATA, tiny_network
 @cache
 def networks() -> tuple[bytes, ...]:
     """ONNX files that are valid: the tests' tiny network, and a foreign one."""
-    from forgerank.infer.weights import ASSETS
+    from forgerank.weights.description import ASSETS
 
     return (
         tiny_network(),
@@ -108,7 +108,7 @@ def results() -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from forgerank.scan.rows import METADATA_PREFIX, schema
+    from forgerank.serving.scan.rows import METADATA_PREFIX, schema
 
     thresholds = {"forged": 0.6, "real": 0.2, "components": [0.3]}
     facts = {f"{METADATA_PREFIX}thresholds": json.dumps(thresholds)}

@@ -1,0 +1,248 @@
+"""`forgerank detect`: photographs, videos and folders in, table, JSON, heatmaps and HTML out."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from forgerank.detect.detector import Detector, load_picture
+from forgerank.detect.result import FaceReport, Picture, Report, TrackReport, VideoReport, faces_of
+from forgerank.detect.videos import FPS, MAX_FRAMES
+from forgerank.judging import json_text, judge_file, section, wants_video
+from forgerank.media.images import find_media
+from forgerank.report.credentials import read_credentials
+from forgerank.report.entries import Credentials, ErrorEntry
+from forgerank.report.html import html_page
+from forgerank.report.schema import encodable
+from forgerank.report.words import clock, percent, printable
+from forgerank.types import InputError
+
+STDOUT = "-"
+_COLOURS = {"forged": "bold red", "real": "green", "undetermined": "yellow"}
+_CHUNK_PICTURES, _CHUNK_PIXELS = 8, 24_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where the results go; None leaves one out."""
+
+    json: str | None = None  # a file, or "-" for standard output, which then carries nothing else
+    heatmaps: Path | None = None  # a folder, made where it is missing
+    html: Path | None = None
+
+    def prepare(self) -> None:
+        """Fail before the work rather than after it. Raises InputError."""
+        files = [self.html, None if self.json in (None, STDOUT) else Path(str(self.json))]
+        for path in files:
+            if path is not None and not path.absolute().parent.is_dir():
+                raise InputError(f"{path}: its folder does not exist")
+            if path is not None and path.is_dir():
+                raise InputError(f"{path}: is a folder")
+        if self.heatmaps is not None:
+            try:
+                self.heatmaps.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{self.heatmaps}: cannot make this folder ({error.strerror})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How videos are sampled."""
+
+    fps: float = FPS
+    max_frames: int = MAX_FRAMES
+
+
+@dataclass(slots=True)
+class _Run:
+    """What has been judged so far, in the order of the input."""
+
+    detector: Detector
+    outputs: Outputs
+    results: list[Report | VideoReport] = field(default_factory=list)
+    sections: list[str] = field(default_factory=list)
+    errors: list[ErrorEntry] = field(default_factory=list)
+    credentials: dict[str, Credentials] = field(default_factory=dict)
+
+    def fail(self, path: str, reason: str) -> None:
+        self.errors.append(ErrorEntry(path=encodable(path), reason=reason))
+
+    def add(self, result: Report | VideoReport, path: Path, picture: Picture | None) -> None:
+        """Keep a result and write what can be written at once, so that no picture has to be kept."""
+        self.results.append(result)
+        number = len(self.results)
+        if self.outputs.heatmaps is not None:
+            _write_heatmaps(number, result, picture, self.outputs.heatmaps)
+        if self.outputs.html is None and self.outputs.json is None:
+            return
+        credentials = read_credentials(path)
+        if credentials is not None:
+            self.credentials[result.sha256] = credentials
+        if self.outputs.html is not None:
+            self.sections.append(section(number, result, picture, self.detector, credentials))
+
+    def write(self) -> None:
+        """The files that hold everything."""
+        if self.outputs.html is not None:
+            page = html_page(
+                self.sections, self.results, self.detector.metadata, self.detector.sha256, self.errors
+            )
+            self.outputs.html.write_text(page, encoding="utf-8")
+        if self.outputs.json is not None:
+            text = json_text(self.detector, self.results, self.errors, self.credentials)
+            if self.outputs.json == STDOUT:
+                sys.stdout.write(text)
+            else:
+                Path(self.outputs.json).write_text(text, encoding="utf-8")
+
+
+def detect_files(
+    paths: Sequence[Path],
+    detector: Detector,
+    outputs: Outputs,
+    out: Console,
+    err: Console,
+    sampling: Sampling = Sampling(),
+) -> int:
+    """Judge every photograph and video, print and write what was asked for; bad input stops nothing.
+
+    Returns the exit code: 2 if an input failed, else 0. Raises InputError where an output cannot be written.
+    """
+    outputs.prepare()
+    found, missing = find_media(paths)
+    run = _Run(detector, outputs)
+    for error in missing:
+        run.fail(error.path, error.reason)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        files = progress.add_task("Judging files", total=len(found), unit="", visible=len(found) > 1)
+        for batch in _batches(found, run):
+            if isinstance(batch, Path):
+                _judge_video(batch, run, sampling, progress)
+            else:
+                reports = detector.detect([picture for _, picture in batch])
+                for report, (path, picture) in zip(reports, batch, strict=True):
+                    run.add(report, path, picture)
+            progress.update(files, completed=len(run.results) + len(run.errors) - len(missing))
+    if outputs.json != STDOUT and run.results:
+        out.print(report_table(run.results))
+    for entry in run.errors:
+        print_error(err, f"{entry.path}: {entry.reason}")
+    run.write()
+    return 2 if run.errors else 0
+
+
+def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress) -> None:
+    task: TaskID = progress.add_task(f"Judging {printable(path.name)}", total=0, unit="s")
+    try:
+        report = judge_file(
+            run.detector,
+            path,
+            fps=sampling.fps,
+            max_frames=sampling.max_frames,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        run.add(report, path, None)
+    except InputError as error:
+        run.fail(str(path), _reason(path, error))
+    finally:
+        progress.remove_task(task)
+
+
+def _batches(paths: Sequence[Path], run: _Run) -> Iterator[list[tuple[Path, Picture]] | Path]:
+    """Photographs in bounded memory, a batch ends at so many pictures or pixels; each video alone."""
+    batch: list[tuple[Path, Picture]] = []
+    for path in paths:
+        if wants_video(path):
+            yield batch
+            batch = []
+            yield path
+            continue
+        try:
+            batch.append((path, load_picture(path)))
+        except InputError as error:
+            run.fail(str(path), _reason(path, error))
+        pixels = sum(picture.image.shape[0] * picture.image.shape[1] for _, picture in batch)
+        if len(batch) == _CHUNK_PICTURES or pixels > _CHUNK_PIXELS:
+            yield batch
+            batch = []
+    yield batch
+
+
+def _reason(path: Path, error: InputError) -> str:
+    reason = getattr(error, "reason", None)
+    return reason if isinstance(reason, str) else str(error).removeprefix(f"{path}: ")
+
+
+def _write_heatmaps(number: int, result: Report | VideoReport, picture: Picture | None, folder: Path) -> None:
+    from forgerank.report.heatmap import save_heatmaps
+
+    # The number keeps files of the same name in different folders apart.
+    stem = f"{number:04d}-{encodable(Path(result.path or 'picture').stem)}"
+    if isinstance(result, VideoReport):
+        for track in result.tracks:
+            for key in track.key_frames:
+                name = f"{stem}-track{track.number}-{key.moment.time:.2f}s"
+                save_heatmaps(key.image, (key.face,), folder, name)
+    elif picture is not None:
+        save_heatmaps(picture.image, result.faces, folder, stem)
+
+
+def print_error(err: Console, message: str) -> None:
+    """One line on standard error, whatever the message holds."""
+    err.print(Text(f"forgerank: {printable(message)}"), soft_wrap=True)
+
+
+def report_table(results: Sequence[Report | VideoReport]) -> Table:
+    """A row per face or track, or one with the reason for a file without any."""
+    videos = any(isinstance(result, VideoReport) for result in results)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("File" if videos else "Picture", overflow="fold", ratio=2)
+    table.add_column("Face", justify="right")
+    if videos:
+        table.add_column("Seen", no_wrap=True)
+    table.add_column("Verdict", no_wrap=True)
+    table.add_column("Forged", justify="right", no_wrap=True)
+    table.add_column("Manipulated, first to last", overflow="fold", ratio=3)
+    for result in results:
+        name = printable(result.path or "picture")
+        faces = faces_of(result)
+        for number, face in enumerate(faces, start=1):
+            seen = ""
+            if isinstance(face, TrackReport):
+                seen = f"{clock(face.start, digits=0)}-{clock(face.end, digits=0)}"
+            table.add_row(
+                Text(name if number == 1 else ""),
+                str(number),
+                *([seen] if videos else []),
+                _verdict(face.verdict),
+                percent(face.forged_probability),
+                Text(_components(face)),
+            )
+        if not faces:
+            empty = ["", ""] if videos else [""]
+            table.add_row(Text(name), *empty, _verdict(result.verdict), "", Text(result.reason or ""))
+    return table
+
+
+def _verdict(verdict: str) -> Text:
+    return Text(verdict, style=_COLOURS[verdict])
+
+
+def _components(face: FaceReport | TrackReport) -> str:
+    if face.verdict != "forged":
+        return face.reason or ""
+    named = [
+        f"{component.rank} {component.name} {percent(component.probability)}" for component in face.sequence
+    ]
+    return ", ".join(named) or "no single component stands out"

@@ -1,0 +1,171 @@
+"""`forgerank serve` and `forgerank keys`: over `forgerank.serving.service`, needs the serve extra."""
+
+import errno
+import os
+import socket
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forgerank.extras import require
+from forgerank.types import InputError
+
+if TYPE_CHECKING:
+    from forgerank.serving.service.keys import Keys
+    from forgerank.serving.service.settings import Settings
+
+keys_app = typer.Typer(help="Make, list and revoke the API keys of a service.", no_args_is_help=True)
+
+Data = Annotated[
+    Path, typer.Option(help="Folder of the database and of uploads; made where it is missing.", metavar="DIR")
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        help="postgresql://USER:PASSWORD@HOST/NAME, or sqlite:///FILE.",
+        envvar="FORGERANK_DATABASE",
+        metavar="URL",
+        show_default="SQLite in DIR",
+        show_envvar=True,
+    ),
+]
+_DATA = Path("forgerank-data")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    data: Data = _DATA,
+    database: Database = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that judge jobs.")] = 1,
+    web: Annotated[bool, typer.Option("--web", help="Serve the web page at /, too.")] = False,
+    keys: Annotated[
+        bool | None,
+        typer.Option("--keys/--no-keys", help="Require API keys.", show_default="except on the loopback"),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder with forgerank.json and its files.", show_default="the package's own"),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set a limit or another setting; repeat as needed.", metavar="NAME=VALUE"),
+    ] = None,
+) -> None:
+    """Serve the detector over HTTP: photographs at once, videos and archives as jobs.
+
+    Examples:
+
+    * `forgerank serve --web`
+
+    * `forgerank keys add newsroom` and then `forgerank serve --host 0.0.0.0 --workers 2`
+
+    * `forgerank serve --set photo_bytes=10000000 --set retention_seconds=3600`
+    """
+    require("web" if web else "serve")
+    from forgerank.serving.service.app import create_app
+    from forgerank.serving.service.server import run, share_arenas
+    from forgerank.serving.service.settings import LOOPBACK
+
+    options: dict[str, Any] = dict(
+        host=host,
+        port=port,
+        data=data,
+        database=database,
+        workers=workers,
+        web=web,
+        require_keys=host not in LOOPBACK if keys is None else keys,
+        weights=weights,
+    )
+    settings = _settings(options | _pairs(overrides or []))
+    with _listen(settings) as listener:  # fails before the work rather than after it
+        _make(data)
+        share_arenas()
+        app = create_app(settings)
+        if settings.require_keys and not app.state.service.keys.any():
+            raise InputError(f"{host}: API keys are required here; make one: forgerank keys add NAME")
+        shown, number = listener.getsockname()[:2]
+        shown = f"[{shown}]" if ":" in shown else shown
+        typer.echo(f"http://{shown}:{number}{'' if web else '/openapi.json'}")
+        run(app, listener)
+
+
+@keys_app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Whose key it is; shown in the list.")],
+    data: Data = _DATA,
+    database: Database = None,
+) -> None:
+    """Make a key and print it. It is shown this once: only a hash is kept."""
+    typer.echo(_keys(data, database).add(name))
+
+
+@keys_app.command("list")
+def show(data: Data = _DATA, database: Database = None) -> None:
+    """List the keys: number, date, owner."""
+    for key in _keys(data, database).all():
+        state = "" if key.revoked is None else f"  revoked {key.revoked:%Y-%m-%d}"
+        typer.echo(f"{key.id:6}  {key.created:%Y-%m-%d}  {key.name}{state}")
+
+
+@keys_app.command()
+def revoke(
+    number: Annotated[int, typer.Argument(help="The key's number in the list.")],
+    data: Data = _DATA,
+    database: Database = None,
+) -> None:
+    """Make a key worthless at once; the jobs that it sent stay until their time is over."""
+    _keys(data, database).revoke(number)
+
+
+def _keys(data: Path, database: str | None) -> "Keys":
+    require("serve")
+    from forgerank.serving.service.keys import Keys
+    from forgerank.serving.service.store import open_store
+
+    _make(data)
+    return Keys(open_store(_settings({"data": data, "database": database}).database_url))
+
+
+def _settings(values: dict[str, Any]) -> "Settings":
+    from pydantic import ValidationError
+
+    from forgerank.serving.service.settings import Settings
+
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        unknown = first["type"] == "extra_forbidden"
+        reason = "no such setting" if unknown else first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: {reason}" if where else reason) from None
+
+
+def _pairs(overrides: list[str]) -> dict[str, Any]:
+    for text in overrides:
+        if "=" not in text:
+            raise InputError(f"--set {text}: give NAME=VALUE")
+    return dict(text.split("=", 1) for text in overrides)
+
+
+def _make(data: Path) -> None:
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        TemporaryFile(dir=data).close()
+    except OSError as error:
+        raise InputError(f"{data}: cannot keep data here ({error.strerror})") from None
+
+
+def _listen(settings: "Settings") -> socket.socket:
+    """Raises InputError for an address that cannot be had, such as a port that is taken."""
+    try:
+        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        # What create_server adds to the system's own words would say the address twice.
+        taken = error.errno == errno.EADDRINUSE
+        reason = os.strerror(errno.EADDRINUSE) if taken else error.strerror or str(error)
+        raise InputError(f"{settings.host}:{settings.port}: {reason.lower()}") from None

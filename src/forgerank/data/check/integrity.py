@@ -1,0 +1,259 @@
+"""Whether a data set is whole and its splits are apart: counts, missing and damaged files, leakage."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from forgerank.data.check.duplicates import perceptual_hash
+from forgerank.data.check.leakage import near_duplicates, same_source, same_video
+from forgerank.data.check.problem import KINDS, Problem
+from forgerank.data.check.published import PUBLISHED
+from forgerank.data.formats.clips import Clip
+from forgerank.data.formats.folder import SHARES, Label, read_folder
+from forgerank.data.formats.registry import CLIPS
+from forgerank.data.formats.seqdeepfake import read_samples
+from forgerank.data.formats.tars import is_archive
+from forgerank.data.listing import SPLITS
+from forgerank.data.prepare.frames import by_file, read_together
+from forgerank.data.sample import Sample
+from forgerank.data.workers import process_pool
+from forgerank.media.frame_access import Frame, count_frames
+from forgerank.media.images import PHOTO_EXTENSIONS
+from forgerank.types import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many clips or pictures are there, and how many were published; None where nobody says."""
+
+    split: str | None  # None: all together
+    method: str | None  # empty: real; None: all together
+    compression: str
+    found: int  # missing ones are not counted
+    published: int | None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found."""
+
+    dataset: str
+    items: int  # clips or pictures
+    counts: list[Count]
+    problems: list[Problem]
+    notes: list[Problem]  # to be known, but no fault of this copy
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready: the report, and whether it is free of problems."""
+        return {**asdict(self), "ok": not self.problems}
+
+
+def check_dataset(
+    dataset: str,
+    root: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    counts: bool = True,
+    distance: int = 4,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Check a data set of CHECKED at `root`; `options` are keywords of its reader.
+
+    Every listed file is looked for, videos are counted through without decoding, and the middle frame of each
+    clip is decoded and hashed. Pictures of two splits are near-duplicates where their perceptual hashes
+    differ in at most `distance` of 64 bits. counts: compare with the published numbers.
+
+    Raises InputError for a data set that cannot be listed at all.
+    """
+    items, problems = list_items(dataset, root, options or {})
+    looked = list(_look(items, workers, progress))
+    problems += [problem for _, found, _ in looked for problem in found]
+    missing = {problem.name for problem in problems if problem.kind == "missing"}
+    table = _count([item for item in items if item.name not in missing], dataset)
+    if counts:
+        problems += _miscounts(table)
+    problems += same_video(items)
+    shared = same_source(items)
+    reasons = {problem: _excuse(problem, dataset, root) for problem in shared}
+    problems += [problem for problem in shared if not reasons[problem]]
+    notes = [replace(p, detail=f"{p.detail} ({reasons[p]})") for p in shared if reasons[p]]
+    problems += near_duplicates([(item, value) for item, _, value in looked], distance)
+    order = list(KINDS)
+    problems.sort(key=lambda problem: order.index(problem.kind))
+    return CheckReport(dataset, len(items), table, problems, notes)
+
+
+def _excuse(problem: Problem, dataset: str, root: Path) -> str:
+    """Why a source in several splits is no fault of this copy; empty where it is one."""
+    if problem.name.startswith("celebdf/"):
+        return "the published split shares people"
+    if dataset == "seqdeepfake" and not (root / "records").is_dir():
+        return "told by the file's name alone"
+    return ""
+
+
+def list_items(dataset: str, root: Path, options: Mapping[str, Any]) -> tuple[list[Clip], list[Problem]]:
+    """Everything that the data set lists, existing or not, pictures as clips of one frame; and bad lines."""
+    readers: dict[str, Callable[..., Any]] = {
+        **CLIPS,
+        "seqdeepfake": _list_sequences,
+        "folder": _list_folder,
+    }
+    if dataset not in readers:
+        raise InputError(f"unknown data set {dataset!r}; choose from {', '.join(readers)}")
+    reader = readers[dataset]
+    unknown = sorted(options.keys() - set(list(signature(reader).parameters)[1:]))
+    if unknown:
+        raise InputError(f"{dataset}: no option {', '.join(unknown)}")
+    result = reader(root, **options)
+    return result if isinstance(result, tuple) else (result, [])
+
+
+CHECKED = (*CLIPS, "seqdeepfake", "folder")
+
+
+def _list_sequences(root: Path, *, length: int = 5) -> tuple[list[Clip], list[Problem]]:
+    splits = [split for split in SPLITS if (root / "annotations" / f"{split}.csv").is_file()]
+    if not splits:
+        raise InputError(f"{root}: no annotations/train.csv, val.csv or test.csv here")
+    errors: list[InputError] = []
+    items = []
+    for split in splits:
+        items += [
+            _as_clip(sample, root) for sample in read_samples(root, split, length=length, errors=errors)
+        ]
+    return items, [Problem("annotation", root.name, str(error)) for error in errors]
+
+
+def _list_folder(
+    root: Path,
+    *,
+    length: int = 1,
+    table: str = "labels.csv",
+    shares: Sequence[float] = SHARES,
+    label: Label | None = None,
+    parts: Sequence[int | None] | None = None,
+) -> list[Clip]:
+    samples = read_folder(root, length=length, table=table, shares=shares, label=label, parts=parts)
+    return [_as_clip(sample, root) for sample in samples]
+
+
+def _as_clip(sample: Sample, root: Path) -> Clip:
+    places = (base for base in (root, root.parent) if sample.image.is_relative_to(base))
+    return Clip(
+        path=sample.image,
+        sequence=sample.sequence,
+        group=sample.group,
+        split=sample.split,
+        dataset=sample.dataset,
+        name=sample.image.relative_to(next(places)).as_posix(),
+        method=_method(sample),
+    )
+
+
+def _method(sample: Sample) -> str:
+    """How a picture was forged, as far as is known; empty for a real one."""
+    steps = len(sample.sequence)
+    if steps:
+        return f"{steps} edit{'s' if steps > 1 else ''}"
+    return (sample.method or "forged") if sample.forged else ""
+
+
+_Look = tuple[Clip, list[Problem], int | None]  # hash of the middle frame, None where there is none
+
+
+def _look(
+    items: Sequence[Clip], workers: int, progress: Callable[[int, int], None] | None
+) -> Iterator[_Look]:
+    tasks = by_file(items)
+    done = 0
+
+    def passed(found: list[_Look]) -> Iterator[_Look]:
+        nonlocal done
+        done += len(found)
+        if progress:
+            progress(done, len(items))
+        yield from found
+
+    if workers <= 1:
+        for task in tasks:
+            yield from passed(_look_at(task))
+        return
+    with process_pool(workers) as pool:
+        for found in pool.map(_look_at, tasks, chunksize=8):
+            yield from passed(found)
+
+
+def _look_at(clips: Sequence[Clip]) -> list[_Look]:
+    found: list[_Look] = []
+    for clip, frames in read_together(clips, 1):
+        problems = _shortfall(clip)
+        kinds = {problem.kind for problem in problems}
+        value = None
+        for frame in frames:
+            if isinstance(frame, Frame):
+                value = perceptual_hash(frame.image)
+            else:
+                kind, _, detail = frame.reason.partition(": ")
+                place = "" if frame.number is None else f"frame {frame.number}"
+                if kind not in kinds:  # said already, and better
+                    problems.append(Problem(kind, clip.name, detail or place))
+        found.append((clip, problems, value))
+    return found
+
+
+def _shortfall(clip: Clip) -> list[Problem]:
+    """What the middle frame does not tell: missing pictures of a folder, the missing end of a video."""
+    if clip.path.is_dir():
+        lost = [name for name in clip.frames if not (clip.path / name).is_file()]
+        return [Problem("missing", f"{clip.name}/{name}") for name in lost]
+    if not clip.path.is_file() or is_archive(clip.path) or clip.path.suffix.lower() in PHOTO_EXTENSIONS:
+        return []
+    present, stated = count_frames(clip.path)
+    return [Problem("truncated", clip.name, f"{present} of {stated} frames")] if present < stated else []
+
+
+def _count(items: Sequence[Clip], dataset: str) -> list[Count]:
+    """A row per split, method and compression that is there, and one per published total."""
+    found = Counter((item.split, item.method, item.compression) for item in items)
+    published = PUBLISHED.get(dataset, {})
+    rows = [
+        Count(split, method, level, number, published.get((split, method)))
+        for (split, method, level), number in sorted(found.items(), key=lambda entry: _in_order(*entry[0]))
+    ]
+    levels = sorted({level for _, _, level in found})
+    for (split, method), number in published.items():
+        for level in levels:
+            if (split, method, level) not in found:
+                total = sum(
+                    n
+                    for (s, m, c), n in found.items()
+                    if c == level and split in (None, s) and method in (None, m)
+                )
+                rows.append(Count(split, method, level, total, number))
+    return rows
+
+
+def _in_order(split: str, method: str, level: str) -> tuple[str, int, str]:
+    return level, SPLITS.index(split) if split in SPLITS else len(SPLITS), method
+
+
+def _miscounts(table: Sequence[Count]) -> list[Problem]:
+    """Parts that are there, but not with the published number; a part of which nothing is there is said
+    in the table alone: nobody has to hold every part.
+    """
+    return [
+        Problem("count", _place(row), f"{row.found} instead of {row.published}")
+        for row in table
+        if row.found and row.published is not None and row.found != row.published
+    ]
+
+
+def _place(row: Count) -> str:
+    split = "all splits" if row.split is None else row.split or "no split"
+    method = "real and forged" if row.method is None else row.method or "real"
+    return ", ".join(filter(None, (split, method, row.compression)))

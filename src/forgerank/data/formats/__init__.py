@@ -1,0 +1,1 @@
+"""One reader for each data set: annotations in, samples out."""

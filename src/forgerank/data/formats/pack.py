@@ -1,0 +1,259 @@
+"""Packs: faces of many data sets, found once, in parts that a loader reads without finding them again.
+
+DIR/00000.tar, 00001.tar, ... hold per face `{key}.jpg`, an upright window of the image around the head, at
+most `side` pixels for the whole head and never larger than the image had it, and where there is one
+`{key}.mask.png`; then `index.json`, what is known of each face, and `arrays.npz`, its landmarks, hair and
+thumbnail. Faces of all sources are mixed in every part, so that some of the parts are a smaller pack, and
+training can begin before all have arrived. DIR/manifest.json says how the pack was made, what each part holds
+and which faces are left out as near-duplicates. `forgerank.data.prepare.packs` writes packs.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Collection, Container, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forgerank.data.formats.seqdeepfake import read_mask, read_picture
+from forgerank.data.listing import read_json
+from forgerank.data.sample import Picture, Sample
+from forgerank.faces.align import five_points
+from forgerank.labels import COMPONENTS, Parts, check_sequence
+from forgerank.types import Image, InputError, Points
+
+MANIFEST = "manifest.json"
+INDEX, ARRAYS = "index.json", "arrays.npz"
+LANDMARK_STEPS = 32  # of a pixel: landmarks are stored as whole numbers of these
+HAIR_SIDE = 96  # cells of the stored hair mask along a side
+
+Member = tuple[int, int]  # offset and size in the tar file, bytes
+
+
+class Entry(NamedTuple):
+    """What is known of one face of a part."""
+
+    key: str
+    source: str  # name of the data set in the recipe
+    label: str  # real or fake
+    group: str
+    split: str
+    method: str
+    sequence: tuple[int, ...]
+    parts: Parts | None
+    eye_distance: float  # pixels of the stored crop
+    file: str  # the image it was cut out of, within its source
+    hash: str  # perceptual hash of the aligned face, 16 hexadecimal digits; empty for a flat one
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tar file with its index."""
+
+    path: Path
+    entries: tuple[Entry, ...]
+    members: dict[str, Member]
+    landmarks: NDArray[np.int16]  # (n, 468, 2) x, y in 1/LANDMARK_STEPS pixels of the crop
+    hair: NDArray[np.uint8]  # (n, HAIR_SIDE, HAIR_SIDE / 8) bits; zeros where it was not looked for
+    thumbnails: NDArray[np.uint8]  # (n, 32, 32) grey, aligned
+    points: NDArray[np.float32]  # (n, 5, 2) pixels of the crop
+
+
+def read_part(path: Path) -> Part:
+    """Open one part; kept in memory, so that several readers of a pack share it. Raises InputError."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return _read_part(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _read_part(path: Path, size: int, changed: int) -> Part:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            members = {member.name: (member.offset_data, member.size) for member in tar}
+            index, arrays = (_content(path, members[name]) for name in (INDEX, ARRAYS))
+        entries = tuple(_to_entry(row) for row in json.loads(index))
+        with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
+            values = [stored[name] for name in ("landmarks", "hair", "thumbnails")]
+    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as a part of a pack: {error!r}") from error
+    if any(len(array) != len(entries) for array in values):
+        raise InputError(f"{path}: cannot be read as a part of a pack: index and arrays differ in length")
+    meshes = values[0].astype(np.float32) / np.float32(LANDMARK_STEPS)
+    points = five_points(meshes.transpose(1, 0, 2)).transpose(1, 0, 2)  # (n, 5, 2)
+    return Part(path, entries, members, values[0], values[1], values[2], np.ascontiguousarray(points))
+
+
+def _to_entry(row: dict[str, Any]) -> Entry:
+    parts = None if row["parts"] is None else tuple(row["parts"])
+    return Entry(**{**row, "sequence": tuple(row["sequence"]), "parts": parts})
+
+
+def _content(path: Path, member: Member) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(member[0])
+        return stream.read(member[1])
+
+
+def pack_parts(root: Path) -> list[Path]:
+    """The parts that are there, in order. Raises InputError where there is none."""
+    found = sorted(root.glob("*.tar"))
+    if not found:
+        raise InputError(f"{root}: no parts of a pack (00000.tar, ...) here")
+    return found
+
+
+def dropped_keys(root: Path) -> set[str]:
+    """Keys that the manifest leaves out; none before it is written, or where it has not arrived yet."""
+    manifest = root / MANIFEST
+    return {row["key"] for row in read_json(manifest)["dropped"]} if manifest.is_file() else set()
+
+
+class Face(NamedTuple):
+    """One stored face with all that the forge needs of it."""
+
+    image: Image  # (H, W, 3)
+    landmarks: Points  # (468, 2) pixels of the crop
+    hair: NDArray[np.uint8]  # (H, W) 0 or 255
+
+
+class Pack:
+    """One split of a pack as a `Source`.
+
+    sources, without: only faces of these data sets, all but these. label: real or fake alone. methods: only
+    forged faces made in these ways. keys: only these faces. Raises InputError for a root without parts, a
+    name that the pack does not hold, and nothing left.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        length: int = len(COMPONENTS),
+        sources: Sequence[str] | None = None,
+        without: Collection[str] = (),
+        label: str | None = None,
+        methods: Collection[str] | None = None,
+        keys: Container[str] | None = None,
+    ) -> None:
+        self.root, self.split, self.length = root, split, length
+        dropped = dropped_keys(root)
+        self._parts = [read_part(path) for path in pack_parts(root)]
+        names = {entry.source for part in self._parts for entry in part.entries}
+        if unknown := {*(sources or ()), *without} - names - _listed(root):
+            raise InputError(
+                f"{root}: holds no {', '.join(sorted(unknown))}; it holds {', '.join(sorted(names))}"
+            )
+        self._places = [
+            (number, row)
+            for number, part in enumerate(self._parts)
+            for row, entry in enumerate(part.entries)
+            if entry.split == split
+            and (sources is None or entry.source in sources)
+            and entry.source not in without
+            and label in (None, entry.label)
+            and (methods is None or entry.label == "real" or entry.method in methods)
+            and entry.key not in dropped
+            and (keys is None or entry.key in keys)
+        ]
+        if not self._places:
+            chosen = f" of {', '.join(sources)}" if sources else ""
+            raise InputError(f"{root}: no {label or 'face'}{chosen} in the {split} split")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def entry(self, index: int) -> Entry:
+        """What is known of the face at `index`."""
+        number, row = self._places[index]
+        return self._parts[number].entries[row]
+
+    def landmarks(self, index: int) -> Points:
+        """Its landmarks, (468, 2), pixels of the crop."""
+        number, row = self._places[index]
+        steps = self._parts[number].landmarks[row].astype(np.float32)
+        return np.asarray(steps / np.float32(LANDMARK_STEPS), dtype=np.float32)
+
+    def points(self, index: int) -> Points:
+        """Its five points, (5, 2), pixels of the crop."""
+        number, row = self._places[index]
+        return np.asarray(self._parts[number].points[row], dtype=np.float32)
+
+    def sample(self, index: int) -> Sample:
+        """The annotation at `index`; its path names a member: PART/KEY.jpg."""
+        number, _ = self._places[index]
+        entry = self.entry(index)
+        binary = self.length == 1
+        return Sample(
+            image=self._parts[number].path / f"{entry.key}.jpg",
+            sequence=check_sequence(entry.sequence, 1 if binary else self.length) if not binary else (),
+            group=f"{entry.source}/{entry.group}",
+            split=entry.split,
+            dataset=entry.source,
+            points=self.points(index),
+            source=entry.source,
+            method=entry.method,
+            parts=(int(entry.label == "fake"),) if binary else entry.parts,
+            fake=entry.label == "fake",
+        )
+
+    def load(self, index: int, rng: np.random.Generator) -> Picture:
+        """Read and decode one face; `rng` is not used. Raises InputError for an unreadable one."""
+        number, _ = self._places[index]
+        sample = self.sample(index)
+        assert sample.points is not None
+        mask_name = f"{self.entry(index).key}.mask.png"
+        mask = None
+        if mask_name in self._parts[number].members and self.length > 1:
+            mask = read_mask(sample.image.with_name(mask_name), io.BytesIO(self._read(number, mask_name)))
+        return Picture(self.image(index), sample.points, sample.sequence, mask, sample.parts, sample.fake)
+
+    def image(self, index: int) -> Image:
+        """The stored crop, (H, W, 3)."""
+        number, _ = self._places[index]
+        name = f"{self.entry(index).key}.jpg"
+        return read_picture(self._parts[number].path / name, io.BytesIO(self._read(number, name)))
+
+    def face(self, index: int) -> Face:
+        """The crop with its landmarks and hair."""
+        number, row = self._places[index]
+        image = self.image(index)
+        return Face(image, self.landmarks(index), unpack_hair(self._parts[number].hair[row], image.shape[:2]))
+
+    def _read(self, number: int, name: str) -> bytes:
+        part = self._parts[number]
+        try:
+            return _content(part.path, part.members[name])
+        except (OSError, KeyError) as error:
+            raise InputError(f"{part.path / name}: cannot be read: {error}") from error
+
+
+def _listed(root: Path) -> set[str]:
+    """Names of all sources of a pack, some of whose parts may be on their way still."""
+    manifest = root / MANIFEST
+    return set(read_json(manifest)["sources"]) if manifest.is_file() else set()
+
+
+def pack_hair(hair: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A hair mask (H, W) of any size as HAIR_SIDE x HAIR_SIDE bits."""
+    import cv2
+
+    small = cv2.resize(hair.astype(np.uint8) * 255, (HAIR_SIDE, HAIR_SIDE), interpolation=cv2.INTER_AREA)
+    return np.packbits(np.asarray(small) > 127, axis=1)
+
+
+def unpack_hair(bits: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """The mask at the size of its crop, (H, W), 0 or 255."""
+    import cv2
+
+    small = np.unpackbits(bits, axis=1) * np.uint8(255)
+    full = cv2.resize(small, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return (np.asarray(full) > 127).astype(np.uint8) * np.uint8(255)

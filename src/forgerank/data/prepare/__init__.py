@@ -1,0 +1,1 @@
+"""What is made once, before training: faces out of videos, packs, shards, landmarks."""

@@ -1,0 +1,311 @@
+"""Small autoencoders of aligned faces: their soft renderings are what a face swapper's decoder leaves.
+
+Trained on real faces alone, on a CPU; three kinds of decoder, as each leaves traces of its own.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from forgerank.data.listing import write_whole
+from forgerank.types import Image, InputError
+from forgerank.weights.hub import safetensors_bytes
+
+WEIGHTS, DESCRIPTION, CHECKPOINT = "autoencoder.safetensors", "autoencoder.json", "last.ckpt"
+_DECAY = 0.4  # the last share of a training over which the learning rate falls
+_WARM_UP = 50  # steps
+_CHUNK = 32  # crops that `reconstruct` takes at once
+
+Decoder = Literal["transposed", "nearest", "shuffle"]
+
+
+class AutoencoderConfig(BaseModel):
+    """One autoencoder: its shape and how it learns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    decoder: Decoder = "nearest"  # how it grows maps: transposed, nearest + convolution, pixel shuffle
+    size: int = Field(128, ge=16)  # side of the crops, pixels, a multiple of 16
+    width: int = Field(16, ge=4)  # channels of the encoder's first maps; the deeper ones have more
+    latent: int = Field(64, ge=1)  # channels of the narrowest maps, at a sixteenth of the size
+    batch: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    gradient_weight: float = Field(1.0, ge=0)  # of the loss on differences between neighbouring pixels
+    seed: int = Field(0, ge=0)  # of the weights, the order and the mirroring
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"  # bf16 where the processor has AVX512-BF16 or AMX
+
+    @field_validator("size")
+    @classmethod
+    def _divisible(cls, size: int) -> int:
+        if size % 16:
+            raise ValueError("the size must be a multiple of 16")
+        return size
+
+
+class TrainedAutoencoder(NamedTuple):
+    """What a training left."""
+
+    path: Path  # the weights, .safetensors, with a .json beside them
+    steps: int
+    minutes: float  # over all sittings
+    loss: float  # running mean at the end
+
+
+class Autoencoder(nn.Module):
+    """(B, 3, S, S) in -1..1 -> the same shape, unbounded."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        first = config.width
+        widths = (first, 2 * first, 4 * first, 8 * first)
+        encoder: list[nn.Module] = [nn.Conv2d(3, first, 5, stride=2, padding=2), _activation()]
+        for before, after in itertools.pairwise(widths):
+            encoder += [nn.Conv2d(before, after, 3, stride=2, padding=1), _activation()]
+        deep = 12 * first
+        encoder += [
+            nn.Conv2d(widths[-1], deep, 3, padding=1),
+            _activation(),
+            nn.Conv2d(deep, config.latent, 1),
+        ]
+        decoder: list[nn.Module] = [nn.Conv2d(config.latent, deep, 3, padding=1), _activation()]
+        before = deep
+        for after in (4 * first, 2 * first, first, max(4, first // 2)):
+            decoder += [_GROWTH[config.decoder](before, after), _activation()]
+            before = after
+        decoder.append(nn.Conv2d(before, 3, 3, padding=1))
+        self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstruct a batch."""
+        rebuilt: Tensor = self.decoder(self.encoder(images))
+        return rebuilt
+
+
+def _activation() -> nn.Module:
+    return nn.LeakyReLU(0.1, inplace=True)
+
+
+def _transposed(before: int, after: int) -> nn.Module:
+    return nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
+
+
+def _nearest(before: int, after: int) -> nn.Module:
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1))
+
+
+def _shuffle(before: int, after: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(before, 4 * after, 3, padding=1), nn.PixelShuffle(2))
+
+
+_GROWTH: dict[Decoder, Callable[[int, int], nn.Module]] = {
+    "transposed": _transposed,
+    "nearest": _nearest,
+    "shuffle": _shuffle,
+}
+
+
+def reconstruction_loss(rebuilt: Tensor, images: Tensor, gradient_weight: float) -> Tensor:
+    """Mean absolute error of the pixels, and of the differences between neighbours; both (B, 3, S, S)."""
+    error = rebuilt - images
+    loss = error.abs().mean()
+    if gradient_weight:
+        across, down = error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()
+        loss = loss + gradient_weight * (across + down)
+    return loss
+
+
+def train_autoencoder(
+    crop: Callable[[int], Image],
+    count: int,
+    config: AutoencoderConfig,
+    *,
+    minutes: float,
+    out: Path,
+    resume: bool = False,
+    threads: int = 1,
+    steps: int | None = None,
+    save_every: float = 2.0,
+    progress: Callable[[int, float, float], None] | None = None,
+) -> TrainedAutoencoder:
+    """Train until `minutes` over all sittings (or `steps`) are over; weights and a checkpoint go to `out`.
+
+    crop: gives the aligned crop (S, S, 3) of face i in 0..count-1; faces come in a seeded order, half of them
+    mirrored. save_every: minutes between checkpoints, from which `resume` goes on. progress: is told step,
+    minutes and running loss after every step.
+
+    Raises InputError for crops of another size, for no crops and for a checkpoint that cannot be resumed.
+    """
+    if count < 1:
+        raise InputError("no crops to train on")
+    out.mkdir(parents=True, exist_ok=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _train(crop, count, config, minutes, out, resume, steps, save_every, progress)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    crop: Callable[[int], Image],
+    count: int,
+    config: AutoencoderConfig,
+    minutes: float,
+    out: Path,
+    resume: bool,
+    steps: int | None,
+    save_every: float,
+    progress: Callable[[int, float, float], None] | None,
+) -> TrainedAutoencoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = Autoencoder(config).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    step, spent, running = 0, 0.0, float("nan")
+    if resume and (out / CHECKPOINT).exists():
+        step, spent, running = _resume(out / CHECKPOINT, config, model, optimizer)
+    start = saved = time.monotonic()
+    batches = _batches(crop, count, config, step)
+    while True:
+        now = spent + (time.monotonic() - start) / 60
+        done = max(now / minutes if minutes > 0 else 1.0, step / steps if steps else 0.0)
+        if done >= 1:
+            break
+        rate = config.learning_rate * min(1.0, (step + 1) / _WARM_UP, max(0.02, (1 - done) / _DECAY))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        images = _to_tensor(next(batches))
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16-mixed"):
+            rebuilt = model(images)
+        loss = reconstruction_loss(rebuilt.float(), images, config.gradient_weight)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        value = float(loss.detach())
+        running = value if np.isnan(running) else 0.98 * running + 0.02 * value
+        if progress is not None:
+            progress(step, now, running)
+        if (time.monotonic() - saved) / 60 >= save_every:
+            _save(out, model, optimizer, step, spent + (time.monotonic() - start) / 60, running)
+            saved = time.monotonic()
+    _save(out, model, optimizer, step, now, running)
+    return TrainedAutoencoder(out / WEIGHTS, step, now, running)
+
+
+def load_autoencoder(path: Path) -> Autoencoder:
+    """An autoencoder from its .safetensors, or from the folder of its training, ready to reconstruct.
+
+    Raises InputError for files that are missing, broken or of another shape.
+    """
+    path = path / WEIGHTS if path.is_dir() else path
+    sidecar = path.with_suffix(".json")
+    try:
+        content = path.read_bytes()
+        description = json.loads(sidecar.read_text(encoding="utf-8"))
+        if hashlib.sha256(content).hexdigest() != description["sha256"]:
+            raise InputError(f"{path}: not the file that {sidecar.name} describes: its SHA-256 differs")
+        model = Autoencoder(AutoencoderConfig(**description["settings"]))
+        model.load_state_dict(load(content))
+    except (OSError, SafetensorError, ValidationError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read with {sidecar.name}: {error}") from error
+    except RuntimeError as error:  # torch's word for a state of another shape
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{path}: does not fit its own settings: {reason}") from error
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def reconstruct(model: Autoencoder, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What the autoencoder makes of aligned crops, (B, S, S, 3) -> (B, S, S, 3)."""
+    made = []
+    with torch.inference_mode():
+        for first in range(0, len(images), _CHUNK):
+            rebuilt = model(_to_tensor(images[first : first + _CHUNK]))
+            levels = rebuilt.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+            made.append(levels.permute(0, 2, 3, 1).numpy())
+    return np.concatenate(made) if made else np.zeros_like(images)
+
+
+def _batches(
+    crop: Callable[[int], Image], count: int, config: AutoencoderConfig, step: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Batches (B, S, S, 3) from step `step` on: the same whether or not training was interrupted."""
+    shape = (config.size, config.size, 3)
+    order, epoch = np.zeros(0, np.int64), -1
+    while True:
+        images = []
+        for position in range(step * config.batch, (step + 1) * config.batch):
+            if position // count != epoch:
+                epoch = position // count
+                order = np.random.default_rng((config.seed, epoch)).permutation(count)
+            index = int(order[position % count])
+            image = crop(index)
+            if image.shape != shape:
+                raise InputError(f"crop {index} has shape {image.shape}, expected {shape}")
+            images.append(image)
+        mirrored = np.random.default_rng((config.seed, step, 1)).random(config.batch) < 0.5
+        yield np.stack([image[:, ::-1] if m else image for image, m in zip(images, mirrored, strict=True)])
+        step += 1
+
+
+def _to_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """(B, S, S, 3) levels -> (B, 3, S, S) in -1..1, channels last in memory."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def _save(
+    out: Path, model: Autoencoder, optimizer: torch.optim.Optimizer, step: int, minutes: float, loss: float
+) -> None:
+    settings = model.config.model_dump(mode="json")
+    buffer = io.BytesIO()
+    checkpoint: dict[str, Any] = {
+        "settings": settings,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "minutes": minutes,
+        "loss": loss,
+    }
+    torch.save(checkpoint, buffer)
+    write_whole(out / CHECKPOINT, buffer.getvalue())
+    content = safetensors_bytes(model.state_dict())
+    description = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "settings": settings,
+        "steps": step,
+        "minutes": round(minutes, 3),
+        "loss": None if np.isnan(loss) else round(loss, 5),
+    }
+    write_whole(out / WEIGHTS, content)
+    write_whole(out / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
+
+
+def _resume(
+    path: Path, config: AutoencoderConfig, model: Autoencoder, optimizer: torch.optim.Optimizer
+) -> tuple[int, float, float]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if checkpoint["settings"] != config.model_dump(mode="json"):
+            raise InputError(f"{path}: belongs to a training with other settings")
+        model.load_state_dict(checkpoint["model"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        return checkpoint["step"], checkpoint["minutes"], checkpoint["loss"]
+    except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: cannot be read as a checkpoint: {reason}") from error

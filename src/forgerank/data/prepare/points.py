@@ -1,0 +1,69 @@
+"""Five points for samples whose data set has none: detected once, kept in a cache file."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from forgerank.data.formats.seqdeepfake import read_picture
+from forgerank.data.sample import Sample
+from forgerank.faces.align import five_points
+
+
+def detect_points(
+    samples: Sequence[Sample], *, cache: Path | None = None, detector: str = "blazeface"
+) -> tuple[list[Sample], list[Sample]]:
+    """Fill in the missing points with those of the largest face in each picture.
+
+    `cache` is a folder for the result, keyed by path, size and time of change; None keeps nothing. Returns
+    the samples that have points and those in whose picture no face was found.
+    """
+    missing = [sample.image for sample in samples if sample.points is None]
+    if not missing:
+        return list(samples), []
+    found = _detect_all(missing, cache, detector)
+    filled = [
+        sample if sample.points is not None else replace(sample, points=_to_array(found[_key(sample.image)]))
+        for sample in samples
+    ]
+    kept = [sample for sample in filled if sample.points is not None]
+    return kept, [sample for sample in filled if sample.points is None]
+
+
+_Coordinates = list[list[float]] | None
+
+
+def _detect_all(images: Iterable[Path], cache: Path | None, detector: str) -> dict[str, _Coordinates]:
+    from forgerank.faces.analyze import FaceAnalyzer
+
+    file = None if cache is None else cache / f"points-{detector}.json"
+    found: dict[str, _Coordinates] = {}
+    if file is not None and file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+    todo = [image for image in images if _key(image) not in found]
+    if not todo:
+        return found
+    analyzer = FaceAnalyzer(detector=detector)
+    for image in track(todo, description="faces"):
+        faces = analyzer.analyze(read_picture(image))
+        found[_key(image)] = five_points(faces[0].landmarks).tolist() if faces else None
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(found), encoding="utf-8")
+        partial.replace(file)
+    return found
+
+
+def _key(image: Path) -> str:
+    status = image.stat()
+    text = f"{image.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _to_array(points: _Coordinates) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
+    return None if points is None else np.asarray(points, dtype=np.float32)

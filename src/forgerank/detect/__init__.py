@@ -1,0 +1,25 @@
+"""Inference without PyTorch: `Detector().detect(images) -> list[Report]`."""
+
+from forgerank.detect.detector import Detector
+from forgerank.detect.result import (
+    Component,
+    FaceReport,
+    KeyFrame,
+    Moment,
+    Picture,
+    Report,
+    TrackReport,
+    VideoReport,
+)
+
+__all__ = [
+    "Component",
+    "Detector",
+    "FaceReport",
+    "KeyFrame",
+    "Moment",
+    "Picture",
+    "Report",
+    "TrackReport",
+    "VideoReport",
+]

@@ -1,0 +1,148 @@
+"""The main job: pictures in, verdicts with ordered components and heatmaps out."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+
+import numpy as np
+
+from forgerank.detect.result import FaceReport, Map, Picture, Report
+from forgerank.detect.runtime import Prediction, Runtime, usable_cores
+from forgerank.detect.verdict import calibrate, judge_face, judge_picture, order_components
+from forgerank.faces.align import Alignment, estimate_alignment, five_points
+from forgerank.faces.analyze import FaceAnalyzer
+from forgerank.media.images import MAX_PIXELS, read_file, read_photo
+from forgerank.types import Face, Image, InputError
+from forgerank.weights.description import load_weights
+
+
+class Detector:
+    """Finds the faces of pictures and tells which were forged, where, and in what order.
+
+    `weights` is a folder with `forgerank.json` and its files, by default the package's own. `detector` names
+    the face detector: "blazeface", or "retinaface" with `detector_weights`, an ONNX file. `threads` defaults
+    to all usable cores, `batch_size` is the largest number of faces that go through the network together.
+    """
+
+    def __init__(
+        self,
+        weights: Path | str | None = None,
+        detector: str = "blazeface",
+        detector_weights: Path | str | None = None,
+        *,
+        threads: int | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        """Raises InputError for weights that are missing or foreign, and for an unknown face detector."""
+        self._loaded = loaded = load_weights(weights)
+        self.metadata = loaded.metadata
+        self.sha256 = loaded.sha256
+        self.threads = threads or usable_cores()
+        self.runtime = Runtime(loaded, threads=self.threads, batch_size=batch_size)
+        self.analyzer = FaceAnalyzer(detector, detector_weights, threads=self.threads)
+        self._twins: dict[int, Detector] = {self.threads: self}
+        self._options = (detector, detector_weights, batch_size)
+
+    def with_threads(self, threads: int) -> "Detector":
+        """This detector on another number of threads, for stages that run side by side; made once."""
+        if threads not in self._twins:
+            name, detector_weights, batch_size = self._options
+            twin = copy(self)
+            twin.threads = threads
+            twin.runtime = Runtime(self._loaded, threads=threads, batch_size=batch_size)
+            twin.analyzer = FaceAnalyzer(name, detector_weights, threads=threads)
+            self._twins[threads] = twin
+        return self._twins[threads]
+
+    def detect(self, images: Sequence[Picture | Image | Path | str]) -> list[Report]:
+        """One report per picture, in order; the faces of all pictures share the network's batches.
+
+        An array is (H, W, 3) uint8 RGB. Raises InputError for a file that cannot be read and for an array of
+        another kind.
+        """
+        pictures = [load_picture(image) for image in images]
+        found: list[list[tuple[Face, Alignment]]] = []
+        crops: list[Image] = []
+        for picture in pictures:
+            faces = self.align(self.analyzer.analyze(picture.image))
+            found.append(faces)
+            crops.extend(alignment.crop(picture.image) for _, alignment in faces)
+        prediction = self.runtime.run(crops) if crops else None
+        reports, start = [], 0
+        for picture, faces in zip(pictures, found, strict=True):
+            answers = tuple(
+                self.face_report(face, alignment, prediction, start + i)
+                for i, (face, alignment) in enumerate(faces)
+                if prediction is not None
+            )
+            start += len(faces)
+            reports.append(_report(picture, answers))
+        return reports
+
+    def align(self, faces: list[Face]) -> list[tuple[Face, Alignment]]:
+        """Faces with the alignment that cuts what the network sees."""
+        size, zoom = self.metadata.input_size, self.metadata.zoom
+        return [(face, estimate_alignment(five_points(face.landmarks), size, zoom)) for face in faces]
+
+    def face_report(self, face: Face, alignment: Alignment, prediction: Prediction, i: int) -> FaceReport:
+        """The answer for one face out of the network's answers; `i` is its place among the crops."""
+        metadata = self.metadata
+        probability = calibrate(float(prediction.probability[i]), metadata.calibration)
+        verdict, reason = judge_face(probability, face.quality, metadata.thresholds)
+        return FaceReport(
+            box=face.box,
+            detection_score=face.score,
+            quality=face.quality,
+            verdict=verdict,
+            reason=reason,
+            forged_probability=probability,
+            components=order_components(
+                metadata.labels,
+                prediction.component_probabilities[i],
+                prediction.order_scores[i],
+                verdict,
+                metadata.thresholds,
+                metadata.order,
+            ),
+            alignment=alignment,
+            component_maps=prediction.component_maps[i],
+            dissimilarity=dissimilarity_map(prediction.similarity[i]),
+            order_scores=tuple(float(score) for score in prediction.order_scores[i]),
+        )
+
+
+def dissimilarity_map(similarity: Map) -> Map:
+    """Mean over tokens of 1 - S (Eq. 4, 5): (N, N) -> (h, w), h = w, 0..1.
+
+    Raises ValueError for an N that is no square.
+    """
+    tokens = len(similarity)
+    side = math.isqrt(tokens)
+    if side * side != tokens:
+        raise ValueError(f"{tokens} tokens do not form a square map")
+    return np.asarray((1.0 - similarity).mean(axis=1).reshape(side, side), dtype=np.float32)
+
+
+def load_picture(image: Picture | Image | Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """A picture with its hash from a file, of at most `max_pixels` pixels, or an array.
+
+    Raises InputError for a file that cannot be read and for an array that is not (H, W, 3) uint8.
+    """
+    if isinstance(image, Picture):
+        return image
+    if isinstance(image, (str, Path)):
+        content = read_file(image)
+        pixels = read_photo(image, data=content, max_pixels=max_pixels)
+        return Picture(str(image), hashlib.sha256(content).hexdigest(), pixels)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f"a picture must be an (H, W, 3) uint8 array or a path, got {kind}")
+    return Picture(None, hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest(), image)
+
+
+def _report(picture: Picture, faces: tuple[FaceReport, ...]) -> Report:
+    verdict, reason = judge_picture(faces)
+    height, width = picture.image.shape[:2]
+    return Report(picture.path, picture.sha256, width, height, verdict, reason, faces)

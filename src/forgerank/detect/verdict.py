@@ -1,0 +1,121 @@
+"""From probabilities and quality to a verdict in words. "Could not decide" is a result."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from forgerank.detect.result import Component, FaceReport, TrackReport
+from forgerank.types import Quality, Verdict
+from forgerank.weights.description import Calibration, Order, Thresholds
+
+# Beyond these limits a face is not judged.
+MIN_SIZE = 64.0  # longer side of the face box, pixels
+# Portraits measure 150 to 600; a Gaussian blur of 1 % of the face box leaves about 12, of 2 % about 3.
+MIN_SHARPNESS = 4.0  # variance of the Laplacian of the aligned grey crop
+MAX_YAW = 60.0  # degrees
+MAX_PITCH = 45.0  # degrees
+
+# Beyond these it is judged, with a warning.
+SMALL_SIZE = 96.0
+SOFT_SHARPNESS = 25.0
+TURNED_YAW = 35.0
+TURNED_PITCH = 25.0
+DARK, BRIGHT = 0.15, 0.85  # mean luma
+CLIPPED = 0.25  # share of face pixels
+
+_LOGIT_FLOOR = 1e-6
+
+
+def calibrate(probability: float, calibration: Calibration) -> float:
+    """`calibrated` of one face."""
+    return float(calibrated(probability, calibration))
+
+
+def calibrated(probability: ArrayLike, calibration: Calibration) -> NDArray[np.float64]:
+    """Calibrated P(x), 0..1: sigmoid(slope * logit(P(x)) + intercept), P(x) kept within 1e-6 of 0 and 1."""
+    score = calibration.slope * logit(probability) + calibration.intercept
+    return np.asarray(np.exp(-np.logaddexp(0, -score)))
+
+
+def logit(probability: ArrayLike) -> NDArray[np.float64]:
+    """log(p / (1 - p)) in float64, with p kept within 1e-6 of 0 and 1."""
+    kept = np.clip(np.asarray(probability, dtype=np.float64), _LOGIT_FLOOR, 1 - _LOGIT_FLOOR)
+    return np.asarray(np.log(kept) - np.log1p(-kept))
+
+
+def unusable(quality: Quality) -> str | None:
+    """Why a face of this quality is not judged; None where it is."""
+    if quality.size < MIN_SIZE:
+        return f"face too small ({quality.size:.0f} px, at least {MIN_SIZE:.0f} are needed)"
+    if quality.sharpness < MIN_SHARPNESS:
+        return f"face too blurred (sharpness {quality.sharpness:.1f}, at least {MIN_SHARPNESS:g})"
+    if abs(quality.yaw) > MAX_YAW or abs(quality.pitch) > MAX_PITCH:
+        return f"face turned too far (yaw {quality.yaw:.0f}°, pitch {quality.pitch:.0f}°)"
+    return None
+
+
+def judge_face(probability: float, quality: Quality, thresholds: Thresholds) -> tuple[Verdict, str | None]:
+    """Verdict and, where undetermined, the reason. `probability` is calibrated."""
+    reason = unusable(quality)
+    return ("undetermined", reason) if reason is not None else judge_probability(probability, thresholds)
+
+
+def judge_probability(probability: float, thresholds: Thresholds) -> tuple[Verdict, str | None]:
+    """`judge_face` of a face that can be judged."""
+    if probability >= thresholds.forged:
+        return "forged", None
+    if probability < thresholds.real:
+        return "real", None
+    return "undetermined", "between the thresholds"
+
+
+def order_components(
+    names: Sequence[str],
+    probabilities: NDArray[np.float32],
+    order_scores: NDArray[np.float32],
+    verdict: Verdict,
+    thresholds: Thresholds,
+    order: Order,
+) -> tuple[Component, ...]:
+    """Components with their ranks. Only a forged face has any: those above their own threshold, 1 = first.
+
+    probabilities, order_scores (L,): the first decide which, the second in what order.
+    """
+    chosen = [
+        i
+        for i, threshold in enumerate(thresholds.components)
+        if verdict == "forged" and probabilities[i] >= threshold
+    ]
+    chosen.sort(key=lambda i: float(order_scores[i]), reverse=order == "first_to_last")
+    ranks = {i: rank for rank, i in enumerate(chosen, start=1)}
+    return tuple(Component(name, float(probabilities[i]), ranks.get(i)) for i, name in enumerate(names))
+
+
+def judge_picture(faces: Sequence[FaceReport | TrackReport]) -> tuple[Verdict, str | None]:
+    """Forged if any face is, else undetermined if any face is or none was found, else real.
+
+    The faces of a video are its tracks.
+    """
+    if not faces:
+        return "undetermined", "no face found"
+    if any(face.verdict == "forged" for face in faces):
+        return "forged", None
+    for number, face in enumerate(faces, start=1):
+        if face.verdict == "undetermined":
+            return "undetermined", face.reason if len(faces) == 1 else f"face {number}: {face.reason}"
+    return "real", None
+
+
+def quality_warnings(quality: Quality) -> tuple[str, ...]:
+    """What makes the answer for a face less certain, in words."""
+    checks = (
+        (quality.size < SMALL_SIZE, f"small face ({quality.size:.0f} px)"),
+        (quality.sharpness < SOFT_SHARPNESS, "soft or blurred"),
+        (abs(quality.yaw) > TURNED_YAW, f"turned sideways ({abs(quality.yaw):.0f}°)"),
+        (abs(quality.pitch) > TURNED_PITCH, f"turned up or down ({abs(quality.pitch):.0f}°)"),
+        (quality.brightness < DARK, "very dark"),
+        (quality.brightness > BRIGHT, "very bright"),
+        (quality.clipped > CLIPPED, f"{quality.clipped:.0%} of the face is pure black or white"),
+    )
+    return tuple(text for holds, text in checks if holds)

@@ -1,0 +1,198 @@
+"""A video in, a verdict per person out: sampled frames, faces followed and joined, answers pooled."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from forgerank.detect.detector import Detector
+from forgerank.detect.people import People
+from forgerank.detect.result import FaceReport, TrackReport, VideoReport
+from forgerank.detect.runtime import Prediction
+from forgerank.detect.verdict import judge_picture
+from forgerank.faces.align import Alignment
+from forgerank.faces.follow import FaceFollower
+from forgerank.faces.track import Sighting, Trail, appearance, assign
+from forgerank.media.images import MAX_PIXELS, MediaError
+from forgerank.media.videos import Sample, Video, open_video
+from forgerank.types import Face
+
+T = TypeVar("T")
+
+FPS = 2.0  # frames per second of video
+MAX_FRAMES = 600  # of one video
+_AHEAD = 3  # samples that wait decoded, and as many that wait for the network
+
+
+class Cancelled(Exception):  # noqa: N818 - no error, the answer to a wish
+    """The caller asked to stop: there is no report."""
+
+
+class _Plan(NamedTuple):
+    """What is read of a video."""
+
+    rate: float  # frames per second of video
+    capped: bool  # the rate is lower than asked for
+    extent: float  # seconds of video that there should be, for the progress
+
+
+class _Seen(NamedTuple):
+    """One sample whose faces are with the network."""
+
+    sample: Sample
+    faces: list[tuple[Face, Alignment]]
+    places: list[int]  # of each face among the people
+    prediction: "Future[Prediction] | None"  # None without a face
+
+    def answer(self, detector: Detector) -> list[FaceReport]:
+        """What the network says about each face; waits for it."""
+        if self.prediction is None:
+            return []
+        prediction = self.prediction.result()
+        return [detector.face_report(*pair, prediction, i) for i, pair in enumerate(self.faces)]
+
+
+def detect_video(
+    detector: Detector,
+    path: str | Path,
+    *,
+    fps: float = FPS,
+    max_frames: int = MAX_FRAMES,
+    max_seconds: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[float, float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> VideoReport:
+    """Judge every person in a video. Memory does not grow with its length.
+
+    `fps` frames per second of video are looked at, of a longer video `max_frames`, evenly spread. A video of
+    more than `max_seconds`, and one with more than `max_pixels` in a frame, is refused. `progress(done,
+    total)` is told seconds of video. Raises Cancelled soon after `cancelled()` turned true, MediaError for
+    what is no video or gives no frame, and MissingExtraError without PyAV.
+    """
+    if not (fps > 0 and max_frames > 0):
+        raise ValueError(f"fps and max_frames must be positive, got {fps} and {max_frames}")
+    # Decoding, finding and judging run side by side, so each takes half of the cores.
+    worker = detector.with_threads(max(1, detector.threads // 2))
+    with open_video(path, threads=worker.threads, max_pixels=max_pixels) as video:
+        plan = _plan(video, fps, max_frames, max_seconds)
+        people = People(worker.metadata)
+        sampled, stopped = 0, False
+        with closing(_judged(worker, video.samples(plan.rate))) as judged:
+            for seen in judged:
+                if cancelled is not None and cancelled():
+                    raise Cancelled
+                if max_seconds is not None and seen.sample.time > max_seconds:
+                    raise MediaError(path, f"over the limit of {max_seconds:g} s")
+                stopped = sampled == max_frames
+                if stopped:
+                    break
+                sampled += 1
+                people.add(seen.sample, seen.answer(worker), seen.places)
+                if progress is not None:
+                    progress(min(seen.sample.time, plan.extent), plan.extent)
+        if not sampled:
+            raise MediaError(path, "no frame of this video can be decoded")
+        if progress is not None:
+            progress(plan.extent, plan.extent)
+        return _report(video, plan, people.tracks(), sampled, stopped=stopped)
+
+
+def _plan(video: Video, fps: float, max_frames: int, max_seconds: float | None) -> _Plan:
+    """The rate that covers the whole video with the frames allowed."""
+    length = video.duration
+    if length is None or length * fps > max_frames:
+        length = video.extent()  # what is there, where the file does not say or says much
+    longest = max(length, video.duration or 0.0)
+    if max_seconds is not None and longest > max_seconds:
+        raise MediaError(video.path, f"{longest:.0f} s long, over the limit of {max_seconds:g} s")
+    rate = min(fps, max_frames / length) if length > 0 else fps
+    return _Plan(rate, rate < fps, length)
+
+
+def _report(
+    video: Video, plan: _Plan, tracks: tuple[TrackReport, ...], sampled: int, *, stopped: bool
+) -> VideoReport:
+    seconds, share, warnings = _coverage(video, plan, stopped=stopped)
+    verdict, reason = judge_picture(tracks)
+    width, height = video.size
+    return VideoReport(
+        path=str(video.path),
+        sha256=_sha256(video.path),
+        width=width,
+        height=height,
+        duration=video.duration,
+        decoded_seconds=seconds,
+        decoded_share=share,
+        frame_rate=video.frame_rate,
+        codec=video.codec,
+        sampled_frames=sampled,
+        sampling_rate=min(plan.rate, video.frame_rate or plan.rate),
+        warnings=tuple(warnings),
+        verdict=verdict,
+        reason=reason,
+        tracks=tracks,
+    )
+
+
+def _coverage(video: Video, plan: _Plan, *, stopped: bool) -> tuple[float, float, list[str]]:
+    """Seconds decoded, their share of what the file states, and in words what was left out."""
+    done = video.progress
+    stated = video.duration or plan.extent or done.end
+    seconds = min(done.seconds, stated)
+    remarks = []
+    if plan.capped:
+        remarks.append(f"one frame in {1 / plan.rate:.1f} s was looked at, because the video is long")
+    if video.streams > 1:
+        remarks.append(f"it holds {video.streams} video streams; the first was judged")
+    if done.lost:
+        remarks.append(f"{done.lost} damaged frame{'' if done.lost == 1 else 's'} could not be used")
+    # Sound can outlast the pictures a little, and some files count the time before the first frame.
+    missing = stated - done.end > max(3 / (video.frame_rate or 25), min(0.5, 0.05 * stated))
+    if stopped:
+        remarks.append(f"only its first {done.end:.1f} s were looked at: it is longer than it states")
+    elif missing:
+        remarks.append(f"it ends after {done.end:.1f} s of the {stated:.1f} s that it states")
+    complete = not (stopped or missing or done.lost)
+    return seconds, 1.0 if complete else seconds / max(stated, seconds, 1e-9), remarks
+
+
+def _sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _judged(detector: Detector, samples: Iterator[Sample]) -> Generator[_Seen]:
+    """Samples with their faces, the network a few samples behind the search."""
+    follower = FaceFollower(detector.analyzer)
+    trails: list[Trail] = []
+    waiting: deque[_Seen] = deque()
+    with closing(_ahead(samples)) as decoded, ThreadPoolExecutor(1) as network:
+        for sample in decoded:
+            found, cut = follower.find(sample.image, sample.time)
+            faces = detector.align(found)
+            crops = [alignment.crop(sample.image) for _, alignment in faces]
+            sightings = [
+                Sighting(face.box, appearance(crop)) for face, crop in zip(found, crops, strict=True)
+            ]
+            trails, places = assign(trails, sightings, cut=cut)
+            prediction = network.submit(detector.runtime.run, crops) if crops else None
+            waiting.append(_Seen(sample, faces, places, prediction))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def _ahead(items: Iterator[T]) -> Generator[T]:
+    """The items, made in advance by a thread of their own."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        waiting = deque(thread.submit(next, items, None) for _ in range(_AHEAD))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, items, None))
+            yield item
+    finally:
+        thread.shutdown(cancel_futures=True)

@@ -1,0 +1,1 @@
+"""Networks on data with known answers: protocols, metrics, calibration."""

@@ -1,0 +1,304 @@
+"""Networks on data sets with known answers: which pictures, which thresholds, and the figures as tables."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from forgerank.data.augmentation import AugmentConfig
+from forgerank.data.formats.prepared_index import INDEX
+from forgerank.data.formats.registry import DATASETS
+from forgerank.data.sample import Source
+from forgerank.evaluation.calibration import calibrate
+from forgerank.evaluation.protocols import best_of, flat_metrics, summarize
+from forgerank.evaluation.scorers import Predictions, Scorer, open_scorer, predict
+from forgerank.metrics.torchmetric import SequenceMetrics
+from forgerank.train.checkpoints import BEST
+from forgerank.train.config import DataConfig, TrainConfig
+from forgerank.train.loaders import Joined, limited, open_source, open_validation, plain_loader
+from forgerank.train.module import add_to_metrics
+from forgerank.types import InputError
+from forgerank.weights.description import METADATA_FILE
+
+# What happens to pictures between people: one resize and one encoding, on every picture.
+WILD = AugmentConfig(
+    rotation=0,
+    scale=0,
+    shift=0,
+    flip=0,
+    wild=1,
+    resize=(0.5, 2.0),
+    blur=0,
+    quality=(40, 95),
+    noise=0,
+    colour=0,
+)
+
+_SHOWN = ("auc", "map", "accuracy", "fixed", "order")  # of each source
+REVERSIBLE = ("seqdeepfake", "shards")  # data sets with the option `reverse`
+
+
+def evaluate(
+    weights: Path,
+    *,
+    others: Sequence[Path] = (),
+    roots: Sequence[Path] = (),
+    dataset: str | None = None,
+    split: str = "val",
+    wild: bool = False,
+    reverse: bool | None = None,
+    tune: str | None = None,
+    limit: int | None = None,
+    resamples: int = 500,
+    workers: int | None = None,
+    output: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint, weights or an exported network on `roots` or its own data set.
+
+    others: more of them, or folders of runs, whose checkpoints are meant: the result then holds, under
+    `best_of`, the best of each figure beside those of `weights`. dataset: a key of DATASETS, by default what
+    the folder looks like. wild: re-encode every picture at quality 40 to 95 and resize it by 0.5 to 2 first.
+    reverse: compare sequences from the last manipulation to the first; None: as the network was trained.
+    tune: SPLIT or SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones.
+
+    The result, JSON-ready, is also written to `output`. Raises InputError for an empty split, and for a
+    `tune` that names the evaluated one.
+    """
+    options: dict[str, Any] = {"dataset": dataset, "wild": wild, "workers": workers, "progress": progress}
+    tuning = _parse_tune(tune, split) if tune else None
+    found = [path for place in (weights, *others) for path in find_checkpoints(place)]
+    checkpoints = list(dict.fromkeys(found))
+    results = []
+    for path in checkpoints:
+        scorer = open_scorer(path)
+        thresholds = "saved" if scorer.thresholds else "0.5"
+        if tuning:
+            known = predict_split(scorer, roots, tuning[0], limit=tuning[1], **options)
+            scorer.calibration, scorer.thresholds = calibrate(known)
+            thresholds = f"chosen on {tune}"
+        predictions = predict_split(scorer, roots, split, limit=limit, **options)
+        about = {"weights": str(path), "split": split, "wild": wild, "thresholds": thresholds}
+        about["roots"] = [str(root) for root in roots or scorer.config.data.roots]
+        results.append(about | _figures(scorer, predictions, reverse, resamples))
+    result = results[0]
+    if len(results) > 1:
+        result["best_of"] = {"checkpoints": [str(path) for path in checkpoints], "metrics": best_of(results)}
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _figures(
+    scorer: Scorer, predictions: Predictions, reverse: bool | None, resamples: int
+) -> dict[str, Any]:
+    config = scorer.config
+    trained = bool(config.data.options.get("reverse"))
+    turned = trained if reverse is None else reverse
+    figures = summarize(
+        predictions,
+        order=config.loss.order,
+        thresholds=scorer.thresholds,
+        calibration=scorer.calibration,
+        resamples=resamples,
+        reverse=turned != trained,
+    )
+    return {"reversed": turned, "labels": list(config.data.labels), **figures}
+
+
+def evaluate_sources(
+    weights: Path, data: DataConfig, *, limit: int | None = None, workers: int | None = None
+) -> dict[str, dict[str, float]]:
+    """Metrics of a network on the validation split of every source of `data`, by the source's name.
+
+    The labels are those of the very images that it is shown, forged on the fly or not; `limit` images of each
+    source. Raises InputError for data without sources.
+    """
+    if not data.sources:
+        raise InputError("the settings name no data.sources to evaluate on")
+    scorer = open_scorer(weights)
+    changes: dict[str, Any] = {"val_pictures": limit or data.val_pictures, "mask_size": None}
+    changes |= {} if workers is None else {"workers": workers}
+    config = scorer.config.model_copy(update={"data": data.model_copy(update=changes)})
+    found: dict[str, dict[str, float]] = {}
+    for name, source in open_validation(config.data).items():
+        metrics = SequenceMetrics(len(data.labels), config.loss.order)
+        for batch in plain_loader(config, source):
+            add_to_metrics(metrics, scorer.score(batch), batch)
+        found[name] = {"images": len(source)} | {
+            key: float(value) for key, value in metrics.compute().items()
+        }
+    return found
+
+
+def find_checkpoints(place: Path) -> list[Path]:
+    """The checkpoints of a run's folder, best.ckpt first; anything else is taken as it is.
+
+    Raises InputError for a folder that holds neither checkpoints nor exported weights.
+    """
+    if not place.is_dir() or (place / METADATA_FILE).is_file():
+        return [place]
+    found = sorted(place.glob("*.ckpt"), key=lambda path: (path.name != BEST, path.name))
+    if not found:
+        raise InputError(f"{place}: holds neither checkpoints (*.ckpt) nor {METADATA_FILE}")
+    return found
+
+
+def _parse_tune(text: str, evaluated: str) -> tuple[str, int | None]:
+    split, slash, count = text.partition("/")
+    if not split or (slash and (not count.isdecimal() or int(count) < 1)):
+        raise InputError(
+            f"--tune {text}: expected a split such as val, or val/2000 for so many pictures of it"
+        )
+    if split == evaluated:
+        raise InputError(f"--tune {text}: the split that is evaluated: thresholds must come from another")
+    return split, int(count) if count else None
+
+
+def predict_split(
+    scorer: Scorer,
+    roots: Sequence[Path],
+    split: str,
+    *,
+    dataset: str | None = None,
+    wild: bool = False,
+    limit: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Predictions:
+    """Predictions on one split of `roots`, by default of the data set that the network was trained on."""
+    config, source = open_split(scorer.config, roots, split, dataset=dataset, limit=limit, workers=workers)
+    loader = plain_loader(config, source, augment=WILD if wild else None)
+    return predict(scorer, source, loader, progress=progress)
+
+
+def open_split(
+    config: TrainConfig,
+    roots: Sequence[Path],
+    split: str,
+    *,
+    dataset: str | None = None,
+    limit: int | None,
+    workers: int | None,
+) -> tuple[TrainConfig, Source]:
+    """One split of `roots`, by default of the run's own validation data, and the settings to load it with.
+
+    dataset: a key of DATASETS; None: what the first root looks like. Raises InputError for an empty split.
+    """
+    changes: dict[str, Any] = {} if workers is None else {"workers": workers}
+    if roots:
+        kind = dataset or recognise(roots[0])
+        if kind not in DATASETS:
+            raise InputError(f"dataset must be one of {', '.join(DATASETS)}, got {kind}")
+        # Labels stay in the order that the network was trained on; other options belong to its own data.
+        turned = config.data.options.get("reverse") and kind in REVERSIBLE
+        options = {"reverse": True} if turned else {}
+        changes |= {"dataset": kind, "options": options, "roots": tuple(roots), "val_roots": None}
+        changes |= {"sources": ()}
+    data = config.data.model_copy(update=changes)
+    if data.sources:
+        parts = open_validation(data.model_copy(update={"val_split": split, "val_pictures": limit}))
+        source: Source = Joined(list(parts.values()))
+    else:
+        source = limited(open_source(data, split, roots=data.val_roots), limit)
+    if not len(source):
+        raise InputError(f"the split {split} holds no usable picture")
+    return config.model_copy(update={"data": data}), source
+
+
+def recognise(root: Path) -> str:
+    """The key in DATASETS of what a folder holds; Seq-DeepFake's layout for want of another."""
+    if any(root.glob("[0-9]*.tar")):
+        return "pack"
+    if (root / INDEX).is_file():
+        return "prepared"
+    if (root / "annotations").is_dir():
+        return "seqdeepfake"
+    if any(root.glob("*.jsonl")):
+        return "shards"
+    return "folder" if (root / "real").is_dir() or (root / "labels.csv").is_file() else "seqdeepfake"
+
+
+def print_sources(found: dict[str, dict[str, float]], console: Console | None = None) -> None:
+    """A row for each source, and the mean AUC."""
+    table = Table("source", "images", *_SHOWN)
+    for name, metrics in found.items():
+        cells = (_show(None if metrics[key] != metrics[key] else metrics[key]) for key in _SHOWN)
+        table.add_row(name, str(int(metrics["images"])), *cells)
+    areas = [metrics["auc"] for metrics in found.values()]
+    table.add_row("mean", "", _show(sum(areas) / len(areas)))
+    (console or Console()).print(table)
+
+
+def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
+    """The figures as tables: pictures and their sources, labels, videos, the best of several checkpoints."""
+    console = console or Console()
+    if len(result["by_component"]) > 1:
+        console.print(_overview(result))
+        console.print(_labels_table(result))
+    if "binary" in result:
+        console.print(_binary_table(result["binary"]))
+    if "best_of" in result:
+        console.print(_best_table(result))
+    console.print(f"thresholds: {result['thresholds']}")
+    if result["reversed"]:
+        console.print("sequences from last to first: their Fixed-Acc compares with no other")
+
+
+def _overview(result: dict[str, Any]) -> Table:
+    title = f"{result['pictures']} pictures, {result['real']} real, {result['groups']} groups"
+    table = Table("", "all", "95 %", *result["by_source"], title=title)
+    for name, value in result["metrics"].items():
+        sources = (_show(part[name]) for part in result["by_source"].values())
+        table.add_row(_words(name), _show(value["value"]), _interval(value), *sources)
+    return table
+
+
+def _labels_table(result: dict[str, Any]) -> Table:
+    table = Table("", *result["labels"], title="by label")
+    table.add_row("average precision", *map(_show, result["by_component"]))
+    table.add_row("order R²", *map(_show, result["order_r2_by_component"]))
+    return table
+
+
+def _binary_table(conditions: dict[str, Any]) -> Table:
+    """One column for each `dataset/compression/level`, intervals under the figures."""
+    table = Table("real against forged", *conditions)
+    counts = (f"{part['count']} ({part['real']} real)" for part in conditions.values())
+    table.add_row("count", *counts)
+    for name in next(iter(conditions.values()))["metrics"]:
+        cells = (part["metrics"][name] for part in conditions.values())
+        table.add_row(_words(name), *(f"{_show(cell['value'])}\n{_interval(cell)}" for cell in cells))
+    methods = dict.fromkeys(method for part in conditions.values() for method in part["by_method"])
+    for method in methods if len(methods) > 1 else ():
+        found = (part["by_method"].get(method, {}).get("auc") for part in conditions.values())
+        table.add_row(f"auc, {method}", *map(_show, found))
+    return table
+
+
+def _best_table(result: dict[str, Any]) -> Table:
+    """The first checkpoint's figures beside the best of all, each from a checkpoint of its own."""
+    checkpoints = result["best_of"]["checkpoints"]
+    first = flat_metrics(result)
+    title = f"best of {len(checkpoints)} checkpoints, each chosen on these very pictures"
+    table = Table("", Path(checkpoints[0]).name, "best", "from", title=title)
+    for name, best in result["best_of"]["metrics"].items():
+        origin = checkpoints[best["checkpoint"]]
+        table.add_row(_words(name), _show(first[name]), _show(best["value"]), origin)
+    return table
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _interval(value: dict[str, float | None]) -> str:
+    return f"{_show(value['low'])} to {_show(value['high'])}"
+
+
+def _show(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""From a trained network to the folder that the detector loads."""

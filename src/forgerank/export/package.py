@@ -1,0 +1,147 @@
+"""From trained weights to the folder that `Detector` loads: ONNX, safetensors and their description."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forgerank.extras import require
+from forgerank.types import InputError
+from forgerank.weights.description import METADATA_FILE, FileEntry, FileKind, WeightsMetadata, seal
+
+if TYPE_CHECKING:
+    from forgerank.evaluation.scorers import Predictions
+
+INT8_COST = 0.005  # AUC of P(x) that int8 may cost
+CALIBRATION_PICTURES = 256
+LICENCE = "non-commercial research use only, inherited from the training photographs"
+
+
+def export(
+    weights: Path,
+    out: Path,
+    *,
+    roots: Sequence[Path] = (),
+    split: str = "val",
+    limit: int | None = None,
+    int8: bool = True,
+    name: str | None = None,
+    version: str = "1",
+    licence: str = LICENCE,
+    resamples: int = 500,
+    workers: int | None = None,
+    progress: bool = True,
+) -> WeightsMetadata:
+    """Write forgerank.onnx, forgerank.safetensors and forgerank.json to the folder `out`.
+
+    The ONNX graph is checked against torch. Figures come from its own predictions on the validation `split`
+    of `roots`, by default of the training data; calibration and thresholds from these and from predictions on
+    the same pictures re-encoded and resized, so that the false positives hold outside of the data set too.
+    `int8` tries static quantisation too and keeps it where it costs less than INT8_COST of AUC. Raises
+    InputError for unusable weights or data.
+    """
+    require("train")
+    from forgerank.evaluation.calibration import calibrate, held_out_rates
+    from forgerank.evaluation.evaluate import predict_split
+    from forgerank.evaluation.protocols import summarize
+    from forgerank.evaluation.scorers import OnnxScorer, join
+    from forgerank.export.onnx_graph import export_onnx
+    from forgerank.model.network import Network
+    from forgerank.train.checkpoints import git_revision, load_network
+    from forgerank.weights.hub import normalisation
+
+    # Before anything is written: the folder may lie in the repository itself.
+    revision = git_revision()
+    network, config = load_network(weights)
+    if not isinstance(network, Network):
+        raise InputError(f"{weights}: only networks of kind ranking are exported, not {config.model.kind}")
+    options: dict[str, Any] = {"limit": limit, "workers": workers, "progress": progress}
+    options |= {"roots": roots, "split": split}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float.onnx"
+        difference = export_onnx(network, config.loss.tau, path)
+        model, predictions, choice = _choose(path, config, int8=int8, **options)
+    degraded = predict_split(OnnxScorer(model, config), wild=True, **options)
+    calibration, thresholds = calibrate(join(predictions, degraded))
+    held_out = held_out_rates(predictions, degraded)
+    figures = summarize(
+        predictions,
+        order=config.loss.order,
+        thresholds=thresholds,
+        calibration=calibration,
+        resamples=resamples,
+    )
+    files = _write_files(out, model, network.state_dict())
+    metadata = WeightsMetadata(
+        name=name or config.name,
+        version=version,
+        files=files,
+        input_size=config.model.input_size,
+        zoom=config.model.zoom,
+        normalisation=normalisation(network),
+        labels=config.data.labels,
+        order=config.loss.order,
+        thresholds=thresholds,
+        calibration=calibration,
+        tau=config.loss.tau,
+        metrics={**figures, "held_out": held_out, "split": split, "torch_difference": difference, **choice},
+        settings=config.model_dump(mode="json"),
+        git_revision=revision,
+        licence=licence,
+    )
+    sealed = metadata.model_copy(update={"seal": seal(json.loads(metadata.model_dump_json()))})
+    (out / METADATA_FILE).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return sealed
+
+
+def _choose(
+    path: Path, config: Any, *, int8: bool, roots: Sequence[Path], split: str, **options: Any
+) -> tuple[bytes, "Predictions", dict[str, Any]]:
+    """The model to ship, its predictions, and what was measured on the way."""
+    from forgerank.evaluation.evaluate import predict_split
+    from forgerank.evaluation.scorers import OnnxScorer
+    from forgerank.metrics.detection import auc
+
+    scorer: OnnxScorer = OnnxScorer(path.read_bytes(), config)
+    predictions = predict_split(scorer, roots, split, **options)
+    full = auc(predictions.forged, predictions.probability)
+    if not int8:
+        return path.read_bytes(), predictions, {"precision": "float32"}
+    small = _quantized(path, config, roots, split)
+    small_predictions = predict_split(OnnxScorer(small, config), roots, split, **options)
+    reduced = auc(small_predictions.forged, small_predictions.probability)
+    measured = {"float32_auc": full, "int8_auc": reduced}
+    if full - reduced < INT8_COST:
+        return small, small_predictions, {"precision": "int8", **measured}
+    return path.read_bytes(), predictions, {"precision": "float32", **measured}
+
+
+def _quantized(path: Path, config: Any, roots: Sequence[Path], split: str) -> bytes:
+    from forgerank.evaluation.evaluate import open_split
+    from forgerank.export.quantization import quantize
+    from forgerank.train.loaders import plain_loader
+
+    config, source = open_split(config, roots, split, limit=CALIBRATION_PICTURES, workers=0)
+    target = path.with_name("int8.onnx")
+    quantize(path, target, plain_loader(config, source))
+    return target.read_bytes()
+
+
+def _write_files(out: Path, model: bytes, state: dict[str, Any]) -> dict[FileKind, FileEntry]:
+    from forgerank.weights.hub import safetensors_bytes
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be created: {error.strerror}") from error
+    contents: dict[FileKind, bytes] = {
+        "onnx": model,
+        "safetensors": safetensors_bytes(state),
+    }
+    files: dict[FileKind, FileEntry] = {}
+    for kind, content in contents.items():
+        (out / f"forgerank.{kind}").write_bytes(content)
+        files[kind] = FileEntry(file=f"forgerank.{kind}", sha256=hashlib.sha256(content).hexdigest())
+    return files

@@ -1,0 +1,1 @@
+"""Any file to RGB arrays: images, videos with the times of their frames."""

@@ -1,8 +1,0 @@
-"""What Alembic runs: the steps, in the transaction that `forgerank.service.store.migrate` opened."""
-
-from alembic import context
-
-from forgerank.service.tables import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-context.run_migrations()

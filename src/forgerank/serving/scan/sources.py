@@ -1,0 +1,145 @@
+"""What to scan: folders, globs, URLs and lists of files, as a stream that holds one folder at a time."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from glob import has_magic, iglob
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+
+from forgerank.media.images import PHOTO_EXTENSIONS, VIDEO_EXTENSIONS, MediaError, walk
+from forgerank.types import InputError
+
+EXTENSIONS = PHOTO_EXTENSIONS | VIDEO_EXTENSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file to scan."""
+
+    path: str  # as the source gives it; a full URL for one of fsspec's
+    size: int | None = None  # bytes; None where only reading it will tell
+    stamp: str = ""  # changes whenever the file is written: time of modification, or the store's own tag
+    error: str | None = None  # why it cannot be read, where that is known already
+
+
+def list_items(source: str, storage: dict[str, Any], *, all_files: bool = False) -> Iterator[Item]:
+    """The files of one source. A file, and what a list names, is taken whatever its name.
+
+    Raises InputError, one line, for a source that does not exist or holds no file to scan.
+    """
+    empty = True
+    for item in _items(source, storage, None if all_files else EXTENSIONS):
+        empty = False
+        yield item
+    if empty:
+        wanted = "file" if all_files else "photograph or video (--all takes every file)"
+        raise InputError(f"{source}: no {wanted} in it")
+
+
+def is_url(path: str) -> bool:
+    """Whether fsspec reads it: `protocol://...`."""
+    return "://" in path
+
+
+def open_storage(url: str, storage: dict[str, Any]) -> tuple[Any, str]:
+    """The fsspec file system of a URL and the path inside it. Raises InputError where there is none."""
+    try:
+        found = fsspec.url_to_fs(url, use_listings_cache=False, **storage)
+    except (ValueError, ImportError, TypeError) as error:
+        raise InputError(f"{url}: {_one_line(error)}") from None
+    return found[0], str(found[1])
+
+
+def _items(source: str, storage: dict[str, Any], extensions: frozenset[str] | None) -> Iterator[Item]:
+    if source.startswith("@"):
+        return _from_list(Path(source[1:]))
+    if is_url(source):
+        return _from_storage(source, storage, extensions)
+    if os.path.isdir(source):
+        return _from_folder(Path(source), extensions)
+    if os.path.lexists(source):
+        return iter([_local(source)])
+    if has_magic(source):
+        return _from_glob(source, extensions)
+    raise InputError(f"{source}: no such file or folder")
+
+
+def _from_list(path: Path) -> Iterator[Item]:
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                name = os.fsdecode(line.rstrip(b"\r\n"))
+                if name:
+                    yield Item(name) if is_url(name) else _local(name)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the list ({error.strerror or error})") from None
+
+
+def _from_folder(folder: Path, extensions: frozenset[str] | None) -> Iterator[Item]:
+    errors: list[MediaError] = []
+    for path in walk(folder, extensions, errors):
+        yield _local(str(path))
+        yield from _broken(errors)
+    yield from _broken(errors)
+
+
+def _broken(errors: list[MediaError]) -> Iterator[Item]:
+    """A folder that cannot be read is a row, too: nothing is left out silently."""
+    while errors:
+        error = errors.pop()
+        yield Item(error.path, error=error.reason)
+
+
+def _from_glob(pattern: str, extensions: frozenset[str] | None) -> Iterator[Item]:
+    for path in iglob(pattern, recursive=True, include_hidden=True):
+        if _is_wanted(path, extensions) and not os.path.isdir(path):
+            yield _local(path)
+
+
+def _local(path: str) -> Item:
+    try:
+        status = os.stat(path)
+    except ValueError:
+        return Item(path, error="not a valid path")
+    except OSError as error:
+        return Item(path, error=(error.strerror or type(error).__name__).lower())
+    return Item(path, status.st_size, str(status.st_mtime_ns))
+
+
+def _from_storage(url: str, storage: dict[str, Any], extensions: frozenset[str] | None) -> Iterator[Item]:
+    files, root = open_storage(url, storage)
+    try:
+        found: Iterator[dict[str, Any]]
+        if files.isfile(root):
+            found, extensions = iter([files.info(root)]), None
+        elif has_magic(root):
+            found = iter(files.glob(root, detail=True).values())
+        else:
+            found = (
+                info
+                for _, _, inside in files.walk(root, detail=True, on_error="raise")
+                for info in inside.values()
+            )
+        for info in found:
+            if info["type"] == "file" and _is_wanted(info["name"], extensions):
+                yield Item(files.unstrip_protocol(info["name"]), info.get("size"), _stamp(info))
+    except FileNotFoundError:
+        raise InputError(f"{url}: no such place") from None
+    except Exception as error:  # every store has errors of its own
+        raise InputError(f"{url}: cannot be listed ({_one_line(error)})") from None
+
+
+def _stamp(info: dict[str, Any]) -> str:
+    keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
+    return next((str(info[key]) for key in keys if info.get(key)), "")
+
+
+def _is_wanted(path: str, extensions: frozenset[str] | None) -> bool:
+    return extensions is None or os.path.splitext(path)[1].lower() in extensions
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,57 @@
+"""uvicorn around the application, with a stop that those who send it work can see coming."""
+
+import asyncio
+import ctypes
+import socket
+from contextlib import suppress
+
+import uvicorn
+from fastapi import FastAPI
+
+from forgerank.serving.service.context import Service
+
+_ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
+_GRACE = 60  # seconds for requests in work when the server stops
+
+
+class Server(uvicorn.Server):
+    """Tells `/readyz` of its end for `drain_seconds`, then listens no more and finishes what runs."""
+
+    def __init__(self, app: FastAPI) -> None:
+        # What uvicorn says of requests is in /metrics; it logs what goes wrong. WebSockets are not served.
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                ws="none",
+                timeout_graceful_shutdown=_GRACE,
+            )
+        )
+        self._service: Service = app.state.service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn after a signal. A second Ctrl-C ends the wait."""
+        self._service.draining = True
+        waited = 0.0
+        while waited < self._service.settings.drain_seconds and not self.force_exit:
+            await asyncio.sleep(0.1)
+            waited += 0.1
+        await super().shutdown(sockets)
+
+
+def share_arenas() -> None:
+    """Let glibc's threads share two memory arenas. With one each, every thread keeps room for the largest
+    picture that it ever decoded, and the server grows for hours. Call it before threads begin; elsewhere than
+    under glibc it does nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_ARENA_MAX, 2)
+
+
+def run(app: FastAPI, listener: socket.socket) -> None:
+    """Serve on a socket until SIGTERM or Ctrl-C."""
+    with suppress(KeyboardInterrupt):  # uvicorn repeats the signal when everything has been finished
+        Server(app).run([listener])

@@ -1,0 +1,83 @@
+"""Uploaded files under names that we choose; what the client calls them never touches the disk."""
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from forgerank.media.images import is_photo
+from forgerank.media.videos import is_video
+from forgerank.serving.service.archive import is_archive
+
+Kind = Literal["photo", "video", "archive"]
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+_ABANDONED = 3600.0  # seconds after its last byte at which a file without a job is deleted
+
+
+class Uploads:
+    """A folder of files named by 32 hexadecimal digits."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = folder
+
+    def create(self) -> tuple[str, BinaryIO]:
+        """A new file, its name and the file open for writing, readable by this user alone.
+
+        Call `keep` once its last byte is written, or `remove`.
+        """
+        name = secrets.token_hex(16)
+        handle = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        return name, os.fdopen(handle, "wb")
+
+    def keep(self, file: BinaryIO) -> None:
+        """Flush to the disk and close; a job is accepted after that."""
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+
+    def path(self, name: str) -> Path:
+        """Raises ValueError for a name that is not one of ours."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not an upload's name: {name!r}")
+        return self.folder / name
+
+    def remove(self, name: str | None) -> None:
+        """Delete the file, if there is one."""
+        if name is not None:
+            self.path(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def scratch(self, token: str) -> Iterator[Path]:
+        """An empty folder for what a claim unpacks; `sweep` deletes what a killed worker leaves of it."""
+        folder = self.path(token)
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self, known: Container[str], *, now: float) -> None:
+        """Delete what is not `known` and was not written to for an hour. `now` in seconds since 1970."""
+        for path in list(self.folder.iterdir()):
+            if path.name in known or not _NAME.fullmatch(path.name):
+                continue
+            try:
+                if path.stat().st_mtime < now - _ABANDONED:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            except FileNotFoundError:
+                pass  # another server swept it
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file is by its first bytes, whatever it is called; None for what is not judged."""
+    if is_photo(path):
+        return "photo"
+    if is_archive(path):
+        return "archive"
+    return "video" if is_video(path) else None

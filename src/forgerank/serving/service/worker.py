@@ -1,0 +1,145 @@
+"""A worker: a process with a detector of its own that judges one job after the other."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self, TypeVar
+
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from forgerank.data.workers import leave_with_parent
+from forgerank.detect.detector import Detector
+from forgerank.detect.videos import Cancelled
+from forgerank.serving.service.answer import INTERNAL, Judge, answer
+from forgerank.serving.service.jobs import Claim, Jobs
+from forgerank.serving.service.process_names import this_process
+from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.store import open_store
+from forgerank.serving.service.uploads import Uploads
+from forgerank.types import InputError
+
+_BEAT = 2.0  # seconds between signs of life, at most a third of the lease
+_PATIENCE = 60.0  # seconds for which a database that does not answer is asked again
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+def main(settings: Settings) -> None:
+    """What the process runs: judge jobs until SIGTERM comes or the server is gone.
+
+    After SIGTERM the picture in hand is finished; a longer job goes back to its place in the queue.
+    """
+    stop = Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the server, which ends its workers
+    Thread(target=leave_with_parent, daemon=True).start()
+    try:
+        uploads = Uploads(settings.data / "uploads")
+        jobs = Jobs(open_store(settings.database_url), uploads, settings)
+        detector = Detector(
+            settings.weights, settings.detector, settings.detector_weights, threads=settings.worker_threads
+        )
+    except InputError as error:
+        _log.error("%s", error)
+        sys.exit(1)
+    while not stop.is_set():
+        if not work(detector, jobs, uploads, settings, stop):
+            stop.wait(settings.poll_seconds)
+
+
+def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: Settings, stop: Event) -> bool:
+    """Judge the next job; False where none waits."""
+    claim = _insist(lambda: jobs.claim(this_process()))
+    if claim is None:
+        return False
+    with Lease(jobs, claim, settings) as lease, uploads.scratch(claim.token) as folder:
+        try:
+            path = uploads.path(str(claim.job.file))
+            judge = Judge(detector, settings, lease.advance, lambda: lease.lost or stop.is_set())
+            json, html = answer(judge, claim.job, path, folder)
+        except Cancelled:
+            _insist(lambda: jobs.release(claim))
+        except InputError as error:
+            reason = str(error)
+            _insist(lambda: jobs.fail(claim, reason))
+        except Exception:
+            _log.exception("job %s", claim.job.id)
+            _insist(lambda: jobs.fail(claim, INTERNAL))
+        else:
+            _insist(lambda: jobs.finish(claim, json, html))
+    return True
+
+
+class Lease:
+    """Keeps a claim alive while the judge works, tells its progress, and ends a job that takes too long."""
+
+    def __init__(self, jobs: Jobs, claim: Claim, settings: Settings) -> None:
+        self.lost = False  # deleted, given to another worker, or over its time: the judge is to stop
+        self._jobs, self._claim, self._settings = jobs, claim, settings
+        self._progress = 0.0
+        self._started = time.monotonic()
+        self._over = Event()
+        self._thread = Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def advance(self, progress: float) -> None:
+        """Progress of the job, 0..1; it is written with the next sign of life."""
+        self._progress = min(max(progress, 0.0), 1.0)
+
+    def _beat(self) -> None:
+        beat = min(_BEAT, self._settings.lease_seconds / 3)
+        while not self._over.wait(beat):
+            try:
+                if self._elapsed > self._settings.job_seconds:
+                    self._give_up()
+                elif not self._jobs.renew(self._claim, self._progress, self._seconds_left):
+                    self.lost = True
+            except SQLAlchemyError as error:
+                reason = getattr(error, "orig", error)
+                _log.warning("job %s: no sign of life could be given (%s)", self._claim.job.id, reason)
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def _seconds_left(self) -> float | None:
+        """None until there is something to go by."""
+        if self._progress < 0.02 or self._elapsed < 2:
+            return None
+        return self._elapsed * (1 - self._progress) / self._progress
+
+    def _give_up(self) -> None:
+        """The job fails; a judge that does not stop by itself then, a hung decoder, goes with its process."""
+        self._jobs.fail(self._claim, f"took longer than {self._settings.job_seconds:g} seconds")
+        self.lost = True
+        if not self._over.wait(self._settings.lease_seconds):
+            _log.error("job %s hangs: the worker ends", self._claim.job.id)
+            os._exit(1)
+
+
+def _insist(write: Callable[[], T]) -> T:
+    """Asks a database that does not answer again, for a minute: it may be restarting."""
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return write()
+        except OperationalError as error:
+            if time.monotonic() > give_up:
+                raise
+            _log.warning("the database does not answer (%s)", error.orig)
+            time.sleep(1)

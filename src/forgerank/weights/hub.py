@@ -1,0 +1,263 @@
+"""Networks that people share: a folder, or a repository on a hub, with tensors, description and model card.
+
+The description is `forgerank.json`, the one that `Detector` and `forgerank export` know; a run's
+`weights.json` holds a part of it and is read too.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import torch
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from forgerank.labels import VOCABULARIES
+from forgerank.types import InputError
+from forgerank.weights.card import model_card
+
+if TYPE_CHECKING:
+    from forgerank.model.config import ModelConfig
+
+DESCRIPTION, TENSORS, CARD = "forgerank.json", "forgerank.safetensors", "README.md"
+RUN_DESCRIPTION = "weights.json"  # what a training run leaves
+
+# The base of the client's own errors is that of the library it talks HTTP with.
+_HUB_FAILURES = (OSError, ValueError, cast(type[Exception], HfHubHTTPError.__mro__[1]))
+
+
+class Shareable(ModelHubMixin, library_name="forgerank"):
+    """Gives a network `from_pretrained`, `save_pretrained` and `push_to_hub`.
+
+    A class that inherits it, beside `nn.Module`, is built from one `config_type` and keeps it as `config`.
+    """
+
+    config_type: ClassVar[type["ModelConfig"]]
+    config: "ModelConfig"
+    # what came with the tensors; replace it (never change it in place) before sharing a network trained since
+    description: Mapping[str, Any] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        **model_kwargs: Any,
+    ) -> Self:
+        """The network of a folder, of a run's .safetensors, or of a repository such as `name/weights`.
+
+        Comes in evaluation mode, on the CPU, with its `description`. Tensors are read from safetensors alone
+        and checked against the hash in the description. Raises InputError, one line, for what is missing,
+        damaged, of another kind, or out of reach.
+        """
+        if model_kwargs:
+            raise TypeError(f"the folder decides on the network: unexpected {', '.join(model_kwargs)}")
+        path = find_description(Path(pretrained_model_name_or_path))
+        if path is None:
+            path = _download(
+                str(pretrained_model_name_or_path),
+                revision=revision,
+                force_download=force_download,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+            )
+        description = read_description(path)
+        return cls._build(path, description, _read_tensors(path, description))
+
+    @classmethod
+    def _build(cls, path: Path, description: dict[str, Any], state: dict[str, torch.Tensor]) -> Self:
+        try:
+            config = cls.config_type.model_validate(description["settings"]["model"])
+        except (KeyError, TypeError, ValidationError) as error:
+            raise InputError(f"{path}: does not say which network this is") from error
+        network: Any = cls(config.model_copy(update={"pretrained": False}))
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            reason = f"{path}: the tensors of its {config.kind} network do not fit {cls.__name__}"
+            raise InputError(reason) from error
+        network.config, network.description = config, description
+        _set_normalisation(network, description.get("normalisation"))
+        return cast(Self, network.eval())
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        content = self._content()
+        (save_directory / TENSORS).write_bytes(content)
+        text = json.dumps(self._describe(content), indent=2) + "\n"
+        (save_directory / DESCRIPTION).write_text(text, encoding="utf-8")
+
+    def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
+        """The card that `save_pretrained` writes; `model_card_kwargs` are options of `model_card`."""
+        return ModelCard(model_card(self._describe(self._content()), **options))
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """`save_pretrained` to a repository, made where it is missing; returns the address of the commit.
+
+        `options` are those of `ModelHubMixin.push_to_hub`: private, token, branch, create_pr, commit_message,
+        model_card_kwargs and so on. Raises InputError, one line, where the hub cannot be reached or refuses.
+        """
+        with hub_errors(f"{repo_id}: cannot be pushed"):
+            return super().push_to_hub(repo_id, **options)
+
+    def _content(self) -> bytes:
+        return safetensors_bytes(cast(nn.Module, self).state_dict())
+
+    def _describe(self, tensors: bytes) -> dict[str, Any]:
+        """A complete description; what nobody measured stands at its neutral value."""
+        config, count = self.config, self.config.components
+        names = VOCABULARIES["components"] if count == 5 else [f"label {i}" for i in range(1, count + 1)]
+        neutral = {
+            "name": "forgerank",
+            "version": "0",
+            "order": "first_to_last",
+            "labels": VOCABULARIES["binary"] if count == 1 else names,
+            "thresholds": {"forged": 0.5, "real": 0.5, "components": [0.5] * count},
+            "calibration": {"slope": 1.0, "intercept": 0.0},
+            "tau": 0.1,
+            "metrics": {},
+            "settings": {},
+            "git_revision": "",
+            "licence": "not stated",
+        }
+        described = {**neutral, **self.description}
+        described.pop("seal", None)  # of the values as they were read
+        described["settings"] = {**described["settings"], "model": config.model_dump(mode="json")}
+        described |= {"input_size": config.input_size, "zoom": config.zoom}
+        described |= {"normalisation": normalisation(cast(Any, self))}
+        described["files"] = {"safetensors": {"file": TENSORS, "sha256": hashlib.sha256(tensors).hexdigest()}}
+        return cast(dict[str, Any], json.loads(json.dumps(described)))
+
+
+def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
+    """A state dict, wherever its tensors lie, as the content of a .safetensors file."""
+    return save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+
+
+def push_folder(folder: Path, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+    """Upload an exported folder, ONNX included, with its model card; returns the address of the commit.
+
+    Only the files that its forgerank.json lists go, after their hashes were checked. A README.md that is
+    there goes with them. Raises InputError, one line, for files that do not fit and for a hub out of reach.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise InputError(f"{folder}: holds no {DESCRIPTION}; forgerank export writes a folder with one")
+    description = read_description(path)
+    for kind in description["files"]:
+        _read_file(path, description, kind)
+    content: dict[str, Path | bytes] = {DESCRIPTION: path}
+    content |= {entry["file"]: folder / entry["file"] for entry in description["files"].values()}
+    card = folder / CARD
+    content[CARD] = card if card.exists() else model_card(description).encode()
+    with hub_errors(f"{repo_id}: cannot be pushed"):
+        api = HfApi(token=token)
+        commit = api.create_commit(
+            repo_id=api.create_repo(repo_id, private=private, exist_ok=True).repo_id,
+            operations=[CommitOperationAdd(name, source) for name, source in content.items()],
+            commit_message=f"{description.get('name', 'forgerank')} {description.get('version', '')}".strip(),
+        )
+    return str(commit.commit_url)
+
+
+@contextmanager
+def hub_errors(what: str) -> Iterator[None]:
+    """Whatever the hub's client raises becomes an InputError of one line that begins with `what`."""
+    try:
+        yield
+    except _HUB_FAILURES as error:
+        raise InputError(f"{what} ({' '.join(str(error).split())[:200]})") from error
+
+
+def find_description(place: Path) -> Path | None:
+    """The description of a folder or of a .safetensors file; None for what is neither.
+
+    Raises InputError for a folder without one.
+    """
+    if place.is_dir():
+        found = [place / name for name in (DESCRIPTION, RUN_DESCRIPTION) if (place / name).is_file()]
+        if not found:
+            raise InputError(f"{place}: holds neither {DESCRIPTION} nor {RUN_DESCRIPTION}")
+        return found[0]
+    return place.with_suffix(".json") if place.suffix == ".safetensors" else None
+
+
+def _download(repo_id: str, *, revision: str | None, **options: Any) -> Path:
+    """Fetch description and tensors; returns the path of the description.
+
+    Without a connection the copies of an earlier download serve.
+    """
+    with hub_errors(f"{repo_id}: no such folder, and not to be had from a hub"):
+        try:
+            if not options["local_files_only"]:  # asked first: a download would try for half a minute
+                HfApi(token=options["token"]).model_info(repo_id, revision=revision)
+        except (HfHubHTTPError, HFValidationError):
+            raise
+        except _HUB_FAILURES:
+            options["local_files_only"] = True
+        path = Path(hf_hub_download(repo_id, DESCRIPTION, revision=revision, **options))
+        tensors = _entry(path, read_description(path), "safetensors")["file"]
+        hf_hub_download(repo_id, tensors, revision=revision, **options)
+    return path
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The content of a description. Raises InputError, one line, where it is none."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as a description of weights: {error}") from error
+    if not isinstance(description, dict) or not isinstance(description.get("files"), dict):
+        raise InputError(f"{path}: not a description of forgerank weights")
+    return description
+
+
+def _entry(path: Path, description: dict[str, Any], kind: str) -> dict[str, str]:
+    entry = description["files"].get(kind)
+    if not isinstance(entry, dict) or Path(str(entry.get("file", "."))).name != entry.get("file"):
+        raise InputError(f"{path}: lists no {kind} file")
+    return cast(dict[str, str], entry)
+
+
+def _read_file(path: Path, description: dict[str, Any], kind: str) -> bytes:
+    entry = _entry(path, description, kind)
+    place = path.parent / entry["file"]
+    try:
+        content = place.read_bytes()
+    except OSError as error:
+        raise InputError(f"{place}: cannot read the weights ({error.strerror or error})") from None
+    if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
+        raise InputError(f"{place}: not the file that {path.name} describes: its SHA-256 differs")
+    return content
+
+
+def _read_tensors(path: Path, description: dict[str, Any]) -> dict[str, torch.Tensor]:
+    try:
+        return load(_read_file(path, description, "safetensors"))
+    except SafetensorError as error:
+        raise InputError(f"{path.parent}: cannot be read as safetensors: {error}") from error
+
+
+def normalisation(network: Any) -> dict[str, tuple[float, ...]]:
+    """Of RGB in 0..1, per channel; the network applies it itself."""
+    parts = {"mean": network.backbone.mean, "std": network.backbone.std}
+    return {name: tuple(round(float(v), 6) for v in part.flatten()) for name, part in parts.items()}
+
+
+def _set_normalisation(network: Any, described: Mapping[str, list[float]] | None) -> None:
+    """What the tensors were trained with, whatever timm's defaults have become since."""
+    for name, values in (described or {}).items():
+        buffer = getattr(network.backbone, name)
+        buffer.copy_(torch.tensor(values).view_as(buffer))

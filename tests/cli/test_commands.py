@@ -1,0 +1,162 @@
+"""The commands beside `detect`."""
+
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from typer.testing import CliRunner, Result
+
+from forgerank import __version__
+from forgerank.cli.main import app, one_line_errors, parse_steps
+from forgerank.cli.progress import progress_bar
+from forgerank.extras import MissingExtraError
+from forgerank.types import InputError
+
+Pixels = NDArray[np.uint8]
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def replace_module(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
+    module = types.ModuleType(name)
+    for key, value in members.items():
+        setattr(module, key, value)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.fixture
+def portrait(tmp_path: Path, astronaut: Pixels) -> Path:
+    PILImage.fromarray(astronaut).save(tmp_path / "portrait.png")
+    return tmp_path / "portrait.png"
+
+
+def test_version() -> None:
+    assert call("--version").stdout == f"forgerank {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["detect", "faces", "forge", "train", "evaluate", "export"])
+def test_every_command_documents_itself_and_its_exit_codes(command: str) -> None:
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert f"forgerank {command}" in result.stdout
+    assert "Exit codes" in result.stdout
+
+
+def test_faces_are_listed_and_drawn(portrait: Path, tmp_path: Path) -> None:
+    result = call("faces", portrait, "--draw", tmp_path / "drawn.png")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1].split()[0] == "1"
+    with PILImage.open(portrait) as before, PILImage.open(tmp_path / "drawn.png") as after:
+        assert after.size == before.size
+        assert (np.asarray(after) != np.asarray(before)).any()
+
+
+def test_no_face(tmp_path: Path) -> None:
+    PILImage.new("RGB", (50, 50)).save(tmp_path / "black.png")
+    assert call("faces", tmp_path / "black.png").stdout == "no face found\n"
+
+
+def test_drawing_that_cannot_be_written(portrait: Path, tmp_path: Path) -> None:
+    result = call("faces", portrait, "--draw", tmp_path / "drawn.unknown")
+    assert isinstance(result.exception, InputError)
+    assert "cannot write the drawing" in str(result.exception)
+
+
+def test_forge_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+
+    def forge_dataset(photos: Path, out: Path, **options: Any) -> dict[str, int]:
+        seen.update(options, photos=photos, out=out)
+        options["progress"](1, 2)
+        return {"train": 7, "val": 1}
+
+    replace_module(monkeypatch, "forgerank.forge.dataset", Recipe=dict, forge_dataset=forge_dataset)
+    result = call(
+        *("forge", tmp_path, "--out", tmp_path / "out", "--per-photo", 3, "--steps", "1-4", "--seed", 5),
+        *("--workers", 2, "--trace", "strong"),
+    )
+    assert result.exit_code == 0, result.exception
+    assert seen["recipe"] == {"steps": (1, 4), "seed": 5, "trace": "strong", "task": "components"}
+    assert (seen["photos"], seen["per_photo"], seen["workers"]) == (tmp_path, 3, 2)
+    assert result.stdout == f"{tmp_path / 'out'}: 7 train, 1 val\n"
+    assert [*seen["splits"]] == ["train", "val", "test"]
+    call("forge", tmp_path, "--out", tmp_path / "out", "--task", "binary", "--only", "val")
+    assert seen["splits"] == ["val"]
+    assert seen["recipe"]["steps"] == (0, 1)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1-", "-3", "1-2-3"])
+def test_steps_that_are_no_range(text: str) -> None:
+    with pytest.raises(InputError, match="give a range"):
+        parse_steps(text)
+
+
+def test_train_reads_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    replace_module(
+        monkeypatch, "forgerank.train.config", load_config=lambda path, overrides: (path, overrides)
+    )
+    replace_module(monkeypatch, "forgerank.train.fit", run=lambda config, resume: f"{config[1]} {resume}")
+    assert (
+        call("train", "c.yaml", "--set", "a=1", "--set", "b=2", "--resume").stdout == "['a=1', 'b=2'] True\n"
+    )
+
+
+def test_evaluate_and_export_pass_their_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    seen: dict[str, Any] = {}
+
+    def evaluate(weights: Path, **options: Any) -> str:
+        seen.update(options)
+        return "figures"
+
+    def export(weights: Path, out: Path, **options: Any) -> types.SimpleNamespace:
+        seen.update(options)
+        return types.SimpleNamespace(name="n", version="2", input_size=224)
+
+    replace_module(monkeypatch, "forgerank.evaluation.evaluate", evaluate=evaluate, print_evaluation=print)
+    replace_module(monkeypatch, "forgerank.export.package", export=export, LICENCE="research")
+    result = call("evaluate", "w", "--data", tmp_path, "--split", "test", "--wild", "--limit", 9)
+    assert result.stdout == "figures\n"
+    assert (seen["roots"], seen["split"], seen["wild"], seen["limit"]) == ([tmp_path], "test", True, 9)
+    assert (seen["others"], seen["reverse"], seen["tune"], seen["dataset"]) == ([], None, None, None)
+    call("evaluate", "w", "x", "run", "--no-reverse", "--tune", "val/9", "--dataset", "shards")
+    assert seen["others"] == [Path("x"), Path("run")]
+    assert (seen["reverse"], seen["tune"], seen["dataset"]) == (False, "val/9", "shards")
+    assert call("export", "w", "out", "--no-int8").stdout == "out: n 2, input 224 px\n"
+    assert (seen["int8"], seen["licence"], seen["name"]) == (False, "research", None)
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "c.yaml"], ["evaluate", "w"], ["export", "w", "o"], ["forge", "p", "--out", "o"]]
+)
+def test_missing_extra_names_the_pip_command(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr("forgerank.extras.import_module", missing)
+    result = call(*command)
+    assert isinstance(result.exception, MissingExtraError)
+    assert 'pip install "forgerank[' in str(result.exception)
+
+
+def test_errors_end_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        raise InputError("a.jpg: [bold]bad\x1b")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "forgerank: a.jpg: [bold]bad\\x1b\n"
+
+
+def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    advance: Callable[[int, int], None]
+    with progress_bar("Forging") as advance:
+        advance(1, 2)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,122 @@
+"""`forgerank detect` on videos from the outside: rows, files, mixed input, exit codes, Ctrl-C."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from typer.testing import CliRunner, Result
+
+import videos
+from forgerank.cli.main import app
+from videos import beside, shots, write_video
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, astronaut: Pixels, forged_astronaut: Pixels) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    forged, other = videos.first_person(forged_astronaut), videos.second_person(astronaut)
+    write_video(folder / "two.mp4", shots((beside(forged, other), 2)))
+    write_video(folder / "none.webm", shots((videos.empty_scene(astronaut), 1)), codec="libvpx-vp9")
+    PILImage.fromarray(astronaut).save(folder / "real.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_weights: Path) -> list[str]:
+    return ["--weights", str(tiny_weights)]
+
+
+def detect(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["detect", *map(str, arguments)])
+
+
+def test_videos_and_photographs_together(files: Path, weights: list[str], tmp_path: Path) -> None:
+    page, data, maps = tmp_path / "r.html", tmp_path / "r.json", tmp_path / "maps"
+    result = detect(files, "--html", page, "--json", data, "--heatmaps", maps, *weights)
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["File", "Face", "Seen"] in [row[:3] for row in rows]
+    assert "no face found" in result.stdout
+    assert "1 nose" in result.stdout
+    assert sum("0:00-0:02" in row for row in rows) == 2
+    report = json.loads(data.read_text(encoding="utf-8"))
+    assert [Path(entry["path"]).name for entry in report["reports"]] == ["real.png"]
+    assert [Path(entry["path"]).name for entry in report["videos"]] == ["none.webm", "two.mp4"]
+    two = report["videos"][1]
+    assert (two["verdict"], len(two["tracks"])) == ("forged", 2)
+    assert len(two["tracks"][0]["moments"]) == 4
+    assert page.read_text(encoding="utf-8").count('<section class="item') == 3
+    names = sorted(path.name for path in maps.iterdir())
+    assert {name.split("-face")[0].rsplit("-", 1)[0] for name in names if "two" in name} == {
+        "0003-two-track1",
+        "0003-two-track2",
+    }
+
+
+def test_sampling_options(files: Path, weights: list[str]) -> None:
+    for options, count in ((("--fps", 5), 10), (("--max-frames", 3), 3)):
+        result = detect(files / "two.mp4", "--json", "-", *options, *weights)
+        assert json.loads(result.stdout)["videos"][0]["sampled_frames"] == count
+
+
+def test_bad_videos_are_one_line_each_and_stop_nothing(
+    files: Path, weights: list[str], tmp_path: Path
+) -> None:
+    bad = {
+        "sound.m4a": "no video in the file",
+        "text.mp4": "not a video",
+        "empty.mkv": "empty file",
+        "missing.mp4": "no such file or folder",
+        "index.mp4": "no video",
+    }
+    videos.write_sound(tmp_path / "sound.m4a")
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "empty.mkv").touch()
+    whole = (files / "two.mp4").read_bytes()
+    (tmp_path / "index.mp4").write_bytes(whole[:200])
+    result = detect(*(tmp_path / name for name in bad), files / "two.mp4", *weights)
+    assert result.exit_code == 2
+    assert "1 nose" in result.stdout
+    lines = result.stderr.splitlines()
+    assert len(lines) == len(bad)
+    for name, reason in bad.items():
+        assert sum(name in line and reason in line for line in lines) == 1, lines
+
+
+def test_the_same_photograph_twice_is_answered_twice(files: Path, weights: list[str]) -> None:
+    result = detect(files / "real.png", files / "real.png", "--json", "-", *weights)
+    assert len(json.loads(result.stdout)["reports"]) == 2
+
+
+SLOW = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit that it is ignored
+import forgerank.detect.videos as video
+open_people = video.People.add
+def slow(*arguments):
+    print("judging", file=sys.stderr, flush=True)
+    time.sleep(0.2)
+    return open_people(*arguments)
+video.People.add = slow
+from forgerank.cli.main import main
+main()
+"""
+
+
+def test_ctrl_c_ends_at_once_without_a_traceback(files: Path, weights: list[str]) -> None:
+    command = [sys.executable, "-c", SLOW, "detect", str(files / "two.mp4"), "--fps", "10", *weights]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (1, 130)
+    assert "Traceback" not in out + err

@@ -1,0 +1,144 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forgerank.detect.verdict import calibrate as calibrate_one
+from forgerank.detect.verdict import calibrated
+from forgerank.evaluation.calibration import calibrate, choose_thresholds, fit_calibration, held_out_rates
+from forgerank.evaluation.scorers import Predictions
+from forgerank.types import InputError
+from forgerank.weights.description import Calibration
+
+
+def sigmoid(
+    values: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return 1 / (1 + np.exp(-values))
+
+
+def test_platt_finds_the_transformation_that_made_the_labels() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, size=20_000)
+    labels = rng.random(20_000) < sigmoid(0.5 * logits)
+    found = fit_calibration(sigmoid(logits), labels.astype(int))
+    assert found.slope == pytest.approx(0.5, abs=0.05)
+    assert found.intercept == pytest.approx(0, abs=0.05)
+
+
+def test_the_mixture_does_not_shift_the_calibration() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.normal(-1, 1, 2000), rng.normal(1, 1, 8000)])
+    labels = np.repeat([0, 1], [2000, 8000])
+    assert fit_calibration(sigmoid(scores), labels).intercept == pytest.approx(0, abs=0.15)
+
+
+def test_calibration_agrees_with_the_detector_and_keeps_the_order() -> None:
+    calibration = Calibration(slope=1.7, intercept=-0.4)
+    values = np.array([0.0, 1e-9, 0.2, 0.5, 0.99999, 1.0])
+    found = calibrated(values, calibration)
+    assert found.tolist() == pytest.approx([calibrate_one(value, calibration) for value in values])
+    assert (np.diff(found) >= 0).all()
+    assert 0 < found[0] < found[-1] < 1
+
+
+def test_useless_predictions_are_refused() -> None:
+    with pytest.raises(InputError, match="real and forged"):
+        fit_calibration([0.1, 0.2], [1, 1])
+    with pytest.raises(InputError, match="no larger"):
+        fit_calibration([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 3))
+def test_thresholds_keep_their_promises(seed: int, separation: float) -> None:
+    rng = np.random.default_rng(seed)
+    presence = (rng.random((300, 5)) < 0.2).astype(int)
+    presence[0], presence[1] = 0, 1
+    forged = presence.max(axis=1)
+    probability = sigmoid(rng.normal(0, 1, 300) + separation * (2 * forged - 1))
+    components = sigmoid(rng.normal(0, 1, (300, 5)) + separation * (2 * presence - 1))
+    found = choose_thresholds(probability, components, presence)
+    assert 0.5 <= found.forged <= 1
+    assert found.real <= found.forged
+    assert (probability[forged == 0] >= found.forged).mean() <= 0.01
+    assert (probability[forged == 1] < found.real).mean() <= 0.05
+    for i, threshold in enumerate(found.components):
+        right = ((components[:, i] >= threshold) == presence[:, i]).mean()
+        others = [((components[:, i] >= cut) == presence[:, i]).mean() for cut in np.linspace(0, 1, 101)]
+        assert right >= max(others) - 1e-9
+
+
+def test_component_thresholds_stay_at_the_middle_of_a_gap() -> None:
+    presence = np.array([[0], [0], [1], [1]])
+    found = choose_thresholds([0.1, 0.2, 0.9, 0.9], [[0.1], [0.2], [0.6], [0.9]], presence)
+    assert found.components == (pytest.approx(0.4),)
+    # 0.5 parts the classes of the probability as well as anything between 0.2 and 0.9
+    assert found.forged == 0.5
+
+
+def predictions(rng: np.random.Generator, count: int, separation: float) -> Predictions:
+    forged = rng.integers(0, 2, size=count)
+    presence = np.repeat(forged[:, None], 5, axis=1)
+    return Predictions(
+        probability=sigmoid(rng.normal(separation * forged, 1.0)),
+        components=presence.astype(np.float64),
+        order=presence.astype(np.float64),
+        presence=presence,
+        sequences=presence,
+        groups=[f"person-{i // 4}" for i in range(count)],
+        sources=["here"] * count,
+    )
+
+
+def test_held_out_rates_are_near_the_promise_and_find_what_can_be_found() -> None:
+    plain, degraded = (predictions(np.random.default_rng(seed), 4000, separation=4.0) for seed in (0, 1))
+    for rates in held_out_rates(plain, degraded).values():
+        assert rates["false_positive_rate"] == pytest.approx(0.01, abs=0.008)
+        assert rates["true_positive_rate"] > 0.9
+
+
+def test_a_person_is_not_judged_by_a_threshold_of_their_own() -> None:
+    """One person's real pictures score highest: a threshold that knew them would let them pass."""
+    plain, degraded = (predictions(np.random.default_rng(seed), 2000, separation=4.0) for seed in (2, 3))
+    for part in (plain, degraded):
+        odd = np.array([group == "person-3" for group in part.groups])
+        part.presence[odd] = 0
+        part.probability[odd] = 0.99999
+    rates = held_out_rates(plain, degraded)
+    assert rates["plain"]["false_positive_rate"] >= odd.sum() / (plain.forged == 0).sum()
+
+
+def test_sequences_of_its_own_change_no_threshold() -> None:
+    plain, degraded = (predictions(np.random.default_rng(seed), 400, separation=4.0) for seed in (0, 1))
+    own, own_degraded = (replace(part, predicted=part.sequences) for part in (plain, degraded))
+    assert calibrate(own) == calibrate(plain)
+    assert held_out_rates(own, own_degraded) == held_out_rates(plain, degraded)
+
+
+def test_thresholds_are_chosen_on_known_labels() -> None:
+    scores = np.array([[0.1, 0.3, 0.2], [0.2, 0.3, 0.2], [0.6, 0.3, 0.2], [0.9, 0.3, 0.2], [0.15, 0.3, 0.2]])
+    presence = np.array([[0, 0, 0], [0, 0, 0], [1, -1, -1], [1, -1, 1], [-1, -1, -1]])
+    forged = [0, 0, 1, 1, 1]
+    found = choose_thresholds([0.1, 0.2, 0.9, 0.9, 0.8], scores, presence, forged=forged)
+    # The last picture may hold the first label. The second is known of real pictures alone; of the third
+    # one picture of three tells, and no threshold parts equal scores: the majority decides.
+    assert found.components == (pytest.approx(0.4), 0.5, 1.0)
+    assert found.forged == found.real == 0.5
+    told = choose_thresholds([0.1, 0.2, 0.9, 0.9], scores[:4], np.maximum(presence[:4], 0), forged=forged[:4])
+    assert told == choose_thresholds([0.1, 0.2, 0.9, 0.9], scores[:4], np.maximum(presence[:4], 0))
+
+
+def test_calibration_needs_no_known_label() -> None:
+    plain, degraded = (predictions(np.random.default_rng(seed), 400, separation=4.0) for seed in (0, 1))
+    blind, blind_degraded = (
+        replace(part, presence=np.where(part.presence == 1, -1, 0), fake=part.forged == 1)
+        for part in (plain, degraded)
+    )
+    (calibration, thresholds), (expected, wanted) = calibrate(blind), calibrate(plain)
+    assert calibration == expected
+    assert (thresholds.forged, thresholds.real) == (wanted.forged, wanted.real)
+    assert thresholds.components == (0.5,) * 5
+    assert held_out_rates(blind, blind_degraded) == held_out_rates(plain, degraded)

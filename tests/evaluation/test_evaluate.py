@@ -1,0 +1,219 @@
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from forgerank.data.formats.prepared_index import schema
+from forgerank.evaluation.evaluate import (
+    evaluate,
+    evaluate_sources,
+    find_checkpoints,
+    open_split,
+    print_evaluation,
+    print_sources,
+    recognise,
+)
+from forgerank.evaluation.scorers import open_scorer
+from forgerank.faces.align import TEMPLATE
+from forgerank.model.baselines import build_network
+from forgerank.train.checkpoints import save_weights
+from forgerank.train.config import parse_config
+from forgerank.types import InputError
+from packs import mixture_of
+from squares import SIDE, tiny_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+
+
+def test_what_folders_hold(tmp_path: Path, squares: Path) -> None:
+    assert recognise(squares) == "seqdeepfake"
+    for name, kind in (
+        ("a/index.parquet", "prepared"),
+        ("b/test.jsonl", "shards"),
+        ("c/labels.csv", "folder"),
+        ("d/real/1.jpg", "folder"),
+        ("e/other.txt", "seqdeepfake"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+        assert recognise(tmp_path / Path(name).parts[0]) == kind
+    for name in ("last.ckpt", "best.ckpt", "a.ckpt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_checkpoints(tmp_path)] == ["best.ckpt", "a.ckpt", "last.ckpt"]
+    assert find_checkpoints(tmp_path / "a.ckpt") == [tmp_path / "a.ckpt"]
+    with pytest.raises(InputError, match="neither checkpoints"):
+        find_checkpoints(squares)
+
+
+def test_a_trained_checkpoint_is_evaluated(trained: Path, squares: Path, tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "result.json"
+    result = evaluate(trained / "best.ckpt", resamples=5, output=output, progress=False)
+    assert json.loads(output.read_text()) == result
+    assert result["pictures"] == 48
+    assert result["metrics"]["auc"]["value"] > 0.95
+    assert list(result["by_source"]) == ["squares"]
+    other = evaluate(
+        trained / "weights.safetensors",
+        roots=[squares],
+        split="train",
+        wild=True,
+        limit=10,
+        resamples=5,
+        progress=False,
+    )
+    assert (other["pictures"], other["wild"]) == (10, True)
+    text = io.StringIO()
+    print_evaluation(result, Console(file=text, width=120))
+    assert "multi label accuracy" in text.getvalue()
+
+
+def test_files_that_are_no_weights(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.ckpt").write_bytes(b"no checkpoint")
+    (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
+    (tmp_path / "lone.safetensors").write_bytes((trained / "weights.safetensors").read_bytes())
+    named = {name: name for name in ("bad.ckpt", "bad.safetensors", "lone.safetensors", "none.ckpt")}
+    for name, reason in {**named, "folder.onnx": "forgerank.json"}.items():
+        with pytest.raises(InputError, match=reason):
+            evaluate(tmp_path / name, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"tune": "val"}, "the split that is evaluated"),
+        ({"tune": "train/0"}, "expected a split"),
+        ({"tune": "train/many"}, "expected a split"),
+        ({"tune": "/3"}, "expected a split"),
+    ],
+)
+def test_bad_splits_to_tune_on(trained: Path, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        evaluate(trained / "best.ckpt", progress=False, **options)
+
+
+def test_an_unknown_data_set(trained: Path, squares: Path) -> None:
+    with pytest.raises(InputError, match="dataset must be one of"):
+        evaluate(trained / "best.ckpt", roots=[squares], dataset="none", progress=False)
+
+
+def test_a_run_is_tuned_reversed_and_compared_over_its_checkpoints(trained: Path, squares: Path) -> None:
+    result = evaluate(
+        trained / "last.ckpt",
+        others=[trained],
+        roots=[squares],
+        reverse=True,
+        tune="train/40",
+        limit=30,
+        resamples=2,
+        progress=False,
+    )
+    assert result["weights"] == str(trained / "last.ckpt")
+    assert result["thresholds"] == "chosen on train/40"
+    assert result["reversed"] is True
+    # last.ckpt is in the folder, too, and counts once
+    assert result["best_of"]["checkpoints"] == [str(trained / "last.ckpt"), str(trained / "best.ckpt")]
+    best = result["best_of"]["metrics"]
+    assert best["fixed_accuracy"]["value"] >= result["metrics"]["fixed_accuracy"]["value"]
+    assert {"fixed_accuracy_at_half", "false_positive_rate"} <= set(best)
+    text = io.StringIO()
+    print_evaluation(result, Console(file=text, width=200))
+    for words in ("best of 2 checkpoints", "chosen on train/40", "last to first", "order R²", "eyebrow"):
+        assert words in text.getvalue()
+
+
+def test_a_network_trained_on_reversed_sequences_is_compared_so(trained: Path, squares: Path) -> None:
+    scorer = open_scorer(trained / "best.ckpt")
+    data = scorer.config.data.model_copy(update={"options": {"reverse": True}})
+    config = scorer.config.model_copy(update={"data": data})
+    opened, source = open_split(config, [squares], "val", limit=None, workers=0)
+    assert opened.data.options == {"reverse": True}
+    _, plain = open_split(scorer.config, [squares], "val", limit=None, workers=0)
+    assert source.sample(3).sequence == plain.sample(3).sequence[::-1] != plain.sample(3).sequence
+
+
+def test_prepared_videos_are_scored_by_frame_and_by_video(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rng = np.random.default_rng(0)
+    rows = []
+    for clip, forged, track in ((0, 0, 0), (1, 1, 0), (1, 1, 1), (2, 0, 0)):
+        for frame in range(2):
+            file = f"{clip}-{frame}-{track}.png"
+            Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(tmp_path / file)
+            about = {
+                "clip": f"{forged}/{clip}.mp4",
+                "dataset": "celebdf",
+                "split": "test",
+                "group": str(clip),
+            }
+            about |= {"method": "synthesis" if forged else "", "compression": ""}
+            points = (TEMPLATE * SIDE).ravel().tolist()
+            numbers = {"frame": frame, "track": track, "label": [1] * forged, "points": points}
+            rows.append({"file": file, **about, **numbers})
+    pq.write_table(pa.Table.from_pylist(rows, schema()), tmp_path / "index.parquet")
+    settings = tiny_settings(
+        tmp_path,
+        tmp_path / "run",
+        model={"components": 1, "mask_head": False},
+        loss={"lambda_mask": 0.0, "direct": "none"},
+    )
+    settings["data"] |= {"vocabulary": "binary", "mask_size": None}
+    config = parse_config(settings, "test")
+    save_weights(build_network(config.model), config, tmp_path / "w.safetensors", {})
+    result = evaluate(tmp_path / "w.safetensors", roots=[tmp_path], split="test", resamples=2, progress=False)
+    counts = {key: (part["count"], part["real"]) for key, part in result["binary"].items()}
+    assert counts == {"celebdf/as-is/frame": (8, 4), "celebdf/as-is/video": (3, 2)}
+    text = io.StringIO()
+    print_evaluation(result, Console(file=text, width=120))
+    assert "celebdf/as-is/video" in text.getvalue()
+    assert "multi label" not in text.getvalue()  # of one label there is no sequence to speak of
+
+
+def test_the_binary_table_is_printed() -> None:
+    interval = {"value": 0.75, "low": 0.7, "high": None}
+    part = {"count": 9, "real": 4, "groups": 3, "metrics": {"auc": interval}}
+    result = {
+        "by_component": [0.5],
+        "binary": {
+            "dfd/c23/frame": {
+                **part,
+                "by_method": {"a": {"forged": 2, "auc": 0.6}, "b": {"forged": 3, "auc": 0.9}},
+            },
+            "celebdf/as-is/video": {**part, "by_method": {}},
+        },
+        "thresholds": "saved",
+        "reversed": False,
+    }
+    text = io.StringIO()
+    print_evaluation(result, Console(file=text, width=150))
+    for words in ("celebdf/as-is/video", "9 (4 real)", "0.7000 to -", "auc, b", "0.9000"):
+        assert words in text.getvalue()
+    assert "last to first" not in text.getvalue()
+
+
+def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
+    data = {"roots": [], "sources": mixture_of(pack_root)}
+    config = parse_config(tiny_settings(pack_root, tmp_path / "run", data=data), "test")
+    weights = tmp_path / "w.safetensors"
+    save_weights(build_network(config.model), config, weights, {})
+    found = evaluate_sources(weights, config.data)
+    assert {name: row["images"] for name, row in found.items()} == {"alpha": 2, "gamma": 2, "forged": 4}
+    assert all(0 <= row["auc"] <= 1 for row in found.values())
+    assert evaluate_sources(weights, config.data, limit=2, workers=0)["forged"]["images"] == 2
+    text = io.StringIO()
+    print_sources(found, Console(file=text, width=100))
+    lines = text.getvalue().splitlines()
+    for name in ("alpha", "gamma", "forged", "mean"):
+        assert sum(f" {name} " in line for line in lines) == 1
+    with pytest.raises(InputError, match=r"name no data\.sources"):
+        evaluate_sources(weights, config.data.model_copy(update={"sources": (), "roots": (pack_root,)}))
+    assert recognise(pack_root) == "pack"
+    # All sources as one split, as `evaluate` takes them.
+    _, source = open_split(config, (), "val", limit=None, workers=0)
+    assert len(source) == 8
+    _, one = open_split(config, [pack_root], "val", limit=None, workers=0)
+    assert {one.sample(i).source for i in range(len(one))} == {"alpha", "beta", "gamma", "delta"}

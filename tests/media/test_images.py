@@ -1,0 +1,258 @@
+"""Photographs of every kind that is read, and a one-line reason for all the others."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from forgerank.media.images import MediaError, find_media, find_photos, read_photo
+from forgerank.types import InputError
+
+
+def gradient(height: int = 40, width: int = 60) -> np.ndarray:
+    """A smooth RGB picture whose corners all differ."""
+    y, x = np.mgrid[0:height, 0:width].astype(float)
+    channels = [255 * x / (width - 1), 255 * y / (height - 1), 255 - 127 * (x / width + y / height)]
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "tolerance"),
+    [
+        ("a.png", {}, 0),
+        ("a.bmp", {}, 0),
+        ("a.tif", {}, 0),
+        ("a.tiff", {"compression": "tiff_deflate"}, 0),
+        ("a.webp", {"lossless": True}, 0),
+        ("a.webp", {"quality": 95}, 12),
+        ("a.jpg", {"quality": 95, "subsampling": 0}, 8),
+    ],
+)
+def test_formats(tmp_path: Path, name: str, options: dict[str, object], tolerance: int) -> None:
+    expected = gradient()
+    PILImage.fromarray(expected).save(tmp_path / name, **options)
+    image = read_photo(tmp_path / name)
+    assert image.dtype == np.uint8
+    assert image.shape == expected.shape
+    assert np.abs(image.astype(int) - expected).max() <= tolerance
+    image[0, 0] = 7  # callers may write to what they get
+
+
+def test_content_counts_not_the_name(tmp_path: Path) -> None:
+    PILImage.fromarray(gradient()).save(tmp_path / "a.jpg", format="PNG")
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.jpg"), gradient())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
+    """Each of the eight orientations undone: the stored picture is the inverse of the upright one."""
+    upright = PILImage.fromarray(gradient())
+    stored = {
+        1: None,
+        2: PILImage.Transpose.FLIP_LEFT_RIGHT,
+        3: PILImage.Transpose.ROTATE_180,
+        4: PILImage.Transpose.FLIP_TOP_BOTTOM,
+        5: PILImage.Transpose.TRANSPOSE,
+        6: PILImage.Transpose.ROTATE_90,
+        7: PILImage.Transpose.TRANSVERSE,
+        8: PILImage.Transpose.ROTATE_270,
+    }[orientation]
+    exif = PILImage.Exif()
+    exif[0x0112] = orientation
+    picture = upright if stored is None else upright.transpose(stored)
+    picture.save(tmp_path / f"a.{suffix}", exif=exif, quality=95)
+    image = read_photo(tmp_path / f"a.{suffix}")
+    assert image.shape == (40, 60, 3)
+    assert np.abs(image.astype(int) - gradient()).mean() < 4
+
+
+def test_damaged_exif_still_gives_the_pixels(tmp_path: Path) -> None:
+    PILImage.fromarray(gradient()).save(tmp_path / "a.png", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff\x01")
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), gradient())
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_grey_is_scaled(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16)
+    PILImage.fromarray(values).save(tmp_path / f"a.{suffix}")
+    image = read_photo(tmp_path / f"a.{suffix}")
+    assert image[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert (image == image[..., :1]).all()
+
+
+def test_sixteen_bit_colour_png(tmp_path: Path) -> None:
+    """Written by hand, as Pillow writes none: one row, black, mid and white."""
+    row = b"\x00" + struct.pack(">9H", 0, 0, 0, 65535, 32896, 0, 65535, 65535, 65535)
+    header = struct.pack(">IIBBBBB", 3, 1, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert read_photo(tmp_path / "a.png").tolist() == [[[0, 0, 0], [255, 128, 0], [255, 255, 255]]]
+
+
+def test_grey_and_bilevel(tmp_path: Path) -> None:
+    PILImage.fromarray(np.array([[0, 100, 255]], dtype=np.uint8)).save(tmp_path / "grey.png")
+    PILImage.fromarray(np.array([[False, True]])).save(tmp_path / "bilevel.png")
+    assert read_photo(tmp_path / "grey.png").tolist() == [[[0] * 3, [100] * 3, [255] * 3]]
+    assert read_photo(tmp_path / "bilevel.png").tolist() == [[[0] * 3, [255] * 3]]
+
+
+def test_alpha_is_composited_on_white(tmp_path: Path) -> None:
+    pixels = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [0, 0, 0, 127]]], dtype=np.uint8)
+    PILImage.fromarray(pixels).save(tmp_path / "a.png")
+    assert read_photo(tmp_path / "a.png").tolist() == [[[200, 0, 0], [255, 255, 255], [128, 128, 128]]]
+
+
+def test_grey_alpha_and_palette_with_transparency(tmp_path: Path) -> None:
+    PILImage.fromarray(np.array([[[50, 255], [50, 0]]], dtype=np.uint8), "LA").save(tmp_path / "la.png")
+    palette = PILImage.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), "P")
+    palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    palette.save(tmp_path / "p.png", transparency=1)
+    assert read_photo(tmp_path / "la.png").tolist() == [[[50] * 3, [255] * 3]]
+    assert read_photo(tmp_path / "p.png").tolist() == [[[10, 20, 30], [255] * 3, [70, 80, 90]]]
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    cmyk = np.zeros((16, 16, 4), dtype=np.uint8)
+    cmyk[:, 8:] = (0, 255, 255, 0)  # white beside red
+    PILImage.fromarray(cmyk, "CMYK").save(tmp_path / "a.jpg", quality=95)
+    image = read_photo(tmp_path / "a.jpg").astype(int)
+    assert np.abs(image[8, 2] - 255).max() < 8
+    assert np.abs(image[8, 13] - (255, 0, 0)).max() < 8
+
+
+def test_float_tiff_has_no_white_level(tmp_path: Path) -> None:
+    PILImage.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")
+    assert_refused(tmp_path / "a.tif", "no defined white level")
+
+
+def assert_refused(path: Path, reason: str, **options: int) -> None:
+    with pytest.raises(InputError) as refusal:
+        read_photo(path, **options)
+    message = str(refusal.value)
+    assert message.startswith(f"{path}: ")
+    assert reason in message
+    assert "\n" not in message
+    assert isinstance(refusal.value, MediaError)
+    assert message == f"{refusal.value.path}: {refusal.value.reason}"
+
+
+def test_missing_directory_empty_and_not_a_picture(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "none.jpg", "no such file")
+    assert_refused(tmp_path, "is a directory")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    assert_refused(tmp_path / "empty.jpg", "empty file")
+    (tmp_path / "text.jpg").write_text("not a picture\n" * 20)
+    assert_refused(tmp_path / "text.jpg", "not a picture")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert_refused(tmp_path / "pipe.jpg", "not a regular file")
+
+
+def test_invalid_path_is_one_printable_line() -> None:
+    with pytest.raises(MediaError) as refusal:
+        read_photo("a\0b\nc.jpg")
+    assert str(refusal.value) == "a\\x00b\\nc.jpg: not a valid path"
+
+
+def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read anything."""
+    PILImage.fromarray(gradient()).save(tmp_path / "a.png")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    assert_refused(tmp_path / "a.png", "permission denied")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    PILImage.fromarray(noise).save(tmp_path / f"whole.{suffix}")
+    content = (tmp_path / f"whole.{suffix}").read_bytes()
+    (tmp_path / f"cut.{suffix}").write_bytes(content[: int(len(content) * share)])
+    assert_refused(tmp_path / f"cut.{suffix}", "picture")
+
+
+def test_pixel_limit(tmp_path: Path) -> None:
+    PILImage.fromarray(gradient()).save(tmp_path / "a.png")
+    assert read_photo(tmp_path / "a.png", max_pixels=2400).shape == (40, 60, 3)
+    assert_refused(tmp_path / "a.png", "60 x 40 pixels, over the limit of 2399", max_pixels=2399)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        *((side, side, "over the limit of 80000000") for side in (9_000, 12_000, 60_000)),
+        (20_000_000, 1, "20000000 x 1 pixels, a side over 16777216"),  # Pillow holds no such row of RGBA
+    ],
+)
+def test_decompression_bomb(tmp_path: Path, width: int, height: int, reason: str) -> None:
+    """A few bytes that claim many pixels, on both sides of Pillow's own two limits, are refused undecoded."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    idat = b"IDAT" + zlib.compress(bytes(100))
+    body = chunk + struct.pack(">I", len(idat) - 4) + idat + struct.pack(">I", zlib.crc32(idat))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert_refused(tmp_path / "bomb.png", reason)
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> None:
+        raise MemoryError
+
+    PILImage.fromarray(gradient()).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    assert_refused(tmp_path / "a.png", "not enough memory")
+
+
+def test_find_photos_expands_folders_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.JPG", "a/x.webp", "c.tif", "a/notes.txt", "video.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    (tmp_path / "empty").mkdir()
+    missing = tmp_path / "missing"
+    paths, errors = find_photos([tmp_path, missing, tmp_path / "video.mp4", tmp_path / "empty", "a\0"])
+    names = [str(path.relative_to(tmp_path)) for path in paths]
+    assert names == ["c.tif", "a/x.webp", "b/1.JPG", "b/2.png", "video.mp4"]
+    assert [error.reason for error in errors] == [
+        "leads back to a folder that it lies in",
+        "no such file or folder",
+        "no photograph in this folder",
+        "not a valid path",
+    ]
+    assert [error.path for error in errors[:2]] == [str(tmp_path / "b" / "loop"), str(missing)]
+
+
+def test_find_media_finds_videos_as_well(tmp_path: Path) -> None:
+    for name in ("b.MP4", "a.webm", "c.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    paths, errors = find_media([tmp_path, tmp_path / "empty"])
+    assert [path.name for path in paths] == ["a.webm", "b.MP4", "c.png"]
+    assert [error.reason for error in errors] == ["no photograph or video in this folder"]
+
+
+def test_find_photos_reports_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.png").touch()
+    monkeypatch.setattr(os, "scandir", refuse)
+    paths, errors = find_photos([tmp_path])
+    assert paths == [tmp_path / "a.png"]
+    assert [str(error) for error in errors] == [f"{tmp_path / 'locked'}: permission denied"]

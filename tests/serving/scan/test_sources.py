@@ -1,0 +1,85 @@
+"""What a source expands to."""
+
+import os
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from forgerank.serving.scan.sources import Item, list_items
+from forgerank.types import InputError
+
+
+def names(source: str, **options: bool) -> dict[str, Item]:
+    items = list(list_items(source, {}, **options))
+    found = {item.path.removeprefix(source).lstrip("/"): item for item in items}
+    assert len(found) == len(items)
+    return found
+
+
+def test_a_folder_gives_media_by_name_and_what_is_wrong_with_it(media: Path) -> None:
+    found = names(str(media))
+    hostile = os.fsdecode(b"\xff [red]<b>\n\x1b[0m.jpg")
+    assert set(found) == {
+        *("real.png", "forged.png", "linked.png", "dangling.png", "truncated.png", "empty.jpg", "text.jpeg"),
+        *("clip.mp4", "pipe.jpg", "again", "deep/er/black.png", "deep/er/copy of forged.JPG", hostile),
+    }
+    assert found["dangling.png"].error == "no such file or directory"
+    assert found["again"].error == "leads back to a folder that it lies in"
+    assert found["real.png"].size == os.stat(media / "real.png").st_size
+    assert found["real.png"].stamp == str(os.stat(media / "real.png").st_mtime_ns)
+
+
+def test_all_takes_every_file(media: Path) -> None:
+    assert set(names(str(media), all_files=True)) - set(names(str(media))) == {"notes.txt"}
+
+
+def test_globs_files_and_lists(media: Path, tmp_path: Path) -> None:
+    assert {Path(item.path).name for item in list_items(f"{media}/**/*.p[n]g", {})} == {
+        *("real.png", "forged.png", "linked.png", "dangling.png", "truncated.png", "black.png")
+    }
+    assert [item.path for item in list_items(str(media / "notes.txt"), {})] == [str(media / "notes.txt")]
+    (tmp_path / "odd[1].jpg").write_bytes(b"x")  # a file of that name comes before the pattern
+    assert [item.size for item in list_items(str(tmp_path / "odd[1].jpg"), {})] == [1]
+    lines = [os.fsencode(media / "notes.txt"), b"", b"/no/such\xff.jpg\r", b"s3://bucket/a.jpg", b"nul\0.jpg"]
+    (tmp_path / "list.txt").write_bytes(b"\n".join(lines))
+    listed = list(list_items(f"@{tmp_path}/list.txt", {}))
+    assert [item.error for item in listed] == [*(None, "no such file or directory", None, "not a valid path")]
+    assert os.fsencode(listed[1].path) == b"/no/such\xff.jpg"
+    assert listed[2] == Item("s3://bucket/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("no/such/folder", "no such file or folder"),
+        ("no/such/*.jpg", "no photograph or video"),
+        ("@no/such/list.txt", "cannot read the list"),
+        ("memory://nothing", "no such place"),
+        ("martian://bucket/a", "Protocol not known"),
+    ],
+)
+def test_a_source_that_is_not_there_is_one_line(source: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as raised:
+        list(list_items(source, {}))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(InputError, match=r"no photograph or video \(--all takes every file\)"):
+        list(list_items(str(tmp_path), {}))
+
+
+def test_urls_of_any_file_system() -> None:
+    files = MemoryFileSystem()
+    for name in ("a.jpg", "deep/b.MP4", "deep/notes.txt"):
+        files.pipe(f"/bucket/{name}", b"12")
+    assert [item.path for item in list_items("memory://bucket", {})] == [
+        "memory:///bucket/a.jpg",
+        "memory:///bucket/deep/b.MP4",
+    ]
+    assert [item.size for item in list_items("memory://bucket/deep/*", {}, all_files=True)] == [2, 2]
+    assert [item.path for item in list_items("memory://bucket/deep/notes.txt", {})] == [
+        "memory:///bucket/deep/notes.txt"
+    ]

@@ -1,0 +1,281 @@
+"""Archives: what is read, what is refused, and that hostile ones cost little."""
+
+import io
+import random
+import stat
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from forgerank.serving.service.archive import ArchiveError, Member, is_archive, unpack
+from forgerank.serving.service.settings import Settings
+
+CONTENT = {"a.jpg": b"one" * 100, "folder/b.png": b"two" * 1000}
+
+
+@pytest.fixture
+def limits(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path, archive_entries=20, archive_bytes=50_000_000, archive_ratio=100)
+
+
+def write_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def read(path: Path, folder: Path, limits: Settings) -> dict[str, bytes | str | None]:
+    """Names to contents, or to the reason; every file lies in the folder and is deleted."""
+    folder.mkdir(exist_ok=True)
+    found: dict[str, bytes | str | None] = {}
+    for member in unpack(path, folder, limits):
+        assert member.name not in found
+        found[member.name] = member.reason
+        if member.path is not None:
+            assert member.path.parent == folder
+            found[member.name] = member.path.read_bytes()
+            member.path.unlink()
+        assert list(folder.iterdir()) == []
+    return found
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_tars(
+    tmp_path: Path, limits: Settings, mode: str, form: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tarfile.TarFile, "format", form)
+    # Sizes about the blocks of 512: tarfile steps from one member to the next in each case differently.
+    members = CONTENT | {f"{size}.bin": bytes([size % 251]) * size for size in (0, 1, 511, 512, 513, 300_000)}
+    members["long" * 20 + "/" + "name" * 20] = b"x"
+    path = write_tar(tmp_path / "a", members, mode)
+    assert is_archive(path)
+    assert read(path, tmp_path / "out", limits) == members
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_zips(tmp_path: Path, limits: Settings, method: int) -> None:
+    path = write_zip(tmp_path / "a", CONTENT | {"empty/": b"", "none": b""}, method)
+    assert is_archive(path)
+    assert read(path, tmp_path / "out", limits) == CONTENT | {"none": b""}
+
+
+def test_other_files_are_no_archives(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"PKzip is a program")
+    (tmp_path / "none").write_bytes(b"")
+    assert not any(is_archive(tmp_path / name) for name in ("text", "none", "missing", "."))
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_paths_are_labels_only(tmp_path: Path, limits: Settings, write: Callable[..., Path]) -> None:
+    (tmp_path / "deep").mkdir()
+    names = {"../up": b"1", "/etc/absolute": b"2", "a/../../b": b"3", "C:\\x": b"4", "~/.profile": b"5"}
+    path = write(tmp_path / "deep" / "a", names)
+    assert sorted(read(path, tmp_path / "deep" / "out", limits).values()) == [b"1", b"2", b"3", b"4", b"5"]
+    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == ["a"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_duplicate_names_are_two_members(tmp_path: Path, limits: Settings, kind: str) -> None:
+    path = tmp_path / "a"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("same", b"1")
+            archive.writestr("same", b"2")
+    else:
+        write_tar(path, {"same": b"1"})
+        with tarfile.open(path, "a") as tar:
+            info = tarfile.TarInfo("same")
+            info.size = 1
+            tar.addfile(info, io.BytesIO(b"2"))
+    members = list(unpack(path, tmp_path, limits))
+    assert [(member.name, member.path and member.path.read_bytes()) for member in members] == [
+        ("same", b"1"),
+        ("same", b"2"),
+    ]
+
+
+def test_links_and_devices_are_refused_alone(tmp_path: Path, limits: Settings) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, kind in [
+            ("soft", tarfile.SYMTYPE),
+            ("hard", tarfile.LNKTYPE),
+            ("device", tarfile.CHRTYPE),
+            ("pipe", tarfile.FIFOTYPE),
+        ]:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+        info = tarfile.TarInfo("good")
+        info.size = 1
+        archive.addfile(info, io.BytesIO(b"x"))
+    reason = "a link, a device or a sparse file"
+    assert read(tmp_path / "a.tar", tmp_path / "out", limits) == {
+        "soft": reason, "hard": reason, "device": reason, "pipe": reason, "good": b"x",
+    }  # fmt: skip
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+        link = zipfile.ZipInfo("soft")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        zipped.writestr(link, "/etc/passwd")
+        zipped.writestr("good", b"x")
+    found = read(tmp_path / "a.zip", tmp_path / "out", limits)
+    assert found == {"soft": "a link or a device, not a file", "good": b"x"}
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_archives_in_it_stay_closed(tmp_path: Path, limits: Settings, write: Callable[..., Path]) -> None:
+    inner = write_zip(tmp_path / "inner.zip", CONTENT).read_bytes()
+    packed = write_tar(tmp_path / "inner.tgz", CONTENT, "w:gz").read_bytes()
+    path = write(tmp_path / "a", {"inner.zip": inner, "picture.jpg": packed, "good": b"x"})
+    reason = "an archive in an archive is not opened"
+    found = read(path, tmp_path / "out", limits)
+    assert found == {"inner.zip": reason, "picture.jpg": reason, "good": b"x"}
+
+
+def test_zip_members_fail_one_by_one(tmp_path: Path, limits: Settings) -> None:
+    path = write_zip(tmp_path / "a", {"encrypted": b"1", "damaged": b"22222", "odd": b"3", "good": b"4"}, 0)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"22222")] ^= 1
+    first, odd = (
+        content.index(b"PK\x01\x02"),
+        content.index(b"PK\x01\x02odd"[:4], content.rindex(b"odd") - 60),
+    )
+    content[first + 8] |= 1  # flags of the first entry of the directory
+    struct.pack_into("<H", content, odd + 10, 97)  # method
+    path.write_bytes(content)
+    found = read(path, tmp_path / "out", limits)
+    assert found["encrypted"] == "encrypted"
+    assert str(found["damaged"]).startswith("damaged (Bad CRC-32")
+    assert found["odd"] == "packed by a method that is not read"
+    assert found["good"] == b"4"
+
+
+def fails(path: Path, tmp_path: Path, limits: Settings, reason: str) -> list[Member]:
+    """What came before the archive ended with the reason; nothing is left of what came after."""
+    folder = tmp_path / "out"
+    folder.mkdir(exist_ok=True)
+    members: list[Member] = []
+    with pytest.raises(ArchiveError, match=reason):
+        members.extend(unpack(path, folder, limits))
+    assert len(list(folder.iterdir())) == len([member for member in members if member.path is not None])
+    return members
+
+
+@pytest.mark.parametrize("mode", ["zip", "w", "w:gz"])
+def test_too_many_entries(tmp_path: Path, limits: Settings, mode: str) -> None:
+    members = {f"{i}": b"" for i in range(21)}
+    path = write_zip(tmp_path / "a", members) if mode == "zip" else write_tar(tmp_path / "a", members, mode)
+    fails(path, tmp_path, limits, "more than 20 entries")
+
+
+@pytest.mark.parametrize("mode", ["zip", "w:gz", "w:bz2", "w:xz"])
+def test_bombs(tmp_path: Path, limits: Settings, mode: str) -> None:
+    members = {"good": b"x", "zeros": bytes(60_000_000)}
+    path = write_zip(tmp_path / "a", members) if mode == "zip" else write_tar(tmp_path / "a", members, mode)
+    assert path.stat().st_size < 100_000
+    before = fails(path, tmp_path, limits, "expands to more than 10000000 bytes")
+    assert len(before) == (0 if mode == "zip" else 1)
+
+
+def test_the_ratio_spares_small_archives_and_grows_with_the_size(tmp_path: Path, limits: Settings) -> None:
+    black = {"black.bmp": bytes(9_000_000)}
+    assert read(write_zip(tmp_path / "a", black), tmp_path / "out", limits) == black
+    noise = {"noise": random.Random(0).randbytes(200_000), "zeros": bytes(15_000_000)}
+    assert read(write_zip(tmp_path / "b", noise), tmp_path / "out", limits) == noise
+
+
+def test_a_zip_that_understates_its_sizes(tmp_path: Path, limits: Settings) -> None:
+    path = write_zip(tmp_path / "a", {"zeros": bytes(60_000_000)})
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 1000)
+    path.write_bytes(content)
+    assert str(read(path, tmp_path / "out", limits)["zeros"]).startswith("damaged")
+
+
+def test_a_zip_with_an_endless_directory(tmp_path: Path, limits: Settings) -> None:
+    path = write_zip(tmp_path / "a", {f"{i:0200}": b"" for i in range(5000)})
+    fails(path, tmp_path, limits, "its directory is too long")
+
+
+def header(name: bytes, kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo(name.decode())
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_tar_with_an_endless_header(tmp_path: Path, limits: Settings, kind: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(header(b"x", kind, 40_000_000) + bytes(40_000_000))
+    fails(path, tmp_path, limits, "its headers are too long")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.REGTYPE])
+def test_a_tar_with_a_negative_size(tmp_path: Path, limits: Settings, kind: bytes) -> None:
+    path = tmp_path / "a"
+    negative = (b"\xff" * 10 + struct.pack(">h", -1536)).rjust(12, b"\xff")
+    content = bytearray(header(b"x", kind, 0))
+    content[124:136] = negative
+    content[148:156] = b" " * 8
+    content[148:156] = f"{sum(content):06o}\0 ".encode()
+    path.write_bytes(header(b"first", tarfile.REGTYPE, 0) + content + bytes(10_000))
+    fails(path, tmp_path, limits, "damaged archive|headers are too long")
+
+
+def test_a_tar_with_an_endless_sparse_map(tmp_path: Path, limits: Settings) -> None:
+    record = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n28 GNU.sparse.realsize=9999\n"
+    path = tmp_path / "a"
+    path.write_bytes(
+        header(b"x", tarfile.XHDTYPE, len(record))
+        + record.ljust(512, b"\0")
+        + header(b"sparse", tarfile.REGTYPE, 20_000_000)
+        + (b"9999999\n" + b"1\n" * 10_000_000)
+    )
+    fails(path, tmp_path, limits, "its headers are too long")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_what_precedes_the_damage_is_read(tmp_path: Path, limits: Settings, mode: str) -> None:
+    path = write_tar(tmp_path / "a", {"first": b"1" * 1000, "second": b"2" * 5000, "third": b"3"}, mode)
+    content = path.read_bytes()
+    if mode == "w":
+        path.write_bytes(content[: 512 * 5 + 100])
+        members = fails(path, tmp_path, limits, "damaged archive")
+        assert [member.name for member in members] == ["first"]
+    else:
+        path.write_bytes(content[: len(content) // 2])
+        fails(path, tmp_path, limits, "damaged archive")
+
+
+def test_a_tar_that_goes_on_with_rubbish_says_so(tmp_path: Path, limits: Settings) -> None:
+    path = write_tar(tmp_path / "a", {"first": b"1", "second": b"2"})
+    content = bytearray(path.read_bytes())
+    content[1024:1536] = b"?" * 512
+    path.write_bytes(content)
+    assert [member.name for member in fails(path, tmp_path, limits, "damaged archive")] == ["first"]
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 rubbish", b"PK\x05\x06", b"\x1f\x8b\x08 rubbish", b"BZh9"])
+def test_rubbish_with_an_archives_first_bytes(tmp_path: Path, limits: Settings, content: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    assert is_archive(path)
+    assert fails(path, tmp_path, limits, "damaged archive") == []

@@ -1,0 +1,117 @@
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from forgerank.detect.result import Picture, Report
+from forgerank.serving.service.batching import Batcher
+from forgerank.serving.service.jobs import QueueFullError
+
+WAIT = 20  # seconds after which a test has failed
+
+
+def picture(name: str) -> Picture:
+    return Picture(name, "0" * 64, np.zeros((2, 3, 3), np.uint8))
+
+
+class Judge:
+    """Reports names in batches; waits while its gate is closed, breaks at what is called `poison`."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str | None]] = []
+        self.begun = threading.Semaphore(0)
+        self.gate = threading.Event()
+
+    def __call__(self, pictures: Sequence[Picture]) -> list[Report]:
+        names = [picture.path for picture in pictures]
+        self.batches.append(names)
+        self.begun.release()
+        assert self.gate.wait(WAIT)
+        if "poison" in names:
+            raise ValueError("poisoned")
+        return [Report(name, "0" * 64, 3, 2, "real", None, ()) for name in names]
+
+
+@pytest.fixture
+def judge() -> Judge:
+    return Judge()
+
+
+@pytest.fixture
+def batcher(judge: Judge) -> Iterator[Batcher]:
+    made = Batcher(judge, batch_size=3, wait=0.0, places=4)
+    made.start()
+    yield made
+    judge.gate.set()
+    made.close()
+
+
+def occupy(batcher: Batcher, judge: Judge) -> None:
+    """Keep the thread busy with a picture of its own until the gate opens."""
+    batcher.submit(picture("first"))
+    assert judge.begun.acquire(timeout=WAIT)
+
+
+def test_what_comes_while_a_batch_is_judged_makes_the_next_ones(batcher: Batcher, judge: Judge) -> None:
+    occupy(batcher, judge)
+    answers = [batcher.submit(picture(name)) for name in "abcde"]
+    assert batcher.waiting == 5
+    judge.gate.set()
+    assert [answer.result(WAIT).path for answer in answers] == [*"abcde"]
+    assert judge.batches == [["first"], ["a", "b", "c"], ["d", "e"]]
+
+
+def test_a_lone_picture_waits_for_company() -> None:
+    judge = Judge()
+    judge.gate.set()
+    sizes: list[int] = []
+    batcher = Batcher(judge, batch_size=2, wait=60.0, observe=sizes.append)
+    batcher.start()
+    first = batcher.submit(picture("a"))
+    second = batcher.submit(picture("b"))  # the full batch does not wait for the minute to end
+    assert (first.result(WAIT).path, second.result(WAIT).path) == ("a", "b")
+    batcher.close()
+    assert sizes == [2]
+
+
+def test_one_bad_picture_does_not_fail_its_batch(batcher: Batcher, judge: Judge) -> None:
+    occupy(batcher, judge)
+    good, bad, fine = (batcher.submit(picture(name)) for name in ("good", "poison", "fine"))
+    judge.gate.set()
+    assert good.result(WAIT).path == "good"
+    assert fine.result(WAIT).path == "fine"
+    with pytest.raises(ValueError, match="poisoned"):
+        bad.result(WAIT)
+    assert batcher.submit(picture("later")).result(WAIT).path == "later"
+
+
+def test_a_cancelled_picture_is_never_judged(batcher: Batcher, judge: Judge) -> None:
+    occupy(batcher, judge)
+    dropped, kept = batcher.submit(picture("dropped")), batcher.submit(picture("kept"))
+    assert dropped.cancel()
+    judge.gate.set()
+    assert kept.result(WAIT).path == "kept"
+    assert judge.batches == [["first"], ["kept"]]
+
+
+def test_no_more_than_the_places_are_let_in(batcher: Batcher) -> None:
+    from contextlib import ExitStack
+
+    with ExitStack() as taken:
+        for _ in range(4):
+            taken.enter_context(batcher.place())
+        with pytest.raises(QueueFullError), batcher.place():
+            pass
+    with batcher.place():
+        pass
+
+
+def test_closing_judges_what_waits(judge: Judge) -> None:
+    batcher = Batcher(judge, batch_size=2)
+    answers = [batcher.submit(picture(name)) for name in "abc"]
+    judge.gate.set()
+    batcher.start()
+    batcher.close()
+    assert all(answer.done() for answer in answers)
+    assert not batcher.alive

@@ -1,0 +1,195 @@
+"""What a worker makes of its jobs, with a judge that does what the file says."""
+
+import io
+import json
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import odd_worker
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from forgerank.detect.detector import Detector
+from forgerank.serving.service import answer, worker
+from forgerank.serving.service.jobs import Job
+from forgerank.serving.service.uploads import Kind
+from jobqueue import Store
+
+DETECTOR = SimpleNamespace(metadata=None, sha256="")
+
+
+@pytest.fixture
+def database(tmp_path: object) -> str:
+    return f"sqlite:///{tmp_path}/jobs.sqlite3"
+
+
+@pytest.fixture(autouse=True)
+def odd_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, substitute in odd_worker.ODD.items():
+        monkeypatch.setattr(answer, name, substitute)
+
+
+def work(store: Store, stop: threading.Event | None = None, **changes: Any) -> bool:
+    settings = store.settings.model_copy(update=changes)
+    jobs = store.with_settings(**changes)
+    return worker.work(cast(Detector, DETECTOR), jobs, store.uploads, settings, stop or threading.Event())
+
+
+def judged(store: Store, content: bytes, kind: Kind = "photo", **changes: Any) -> Job:
+    """The job after one round of a worker; whatever came of it, no file is left."""
+    job = store.submit(content, kind, "the file")
+    assert work(store, **changes)
+    assert store.files() == []
+    found = store.jobs.get(job.id)
+    assert found is not None
+    return found
+
+
+def report(store: Store, job: Job) -> Any:
+    assert (job.state, job.error) == ("done", None)
+    return json.loads(str(store.jobs.report(job.id, "json")))
+
+
+def test_nothing_to_do(store: Store) -> None:
+    assert not work(store)
+
+
+@pytest.mark.parametrize("kind", ["photo", "video"])
+def test_one_file(store: Store, kind: Kind) -> None:
+    job = judged(store, b"good", kind)
+    assert report(store, job) == {"reports": ["the file"], "errors": {}}
+    assert store.jobs.report(job.id, "html") == "<p>"
+
+
+def test_what_cannot_be_judged_fails_with_its_reason(store: Store) -> None:
+    job = judged(store, b"bad")
+    assert (job.state, job.error) == ("failed", "the file: not a picture")
+
+
+def test_a_bug_fails_its_job_alone_and_tells_no_secrets(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = judged(store, b"bug")
+    assert (job.state, job.error) == (
+        "failed",
+        "could not be judged: an internal error, see the server's log",
+    )
+    assert "secret inner workings" in caplog.text
+    assert judged(store, b"good").state == "done"
+
+
+def zipped(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_a_bad_member_costs_no_other(store: Store) -> None:
+    members = {"a.jpg": b"good", "../b": b"bad", "c": b"bug", "d.zip": zipped(e=b""), "f.mp4": b"good"}
+    job = judged(store, zipped(**members), "archive")
+    assert report(store, job) == {
+        "reports": ["a.jpg", "f.mp4"],
+        "errors": {
+            "../b": "not a picture",
+            "c": "could not be judged: an internal error, see the server's log",
+            "d.zip": "an archive in an archive is not opened",
+        },
+    }
+    assert store.jobs.report(job.id, "html") == "<p>1 a.jpg<p>2 f.mp4"
+
+
+def test_an_archive_that_breaks_off_is_judged_so_far(store: Store) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in {"a.jpg": b"good", "zeros": bytes(60_000_000), "c.jpg": b"good"}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    job = judged(store, buffer.getvalue(), "archive")
+    reason = "expands to more than 10000000 bytes, the most that is read of it; the rest of it was not read"
+    assert report(store, job) == {"reports": ["a.jpg"], "errors": {"the file": reason}}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (zipped(), "the file: holds no file"),
+        (
+            zipped(zeros=bytes(60_000_000)),
+            "the file: expands to more than 10000000 bytes, the most that is read",
+        ),
+        (b"\x1f\x8bnonsense", "the file: damaged archive ("),
+    ],
+)
+def test_an_archive_that_gives_nothing_fails(store: Store, content: bytes, reason: str) -> None:
+    job = judged(store, content, "archive")
+    assert (job.state, str(job.error)[: len(reason)]) == ("failed", reason)
+
+
+def while_it_runs(store: Store, job: Job, act: Callable[[], object], **changes: Any) -> None:
+    """Acts once the worker has told some progress; returns when the worker is done with the job."""
+    thread = threading.Thread(target=work, args=(store,), kwargs=changes)
+    thread.start()
+    until = time.monotonic() + 60
+    while (now := store.jobs.get(job.id)) is None or now.progress == 0:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert now.state == "running"
+    act()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_deleting_a_video_stops_it(store: Store) -> None:
+    job = store.submit(b"slow", "video")
+    while_it_runs(store, job, lambda: store.jobs.delete(job.id), lease_seconds=0.3)
+    assert store.jobs.get(job.id) is None
+    assert store.files() == []
+
+
+def test_deleting_an_archive_stops_it(store: Store) -> None:
+    job = store.submit(zipped(**{f"{i}": b"good" for i in range(3)}, slow=b"slow", last=b"good"), "archive")
+    while_it_runs(store, job, lambda: store.jobs.delete(job.id), lease_seconds=0.3)
+    assert store.jobs.get(job.id) is None
+    assert store.files() == []
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_job_back(store: Store) -> None:
+    job = store.submit(b"slow", "video")
+    stop = threading.Event()
+    while_it_runs(store, job, stop.set, stop=stop, lease_seconds=0.3)
+    back = store.jobs.get(job.id)
+    assert back is not None
+    assert (back.state, back.attempts, back.progress) == ("queued", 0, 0)
+    assert store.files() == [job.file]
+
+
+def test_a_job_may_not_take_for_ever(store: Store) -> None:
+    job = judged(store, b"slow", "video", job_seconds=0.2, lease_seconds=0.3)
+    assert (job.state, job.error) == ("failed", "took longer than 0.2 seconds")
+
+
+def test_a_database_that_is_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    away = OperationalError("UPDATE", {}, Exception("gone"))
+    answers: list[object] = [away, away, True]
+
+    def write() -> object:
+        match answers.pop(0):
+            case OperationalError() as error:
+                raise error
+            case answer:
+                return answer
+
+    assert worker._insist(write) is True
+    monkeypatch.setattr(worker, "_PATIENCE", -1)
+    answers = [away, True]
+    with pytest.raises(OperationalError):
+        worker._insist(write)
