@@ -3,9 +3,9 @@
     python benchmarks/detect.py [--weights DIR] [--repeats 5]
 
 Cold start: a fresh process runs `forgerank detect` on one photograph; the median over the repeats, after one
-that does not count. Per face: how much longer a warm picture of the same size takes when it holds four faces
+that does not count. Per face: how much longer a warm image of the same size takes when it holds four faces
 instead of one, a third of it, everything included (detection, landmarks, alignment, network). ResNet-50: one
-picture of 256 px, random weights, same ONNX Runtime, same threads; the warm runs take turns.
+image of 256 px, random weights, same ONNX Runtime, same threads; the warm runs take turns.
 """
 
 import argparse

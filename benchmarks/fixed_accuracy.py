@@ -3,13 +3,13 @@
     python benchmarks/fixed_accuracy.py RUN... --data FORGED... [--split val] [--limit 1920]
 
 RUN is a folder that `forgerank train` or `forgerank reproduce` left, or a file of weights. All are judged
-on the same pictures. Per run, in percent:
+on the same images. Per run, in percent:
 
 - Fixed-Acc: as it decides itself, scores at 0.5 or by the sequence that its decoder writes;
 - in true order: the same names, what is right put into the true order and what is wrong behind it;
 - one threshold: scores judged by the one threshold for all components with the best Fixed-Acc, chosen on
   the other half of the people; not for networks that write their sequence themselves;
-- named: components named per picture, as it decides itself and by that threshold.
+- named: components named per image, as it decides itself and by that threshold.
 """
 
 import argparse

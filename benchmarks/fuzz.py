@@ -138,8 +138,8 @@ def work(pipe: Any, seed: int) -> None:
 def reason(answer: str) -> str:
     """An answer as its class: numbers, quoted texts and details in brackets left out.
 
-    >>> reason("MediaError: /a: truncated or damaged picture (at 7)"), reason("answered")
-    ('refused: truncated or damaged picture', 'answered')
+    >>> reason("MediaError: /a: truncated or damaged image (at 7)"), reason("answered")
+    ('refused: truncated or damaged image', 'answered')
     """
     if answer == "answered":
         return answer

@@ -2,7 +2,7 @@
 
     python benchmarks/jobs.py [--jobs 1000] [--kills 20] [--database sqlite|postgresql|URL] [--seed 0]
 
-Starts `forgerank serve` on a new data folder, sends jobs to it over HTTP (small pictures, every tenth with a
+Starts `forgerank serve` on a new data folder, sends jobs to it over HTTP (small images, every tenth with a
 face, every twentieth a zip of three), and kills it with SIGKILL at random moments, the first ones while jobs
 are still being sent: the server alone, whose workers must then leave by themselves, or all processes at once.
 After each kill it is started again. A sender repeats a request that got no answer; only jobs with an answer
@@ -101,11 +101,11 @@ class Server:
 
 
 def uploads(count: int, seed: int) -> Iterator[tuple[str, bytes, list[str]]]:
-    """Name, content and the SHA-256 of each picture in it; no two are the same."""
+    """Name, content and the SHA-256 of each image in it; no two are the same."""
     rng = np.random.default_rng(seed)
     portrait = data.astronaut()[:256, 96:352]
 
-    def picture(with_face: bool) -> bytes:
+    def image(with_face: bool) -> bytes:
         pixels = portrait.copy() if with_face else np.zeros((64, 64, 3), np.uint8)
         pixels[:16, :16] = rng.integers(0, 256, (16, 16, 3))
         buffer = io.BytesIO()
@@ -113,14 +113,14 @@ def uploads(count: int, seed: int) -> Iterator[tuple[str, bytes, list[str]]]:
         return buffer.getvalue()
 
     for i in range(count):
-        pictures = [picture(with_face=i % 10 == 0) for _ in range(3 if i % 20 == 5 else 1)]
-        hashes = [hashlib.sha256(content).hexdigest() for content in pictures]
-        if len(pictures) == 1:
-            yield f"{i}.png", pictures[0], hashes
+        images = [image(with_face=i % 10 == 0) for _ in range(3 if i % 20 == 5 else 1)]
+        hashes = [hashlib.sha256(content).hexdigest() for content in images]
+        if len(images) == 1:
+            yield f"{i}.png", images[0], hashes
         else:
             buffer = io.BytesIO()
             with zipfile.ZipFile(buffer, "w") as archive:
-                for number, content in enumerate(pictures):
+                for number, content in enumerate(images):
                     archive.writestr(f"{number}.png", content)
             yield f"{i}.zip", buffer.getvalue(), hashes
 

@@ -155,7 +155,7 @@ def check_gone(workers: list[int]) -> None:
 
 
 def make_files(folder: Path, count: int, rng: random.Random) -> Counter[str]:
-    """Seeded: pictures with and without faces, duplicates, links, videos, and what is none of these."""
+    """Seeded: images with and without faces, duplicates, links, videos, and what is none of these."""
     folder.mkdir()
     noise, portrait = np.random.default_rng(rng.randrange(2**32)), data.astronaut()
     made, good = Counter[str](), list[Path]()
@@ -273,9 +273,9 @@ def speed(folder: Path, options: argparse.Namespace, console: Console) -> None:
 
 
 def machines(rate: float) -> str:
-    """Cores and machines for pictures per day, from files per second and core, as a Markdown table."""
+    """Cores and machines for images per day, from files per second and core, as a Markdown table."""
     lines = [
-        "| pictures a day | per second | cores | machines of 64 cores | core hours a day |",
+        "| images a day | per second | cores | machines of 64 cores | core hours a day |",
         "|---|---|---|---|---|",
     ]
     for millions in (10, 1000):

@@ -108,7 +108,7 @@ def write_photos(folder: Path) -> list[Path]:
 
 
 def plain_rate(detector: Detector, photos: list[Path], seconds: float) -> float:
-    """Pictures a second of the detector alone."""
+    """Images a second of the detector alone."""
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         batch = [photos[(done + i) % len(photos)] for i in range(BATCH)]

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import av
 import numpy as np
-from detect import median_times, processor
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from skimage import data
 
+from detect import median_times, processor
 from forgerank.detect import Detector
 from forgerank.detect.runtime import usable_cores
 from forgerank.detect.videos import detect_video
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def write_clip(path: Path, count: int, rate: int, kilobits: int) -> None:
-    """A face of about 210 px, the camera swaying over a picture of 1600 px, with noise."""
+    """A face of about 210 px, the camera swaying over an image of 1600 px, with noise."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -85,7 +85,7 @@ def write_clip(path: Path, count: int, rate: int, kilobits: int) -> None:
 
 
 def frames(count: int, rate: int) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of the clip, (720, 1280, 3)."""
+    """The images of the clip, (720, 1280, 3)."""
     scene = np.asarray(Image.fromarray(data.astronaut()).resize((1600, 1200), Image.Resampling.BICUBIC))
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 4, (HEIGHT + 64, WIDTH + 64, 3))

@@ -1,7 +1,7 @@
 """Judge a real photograph and a forged version of it: `make demo`, or `python examples/demo.py [FOLDER]`.
 
 The photograph, NASA's portrait of Eileen Collins, ships in scikit-image. The forge edits four components
-in a known order and saves the picture after each edit, as people do. Sequence and seed were chosen so that
+in a known order and saves the image after each edit, as people do. Sequence and seed were chosen so that
 the forgery is found: the present weights miss many others, as docs/results/default.md says.
 """
 
@@ -17,7 +17,7 @@ from forgerank.cli.detect import Outputs, detect_files
 from forgerank.cli.main import one_line_errors
 from forgerank.detect import Detector
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.forge.chain import forge_picture
+from forgerank.forge.chain import forge_image
 from forgerank.forge.photos import Photo
 
 SEQUENCE = ("eyebrow", "nose", "eye", "lip")
@@ -32,7 +32,7 @@ def main(folder: Path) -> int:
 
     photo = with_landmarks(image)
     mirrored = with_landmarks(np.ascontiguousarray(image[:, ::-1]))
-    made = forge_picture(photo, SEQUENCE, np.random.default_rng(SEED), lambda: ("mirrored", mirrored))
+    made = forge_image(photo, SEQUENCE, np.random.default_rng(SEED), lambda: ("mirrored", mirrored))
     forged = forged.with_suffix(made.suffix)
     forged.write_bytes(made.encoded)
 

@@ -1,4 +1,4 @@
-"""Weights of a tiny network and pictures for every test."""
+"""Weights of a tiny network and images for every test."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,17 +40,17 @@ def astronaut() -> NDArray[np.uint8]:
     """A photograph with one face at about x 177-270, y 65-170."""
     from skimage import data
 
-    picture: NDArray[np.uint8] = data.astronaut()
-    picture.flags.writeable = False
-    return picture
+    image: NDArray[np.uint8] = data.astronaut()
+    image.flags.writeable = False
+    return image
 
 
 @pytest.fixture(scope="session")
 def forged_astronaut(astronaut: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Forged by the tiny network's lights: a red nose."""
-    picture = astronaut.copy()
-    picture[105:130, 205:235] = (255, 0, 0)
-    return picture
+    image = astronaut.copy()
+    image[105:130, 205:235] = (255, 0, 0)
+    return image
 
 
 @pytest.fixture(scope="session")

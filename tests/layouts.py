@@ -151,7 +151,7 @@ def write_wilddeepfake(
             folder = root / f"{label}{' ' if spaces else '_'}{split}"
             for video in ("0", "1"):
                 # 10.png first, as an archive may hold it
-                pictures = {
+                images = {
                     f"{label}/{sequence}/{name}": frame
                     for sequence in ("0", "1")
                     for name, frame in zip(
@@ -163,28 +163,28 @@ def write_wilddeepfake(
                 if tars:
                     # Some archives put ./ in front of every name.
                     top = video if video == "0" else f"./{video}"
-                    write_tar(folder / f"{video}.tar.gz", {f"{top}/{k}": v for k, v in pictures.items()})
+                    write_tar(folder / f"{video}.tar.gz", {f"{top}/{k}": v for k, v in images.items()})
                 else:
-                    write_pictures(folder / video, pictures)
+                    write_images(folder / video, images)
 
 
-def encode(picture: NDArray[np.uint8]) -> bytes:
+def encode(image: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG")
+    Image.fromarray(image).save(stream, "PNG")
     return stream.getvalue()
 
 
-def write_pictures(folder: Path, pictures: dict[str, NDArray[np.uint8]]) -> None:
-    for name, picture in pictures.items():
+def write_images(folder: Path, images: dict[str, NDArray[np.uint8]]) -> None:
+    for name, image in images.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(encode(picture))
+        (folder / name).write_bytes(encode(image))
 
 
-def write_tar(path: Path, pictures: dict[str, NDArray[np.uint8]]) -> None:
+def write_tar(path: Path, images: dict[str, NDArray[np.uint8]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as archive:
-        for name, picture in pictures.items():
-            data = encode(picture)
+        for name, image in images.items():
+            data = encode(image)
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
@@ -223,25 +223,25 @@ def write_deepfakebench(root: Path, *, face: NDArray[np.uint8] | None = None) ->
 
 def _bench_video(root: Path, place: str, label: str, face: NDArray[np.uint8] | None) -> dict[str, object]:
     frames = make_frames(crc32(place.encode()), face=face, count=3)
-    write_pictures(root / place, {f"{number:03d}.png": frame for number, frame in enumerate(frames)})
+    write_images(root / place, {f"{number:03d}.png": frame for number, frame in enumerate(frames)})
     names = [f"{place}/{number:03d}.png".replace("/", "\\") for number in range(len(frames))]
     return {"label": label, "frames": names}
 
 
 def write_folder(root: Path, *, count: int = 4, face: NDArray[np.uint8] | None = None) -> None:
-    """`real/` and `fake/` with `count` pictures each, 00.png, 01.png ...: equal names share a source."""
+    """`real/` and `fake/` with `count` images each, 00.png, 01.png ...: equal names share a source."""
     for label in ("real", "fake"):
         frames = {
             f"{number:02d}.png": make_frames(crc32(f"{label}{number}".encode()), face=face, count=1)[0]
             for number in range(count)
         }
-        write_pictures(root / label, frames)
+        write_images(root / label, frames)
 
 
 def write_table(root: Path, rows: list[dict[str, str]], *, face: NDArray[np.uint8] | None = None) -> None:
-    """`labels.csv` with the rows' keys as columns, and every picture of its column `path`."""
+    """`labels.csv` with the rows' keys as columns, and every image of its column `path`."""
     for row in rows:
-        write_pictures(root, {row["path"]: make_frames(crc32(row["path"].encode()), face=face, count=1)[0]})
+        write_images(root, {row["path"]: make_frames(crc32(row["path"].encode()), face=face, count=1)[0]})
     with (root / "labels.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
@@ -256,12 +256,12 @@ ATTRIBUTE_ROWS = {
 
 
 def write_attributes(root: Path, *, face: NDArray[np.uint8] | None = None) -> None:
-    """Seq-DeepFake's facial attributes: two pictures per split, one forged. `file_path` starts at ROOT/..."""
+    """Seq-DeepFake's facial attributes: two images per split, one forged. `file_path` starts at ROOT/..."""
     for split, rows in ATTRIBUTE_ROWS.items():
         table = [["file_path", "label"]]
         for number, (folder, sequence) in enumerate(rows):
             name = f"images/{split}/{folder}/{number:05d}.png"
-            write_pictures(root, {name: make_frames(crc32(name.encode()), face=face, count=1)[0]})
+            write_images(root, {name: make_frames(crc32(name.encode()), face=face, count=1)[0]})
             table.append([f"{root.name}/{name}", json.dumps(sequence)])
         (root / "annotations").mkdir(exist_ok=True)
         with (root / "annotations" / f"{split}.csv").open("w", newline="") as stream:

@@ -45,7 +45,7 @@ def recoloured(image: Image) -> Image:
 def write_sources(root: Path) -> Path:
     """Four data sets under `root`: alpha with both classes, beta real, gamma forged, delta with sequences.
 
-    beta repeats a training and a validation photograph of alpha, and holds a file that is no picture and one
+    beta repeats a training and a validation photograph of alpha, and holds a file that is no image and one
     without a face.
     """
     rows: list[tuple[str, Image | bytes, str, str, str, str]] = []
@@ -57,7 +57,7 @@ def write_sources(root: Path) -> Path:
         rows.append(("beta", person(number), "real", f"p{number}", split, ""))
     for number in (0, 2):
         rows.append(("beta", person(number) // 2 + 60, "real", f"copy{number}", "train", ""))
-    rows.append(("beta", b"no picture", "real", "broken", "train", ""))
+    rows.append(("beta", b"no image", "real", "broken", "train", ""))
     rows.append(("beta", np.full((60, 60, 3), 90, np.uint8), "real", "empty", "train", ""))
     for number, split in ((6, "train"), (7, "val")):
         rows.append(("gamma", recoloured(person(number)), "fake", f"p{number}", split, "gan"))

@@ -16,7 +16,7 @@ COLOURS = ((250, 40, 40), (40, 250, 40), (40, 40, 250), (250, 250, 40), (250, 40
 
 
 def write_squares(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
-    """Pictures, masks, annotations and records under `root`."""
+    """Images, masks, annotations and records under `root`."""
     rng = np.random.default_rng(seed)
     for split, count in counts.items():
         rows, records = [], []

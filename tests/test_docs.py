@@ -50,7 +50,7 @@ def commands(*names: str) -> list[str]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: NDArray[np.uint8]) -> Path:
-    """A folder with the pictures and the weights that the pages speak of."""
+    """A folder with the images and the weights that the pages speak of."""
     (tmp_path / "holiday").mkdir()
     (tmp_path / "weights").symlink_to(ASSETS)
     for name in ("portrait.jpg", "holiday/one.jpg"):

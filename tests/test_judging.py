@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 
 import videos
 from forgerank.detect import Detector, Report, VideoReport
-from forgerank.detect.detector import load_picture
+from forgerank.detect.detector import load_image
 from forgerank.judging import judge_file, render, wants_video
 from forgerank.media.images import MediaError, TooManyPixelsError
 from forgerank.report.schema import ErrorEntry
@@ -38,11 +38,11 @@ def test_content_decides_and_the_name_is_shown(
     swapped[0].write_bytes(clip.read_bytes())
     swapped[1].write_bytes(photo.read_bytes())
     video = judge_file(tiny_detector, swapped[0], name="theirs.bin")
-    picture = judge_file(tiny_detector, swapped[1])
+    image = judge_file(tiny_detector, swapped[1])
     assert isinstance(video, VideoReport)
-    assert isinstance(picture, Report)
+    assert isinstance(image, Report)
     assert (video.path, video.verdict) == ("theirs.bin", "forged")
-    assert (picture.path, picture.verdict) == (str(swapped[1]), "real")
+    assert (image.path, image.verdict) == (str(swapped[1]), "real")
 
 
 def test_the_name_decides_where_the_content_does_not(clip: Path, photo: Path, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_errors_show_the_name_alone(tiny_detector: Detector, clip: Path, photo: 
 def test_json_and_page_of_several_files(tiny_detector: Detector, clip: Path, photo: Path) -> None:
     results = [judge_file(tiny_detector, path, name=path.name) for path in (clip, photo, photo)]
     error = ErrorEntry(path="bad.mp4", reason="not a video")
-    text, page = render(tiny_detector, results, [clip, load_picture(photo), photo], [error])
+    text, page = render(tiny_detector, results, [clip, load_image(photo), photo], [error])
     report = json.loads(text)
     assert [entry["path"] for entry in report["reports"]] == ["photo.png", "photo.png"]
     assert [(entry["path"], entry["verdict"]) for entry in report["videos"]] == [("clip.mp4", "forged")]

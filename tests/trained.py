@@ -13,7 +13,7 @@ from squares import tiny_settings, write_squares
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 training and 48 validation pictures."""
+    """96 training and 48 validation images."""
     return write_squares(tmp_path_factory.mktemp("squares"), {"train": 96, "val": 48})
 
 

@@ -74,7 +74,7 @@ def write_video(
 
 
 def write_sound(path: Path, seconds: float = 1.0) -> Path:
-    """A file with sound and no pictures."""
+    """A file with sound and no images."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=48000, layout="mono")
         count = round(48000 * seconds) // 1024
@@ -87,7 +87,7 @@ def write_sound(path: Path, seconds: float = 1.0) -> Path:
 
 
 def cut_file(path: Path, share: float) -> Path:
-    """A copy without the end: `share` of the pictures' bytes are left. Its index stands before them."""
+    """A copy without the end: `share` of the images' bytes are left. Its index stands before them."""
     whole = path.read_bytes()
     start = whole.index(b"mdat")
     cut = path.with_stem(f"{path.stem}-cut")
@@ -96,7 +96,7 @@ def cut_file(path: Path, share: float) -> Path:
 
 
 def damage_file(path: Path, *, at: float = 0.5, size: int = 400) -> Path:
-    """A copy with zeros in the middle of the pictures' bytes."""
+    """A copy with zeros in the middle of the images' bytes."""
     data = bytearray(path.read_bytes())
     start = data.index(b"mdat")
     middle = start + round((len(data) - start) * at)

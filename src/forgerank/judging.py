@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from forgerank.detect.detector import Detector, load_picture
-from forgerank.detect.result import Picture, Report, VideoReport
+from forgerank.detect.detector import Detector, load_image
+from forgerank.detect.result import LoadedImage, Report, VideoReport
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.media.images import MAX_PIXELS, VIDEO_EXTENSIONS, MediaError, is_photo
 from forgerank.media.videos import is_video
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials, ErrorEntry
-from forgerank.report.html import html_page, picture_section, video_section
+from forgerank.report.html import html_page, image_section, video_section
 from forgerank.report.schema import report_file
 
 
@@ -44,7 +44,7 @@ def judge_file(
     shown = str(path) if name is None else name
     try:
         if not wants_video(path, name):
-            [report] = detector.detect([load_picture(path, max_pixels=max_pixels)])
+            [report] = detector.detect([load_image(path, max_pixels=max_pixels)])
             return replace(report, path=shown)
         video = detect_video(
             detector,
@@ -64,21 +64,21 @@ def judge_file(
 def render(
     detector: Detector,
     results: Sequence[Report | VideoReport],
-    sources: Sequence[Picture | Path | str],
+    sources: Sequence[LoadedImage | Path | str],
     errors: Sequence[ErrorEntry] = (),
 ) -> tuple[str, str]:
     """The JSON text and the HTML page for results of one or more files.
 
-    `sources` holds for each result the file that it came from, or for a photograph the picture itself, whose
+    `sources` holds for each result the file that it came from, or for a photograph the image itself, whose
     content credentials are then not read. Photographs are decoded again for the page.
     """
     sections, signed = [], {}
     for number, (result, source) in enumerate(zip(results, sources, strict=True), start=1):
-        credentials = None if isinstance(source, Picture) else read_credentials(source)
+        credentials = None if isinstance(source, LoadedImage) else read_credentials(source)
         if credentials is not None:
             signed[result.sha256] = credentials
-        picture = None if isinstance(result, VideoReport) else load_picture(source)
-        sections.append(section(number, result, picture, detector, credentials))
+        image = None if isinstance(result, VideoReport) else load_image(source)
+        sections.append(section(number, result, image, detector, credentials))
     page = html_page(sections, results, detector.metadata, detector.sha256, errors)
     return json_text(detector, results, errors, signed), page
 
@@ -86,17 +86,17 @@ def render(
 def section(
     number: int,
     result: Report | VideoReport,
-    picture: Picture | None,
+    image: LoadedImage | None,
     detector: Detector,
     credentials: Credentials | None,
 ) -> str:
-    """The part of a page on one result; `picture` is that of a photograph. `number` counts from 1."""
+    """The part of a page on one result; `image` is that of a photograph. `number` counts from 1."""
     thresholds = detector.metadata.thresholds
     if isinstance(result, VideoReport):
         return video_section(number, result, thresholds, credentials)
-    if picture is None:
-        raise ValueError("the section on a photograph needs its picture")
-    return picture_section(number, result, picture, thresholds, credentials)
+    if image is None:
+        raise ValueError("the section on a photograph needs its image")
+    return image_section(number, result, image, thresholds, credentials)
 
 
 def json_text(
@@ -106,6 +106,6 @@ def json_text(
     credentials: dict[str, Credentials],
 ) -> str:
     """The JSON text; photographs and videos stand apart in it, each in the order of `results`."""
-    pictures = [result for result in results if isinstance(result, Report)]
+    images = [result for result in results if isinstance(result, Report)]
     videos = [result for result in results if isinstance(result, VideoReport)]
-    return report_file(detector.metadata, detector.sha256, pictures, errors, videos, credentials).to_json()
+    return report_file(detector.metadata, detector.sha256, images, errors, videos, credentials).to_json()

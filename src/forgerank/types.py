@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Verdict = Literal["real", "forged", "undetermined"]
 Image = NDArray[np.uint8]  # (H, W, 3) RGB, 0..255
-Points = NDArray[np.float32]  # (K, 2) x, y in pixels of the picture, origin at the top left corner
+Points = NDArray[np.float32]  # (K, 2) x, y in pixels of the image, origin at the top left corner
 
 
 class InputError(Exception):
@@ -25,7 +25,7 @@ class InputError(Exception):
 class Detection:
     """One face as a detector gives it."""
 
-    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the image
     score: float  # 0..1
     points: Points  # (5, 2) pixels: eyes, nose tip, mouth corners; of each pair the image-left one first
 
@@ -40,14 +40,14 @@ class Quality:
     clipped: float  # share of face pixels at or below 2 or at or above 253, 0..1
     yaw: float  # degrees, positive when the face turns to image right
     pitch: float  # degrees, positive when the face looks up
-    roll: float  # degrees, positive clockwise in the picture
+    roll: float  # degrees, positive clockwise in the image
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
     """A face that was detected and measured: everything alignment and abstention need."""
 
-    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the image
     score: float  # detection score, 0..1
-    landmarks: Points  # (468, 2) MediaPipe Face Mesh numbering, pixels of the picture
+    landmarks: Points  # (468, 2) MediaPipe Face Mesh numbering, pixels of the image
     quality: Quality

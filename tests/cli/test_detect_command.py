@@ -82,7 +82,7 @@ def bad_inputs(folder: Path, good: bytes) -> dict[str, Path]:
     }
     paths["empty"].touch()
     paths["truncated"].write_bytes(good[: len(good) // 2])
-    paths["text"].write_text("not a picture")
+    paths["text"].write_text("not an image")
     PILImage.new("1", (30_000, 30_000)).save(paths["bomb"])
     paths["loop"].symlink_to(paths["loop"])
     paths["device"].symlink_to("/dev/null")
@@ -131,7 +131,7 @@ def test_nothing_but_bad_input(weights: list[str], tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 2
 
 
-def test_more_pictures_than_a_chunk(photos: Path, weights: list[str], tmp_path: Path) -> None:
+def test_more_images_than_a_chunk(photos: Path, weights: list[str], tmp_path: Path) -> None:
     names = [f"{number:02d}.png" for number in range(10)]
     for name in names:
         os.link(photos / "empty.png", tmp_path / name)

@@ -70,7 +70,7 @@ def test_baselines_of_every_kind_come_out_in_one_table(tmp_path: Path) -> None:
         assert 60 < float(published) < 80
         assert 0 <= float(here) <= 100
     assert lines[ours + 1].rstrip("| ").endswith("0")
-    assert "--pictures 16" in table.read_text()
+    assert "--images 16" in table.read_text()
 
 
 def test_options_reach_the_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

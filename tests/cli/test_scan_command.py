@@ -22,7 +22,7 @@ def call(*arguments: object) -> Result:
 def folder(tmp_path: Path, forged_astronaut: NDArray[np.uint8]) -> Path:
     (tmp_path / "in").mkdir()
     PILImage.fromarray(forged_astronaut).save(tmp_path / "in" / "forged.png")
-    (tmp_path / "in" / "text.jpg").write_text("not a picture")
+    (tmp_path / "in" / "text.jpg").write_text("not an image")
     return tmp_path / "in"
 
 
@@ -34,7 +34,7 @@ def test_a_folder_becomes_a_file_a_summary_and_a_page(
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     assert [row["verdict"] for row in pq.read_table(out).to_pylist()] == ["forged", None]
     assert "2 files in" in result.stdout
-    assert "not a picture" in result.stdout
+    assert "not an image" in result.stdout
     summed = call("summarize", out, "--html", page, "--worst", 1)
     assert summed.exit_code == 0
     assert "nose, then lip" in summed.stdout

@@ -20,9 +20,9 @@ def test_every_split_becomes_shards(tmp_path: Path) -> None:
     assert len(list(out.glob("*.tar"))) == 3 + 2
 
 
-def test_a_broken_picture_is_named_and_exit_code_2(tmp_path: Path) -> None:
+def test_a_broken_image_is_named_and_exit_code_2(tmp_path: Path) -> None:
     root = write_squares(tmp_path / "squares", {"train": 4})
-    (root / "images/train/001.png").write_bytes(b"no picture")
+    (root / "images/train/001.png").write_bytes(b"no image")
     command = ["data", "shard", str(root), "--out", str(tmp_path / "out"), "--split", "train"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 2
@@ -39,7 +39,7 @@ def test_a_missing_split_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("films", "unknown data set 'films'"), ("shards", "only pictures on disk")]
+    ("name", "reason"), [("films", "unknown data set 'films'"), ("shards", "only images on disk")]
 )
 def test_what_cannot_be_sharded(tmp_path: Path, name: str, reason: str) -> None:
     root = tmp_path

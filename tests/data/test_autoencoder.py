@@ -27,7 +27,7 @@ DECODERS: tuple[Decoder, ...] = ("transposed", "nearest", "shuffle")
 
 @pytest.fixture(scope="module")
 def images() -> NDArray[np.uint8]:
-    """A few smooth random pictures, (8, 32, 32, 3)."""
+    """A few smooth random images, (8, 32, 32, 3)."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(20, 235, (COUNT, 3, 4, 4)))
     smooth = nn.functional.interpolate(coarse, size=(SIZE, SIZE), mode="bicubic")

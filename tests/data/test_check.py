@@ -203,10 +203,10 @@ def portrait(astronaut: np.ndarray) -> PILImage.Image:
 
 def test_near_duplicates_in_other_splits(tmp_path: Path, astronaut: np.ndarray) -> None:
     (tmp_path / "p").mkdir()
-    picture = portrait(astronaut)
-    picture.save(tmp_path / "p/first.png")
-    picture.resize((150, 150)).save(tmp_path / "p/small.jpg", quality=60)
-    picture.transpose(PILImage.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "p/other.png")
+    image = portrait(astronaut)
+    image.save(tmp_path / "p/first.png")
+    image.resize((150, 150)).save(tmp_path / "p/small.jpg", quality=60)
+    image.transpose(PILImage.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "p/other.png")
     PILImage.new("RGB", (99, 99)).save(tmp_path / "p/black.png")
     PILImage.new("RGB", (88, 88)).save(tmp_path / "p/dark.png")
     rows = ["first.png,0,a,train", "other.png,0,b,test", "small.jpg,0,c,val", "black.png,0,d,train"]
@@ -217,11 +217,11 @@ def test_near_duplicates_in_other_splits(tmp_path: Path, astronaut: np.ndarray) 
     assert problem.detail.startswith("train: p/first.png, ")
 
 
-def test_perceptual_hash_of_a_picture_survives_its_saving(astronaut: np.ndarray) -> None:
-    picture = portrait(astronaut)
-    value = perceptual_hash(np.asarray(picture))
-    small = perceptual_hash(np.asarray(picture.resize((120, 120))))
-    turned = perceptual_hash(np.asarray(picture.rotate(90)))
+def test_perceptual_hash_of_a_image_survives_its_saving(astronaut: np.ndarray) -> None:
+    image = portrait(astronaut)
+    value = perceptual_hash(np.asarray(image))
+    small = perceptual_hash(np.asarray(image.resize((120, 120))))
+    turned = perceptual_hash(np.asarray(image.rotate(90)))
     assert value is not None
     assert small is not None
     assert turned is not None
@@ -297,7 +297,7 @@ def test_a_table_of_faces_known_in_part(tmp_path: Path) -> None:
         ("imagenet", {}, "unknown data set 'imagenet'; choose from faceforensics, "),
         ("dfd", {"compresion": "c40"}, "dfd: no option compresion"),
         ("seqdeepfake", {}, "no annotations/train.csv"),
-        ("folder", {}, "no pictures here"),
+        ("folder", {}, "no images here"),
     ],
 )
 def test_what_cannot_be_listed(dataset: str, options: dict, line: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from forgerank.data.batches import (
     shared_out,
     shuffled,
 )
-from forgerank.data.sample import Picture, Sample
+from forgerank.data.sample import LabelledImage, Sample
 from forgerank.faces.align import TEMPLATE
 from forgerank.labels import answer
 from forgerank.types import InputError
@@ -28,7 +28,7 @@ from forgerank.types import InputError
 
 @dataclass
 class Noise:
-    """Pictures made on the fly from the generator that the loader hands over."""
+    """Images made on the fly from the generator that the loader hands over."""
 
     count: int = 4
 
@@ -38,9 +38,9 @@ class Noise:
     def sample(self, index: int) -> Sample:
         raise NotImplementedError
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         image = rng.integers(0, 256, size=(40, 40, 3), dtype=np.uint8)
-        return Picture(image, TEMPLATE * 40, (4, 2), np.zeros((40, 40), dtype=np.uint8))
+        return LabelledImage(image, TEMPLATE * 40, (4, 2), np.zeros((40, 40), dtype=np.uint8))
 
 
 def test_an_item_holds_the_labels_of_equations_1_and_2() -> None:
@@ -79,7 +79,7 @@ def stream(position: int, *, batches: int = 5, **split: Any) -> list[list[Key]]:
     )
 
 
-def test_each_pass_of_the_stream_shows_every_picture_once() -> None:
+def test_each_pass_of_the_stream_shows_every_image_once() -> None:
     keys = [key for batch in stream(0, batches=7) for key in batch]
     for draw in range(4):
         assert sorted(index for d, index, *_ in keys if d == draw) == list(range(7))
@@ -126,11 +126,11 @@ def test_processes_share_a_pass_without_repeating(count: int, processes: int, ba
 
 def test_one_process_sees_everything_in_order() -> None:
     assert list(EvenBatches(7, batch_size=3)) == [[0, 1, 2], [3, 4], [5, 6]]
-    with pytest.raises(InputError, match="1 pictures cannot be split over 2 processes"):
+    with pytest.raises(InputError, match="1 images cannot be split over 2 processes"):
         EvenBatches(1, batch_size=4, share=(0, 2))
 
 
-def test_pictures_of_a_group_stand_together() -> None:
+def test_images_of_a_group_stand_together() -> None:
     groups = list("abcabcabcab")
     order = shuffled(groups, 2, np.random.default_rng(0))
     assert sorted(order.tolist()) == list(range(11))
@@ -140,22 +140,22 @@ def test_pictures_of_a_group_stand_together() -> None:
 
 
 def test_an_empty_split_is_refused() -> None:
-    with pytest.raises(InputError, match="no usable picture"):
+    with pytest.raises(InputError, match="no usable image"):
         StreamBatches([], batch_size=1, batches=1, seed=0, position=lambda: 0, size=lambda batch: 32)
 
 
 @dataclass
 class Known(Noise):
-    """Pictures of which no more is known than `parts` and `fake` say."""
+    """Images of which no more is known than `parts` and `fake` say."""
 
     parts: tuple[int | None, ...] | None = None
     fake: bool = True
     marked: bool = False  # whether there is a mask
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
-        picture = super().load(index, rng)
-        mask = picture.mask if self.marked else None
-        return Picture(picture.image, picture.points, (), mask, self.parts, self.fake)
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
+        image = super().load(index, rng)
+        mask = image.mask if self.marked else None
+        return LabelledImage(image.image, image.points, (), mask, self.parts, self.fake)
 
 
 def test_an_item_says_what_is_unknown() -> None:

@@ -101,7 +101,7 @@ def test_videos_without_frames_and_missing_frames_are_listed(tmp_path: Path) -> 
 
 def test_frames_may_lie_elsewhere(tmp_path: Path) -> None:
     write_json(tmp_path, one_video(["D:\\data\\rgb\\UADFV\\0001\\000.png"]))
-    clips = deepfakebench(tmp_path, pictures="rgb", strip="D:\\data\\rgb\\")
+    clips = deepfakebench(tmp_path, images="rgb", strip="D:\\data\\rgb\\")
     assert clips[0].path == tmp_path / "rgb/UADFV/0001"
     with pytest.raises(InputError, match="not a path inside"):
         deepfakebench(tmp_path)

@@ -13,11 +13,11 @@ from PIL import Image as PILImage
 from forgerank.data.check.duplicates import REASONS, Duplicate, find_duplicates, perceptual_hash, thumbnail
 
 Print = tuple[int, NDArray[np.uint8]]  # hash and thumbnail
-Row = tuple[int, str, str, str, bool]  # picture, source, group, split, forged
+Row = tuple[int, str, str, str, bool]  # image, source, group, split, forged
 
 
 def make_crop(seed: int) -> NDArray[np.uint8]:
-    """A smooth coloured picture of its own, (128, 128, 3)."""
+    """A smooth coloured image of its own, (128, 128, 3)."""
     rng = np.random.default_rng(seed)
     small = PILImage.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
     return np.asarray(small.resize((128, 128), PILImage.Resampling.BICUBIC))
@@ -48,7 +48,7 @@ def take_print(crop: NDArray[np.uint8]) -> Print:
 
 
 @cache
-def three_pictures() -> list[Print]:
+def three_images() -> list[Print]:
     """Each with a copy behind it."""
     pairs = ((make_crop(seed), saved(make_crop(seed), 100, 70)) for seed in range(3))
     return [take_print(crop) for pair in pairs for crop in pair]
@@ -185,7 +185,7 @@ _ROWS = st.lists(
 @settings(max_examples=100, deadline=None)
 @given(rows=_ROWS, order=st.randoms(use_true_random=False))
 def test_what_stays_is_free_of_duplicates(rows: list[Row], order: object) -> None:
-    prints = three_pictures()
+    prints = three_images()
     found = find_by(prints, rows)
     gone = {item.dropped for item in found}
     assert len(gone) == len(found)

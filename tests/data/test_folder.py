@@ -10,16 +10,16 @@ from layouts import write_folder, write_table
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mine")
     write_folder(root, count=40)
     return root
 
 
-def test_folders_give_labels_and_groups(pictures: Path) -> None:
-    samples = read_folder(pictures)
+def test_folders_give_labels_and_groups(images: Path) -> None:
+    samples = read_folder(images)
     assert [sample.sequence for sample in samples] == [()] * 40 + [(1,)] * 40
-    assert {sample.dataset for sample in samples} == {pictures.name}
+    assert {sample.dataset for sample in samples} == {images.name}
     by_group: dict[str, list[str]] = {}
     for sample in samples:
         by_group.setdefault(sample.group, []).append(sample.split)
@@ -27,8 +27,8 @@ def test_folders_give_labels_and_groups(pictures: Path) -> None:
     assert all(len(splits) == 2 and len(set(splits)) == 1 for splits in by_group.values())
 
 
-def test_splits_share_out_every_picture_once(pictures: Path) -> None:
-    parts = {split: DATASETS["folder"](pictures, split, length=1) for split in ("train", "val", "test")}
+def test_splits_share_out_every_image_once(images: Path) -> None:
+    parts = {split: DATASETS["folder"](images, split, length=1) for split in ("train", "val", "test")}
     paths = [part.sample(i).image for part in parts.values() for i in range(len(part))]
     assert len(paths) == len(set(paths)) == 80
     assert len(parts["train"]) > 50
@@ -36,30 +36,30 @@ def test_splits_share_out_every_picture_once(pictures: Path) -> None:
     assert len(parts["test"]) > 0
 
 
-def test_a_picture_more_moves_no_other(pictures: Path, tmp_path: Path) -> None:
+def test_a_image_more_moves_no_other(images: Path, tmp_path: Path) -> None:
     write_folder(tmp_path, count=41)
-    before = {sample.group: sample.split for sample in read_folder(pictures)}
+    before = {sample.group: sample.split for sample in read_folder(images)}
     after = {sample.group: sample.split for sample in read_folder(tmp_path)}
     assert {group: after[group] for group in before} == before
 
 
-def test_shares_decide_the_sizes(pictures: Path) -> None:
-    assert len(Folder(pictures, "test", shares=(0, 0, 1))) == 80
-    halves = [len(Folder(pictures, split, shares=(1, 1, 0))) for split in ("train", "val", "test")]
+def test_shares_decide_the_sizes(images: Path) -> None:
+    assert len(Folder(images, "test", shares=(0, 0, 1))) == 80
+    halves = [len(Folder(images, split, shares=(1, 1, 0))) for split in ("train", "val", "test")]
     assert sum(halves) == 80
     assert min(halves[:2]) > 20
     for shares in ((1, 1), (0, 0, 0), (1, -1, 1)):
         with pytest.raises(InputError, match="shares must be three numbers"):
-            Folder(pictures, "train", shares=shares)
+            Folder(images, "train", shares=shares)
 
 
-def test_pictures_of_one_folder_are_one_group(tmp_path: Path) -> None:
+def test_images_of_one_folder_are_one_group(tmp_path: Path) -> None:
     write_folder(tmp_path / "parts", count=2)
     (tmp_path / "real").mkdir()
     (tmp_path / "fake/anna").mkdir(parents=True)
     (tmp_path / "parts/real").rename(tmp_path / "real/anna")
-    for picture in (tmp_path / "parts/fake").iterdir():
-        picture.rename(tmp_path / "fake/anna" / f"forged-{picture.name}")
+    for image in (tmp_path / "parts/fake").iterdir():
+        image.rename(tmp_path / "fake/anna" / f"forged-{image.name}")
     (tmp_path / "real/anna/.hidden.png").touch()
     samples = read_folder(tmp_path)
     assert [sample.group for sample in samples] == ["anna"] * 4
@@ -91,24 +91,24 @@ def test_a_table_gives_sequences_groups_and_splits(tmp_path: Path) -> None:
     assert len(Folder(tmp_path, "train", length=5)) == 2
 
 
-def test_a_table_without_groups_keeps_pictures_of_a_folder_apart(tmp_path: Path) -> None:
+def test_a_table_without_groups_keeps_images_of_a_folder_apart(tmp_path: Path) -> None:
     write_table(tmp_path, [{"path": f"real/{n}.png", "label": "0"} for n in "ab"])
     assert [sample.group for sample in read_folder(tmp_path)] == ["a", "b"]
 
 
-def test_pictures_are_decoded(tmp_path: Path) -> None:
+def test_images_are_decoded(tmp_path: Path) -> None:
     write_table(tmp_path, [{"path": "a.png", "label": "1", "split": "train"}])
     source = Folder(tmp_path, "train")
     with pytest.raises(InputError, match="no points of the face are known"):
         source.load(0, np.random.default_rng(0))
 
 
-def test_missing_pictures_are_read_but_not_opened(tmp_path: Path) -> None:
+def test_missing_images_are_read_but_not_opened(tmp_path: Path) -> None:
     write_table(tmp_path, [{"path": "a.png", "label": "1", "split": "train"}])
     (tmp_path / "a.png").unlink()
     assert len(read_folder(tmp_path)) == 1
     assert len(Folder(tmp_path, "val")) == 0
-    with pytest.raises(InputError, match=r"a\.png: missing picture"):
+    with pytest.raises(InputError, match=r"a\.png: missing image"):
         Folder(tmp_path, "train")
 
 
@@ -154,7 +154,7 @@ def test_a_folder_says_nothing_of_components(tmp_path: Path) -> None:
     samples = read_folder(tmp_path, length=5)
     assert [(s.sequence, s.parts, s.fake) for s in samples] == [((), None, False), ((), None, True)]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no pictures here: expected real/ and fake/, or labels\.csv"):
+    with pytest.raises(InputError, match=r"no images here: expected real/ and fake/, or labels\.csv"):
         read_folder(tmp_path / "empty")
 
 
@@ -237,7 +237,7 @@ def test_images_beside_the_table_or_in_their_folder(tmp_path: Path) -> None:
         tmp_path / "3.png",
     ]
     assert len(Folder(tmp_path, "train")) == 2
-    with pytest.raises(InputError, match=r"3\.png: missing picture"):
+    with pytest.raises(InputError, match=r"3\.png: missing image"):
         Folder(tmp_path, "val")
 
 

@@ -12,16 +12,16 @@ from forgerank.data.formats.clips import Clip
 from forgerank.data.formats.tars import read_archive
 from forgerank.data.prepare.frames import read_frames
 from forgerank.media.frame_access import Frame, Lost, evenly_spaced
-from layouts import write_pictures, write_tar
+from layouts import write_images, write_tar
 
 COUNT = 40
 
 
 def grey(number: int) -> np.ndarray:
     """A frame that says its number: 5 grey levels per frame; the left half is darker by 15."""
-    picture = np.full((32, 64, 3), 20 + 5 * number, dtype=np.uint8)
-    picture[:, :32] -= 15
-    return picture
+    image = np.full((32, 64, 3), 20 + 5 * number, dtype=np.uint8)
+    image[:, :32] -= 15
+    return image
 
 
 def number_of(image: np.ndarray) -> int:
@@ -161,7 +161,7 @@ def test_damaged_middle_costs_only_its_own_frames(tmp_path: Path) -> None:
     [
         ("a.mp4", b"", "unreadable"),
         ("a.mp4", b"not a video" * 50, "unreadable"),
-        ("a.jpg", b"not a picture", "unreadable"),
+        ("a.jpg", b"not an image", "unreadable"),
         ("a.tar.gz", b"not a tar", "unreadable"),
     ],
 )
@@ -178,19 +178,19 @@ def test_a_clip_that_cannot_be_opened_is_one_loss(
 def test_missing_and_empty_clips(tmp_path: Path) -> None:
     assert read(tmp_path / "none.mp4", 5) == [Lost(None, "missing")]
     (tmp_path / "folder").mkdir()
-    assert read(tmp_path / "folder", 5) == [Lost(None, "unreadable: no pictures in the folder")]
+    assert read(tmp_path / "folder", 5) == [Lost(None, "unreadable: no images in the folder")]
 
 
 def test_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path) -> None:
-    write_pictures(tmp_path, {f"{number}.png": grey(number) for number in (0, 2, 9, 10, 31)})
+    write_images(tmp_path, {f"{number}.png": grey(number) for number in (0, 2, 9, 10, 31)})
     frames = frames_of(read(tmp_path, 3))
     assert [(frame.number, number_of(frame.image)) for frame in frames] == [(0, 0), (9, 9), (31, 31)]
     assert [frame.number for frame in frames_of(read(tmp_path, None, ("2.png", "31.png")))] == [2, 31]
     assert read(tmp_path, None, ("2.png", "7.png"))[1] == Lost(7, "missing")
 
 
-def test_a_picture_is_a_clip_of_one_frame(tmp_path: Path) -> None:
-    write_pictures(tmp_path, {"a.png": grey(3)})
+def test_a_image_is_a_clip_of_one_frame(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a.png": grey(3)})
     assert [number_of(frame.image) for frame in frames_of(read(tmp_path / "a.png", 9))] == [3]
 
 

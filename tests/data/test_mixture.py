@@ -11,7 +11,7 @@ import torch
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.batches import Crops, Key, eye_distance
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
-from forgerank.data.sample import Picture, Sample
+from forgerank.data.sample import LabelledImage, Sample
 from forgerank.faces.align import TEMPLATE
 from forgerank.train.loaders import Joined
 from forgerank.types import InputError
@@ -36,10 +36,10 @@ class Faces:
         fake = self.labels[index] == "f"
         return Sample(None, (), str(index), "train", self.name, points, source=self.name, fake=fake)  # type: ignore[arg-type]
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         side = round(self.side * self.shrink)
         image = rng.integers(0, 256, size=(side, side, 3), dtype=np.uint8)
-        return Picture(image, TEMPLATE * side, (), None, None, self.labels[index] == "f")
+        return LabelledImage(image, TEMPLATE * side, (), None, None, self.labels[index] == "f")
 
 
 def mixture() -> Mixture:
@@ -211,8 +211,8 @@ def test_what_a_forge_has_shrunk_is_shrunk_by_the_rest() -> None:
     crops = Crops(mixed, size=64, length=5, augment=STILL)
     factors = []
     for draw in range(30):
-        picture = mixed.load(0, np.random.default_rng(0))
-        level = crops._level(draw, 0, 1, picture)
+        image = mixed.load(0, np.random.default_rng(0))
+        level = crops._level(draw, 0, 1, image)
         assert level is not None
         factors.append(level.factor)
     # To half of the sample's eye distance at the least, which is all of what the forge left.
@@ -224,12 +224,12 @@ def test_levelled_images_have_the_size_and_save_of_their_pair() -> None:
     source = Levelled(Joined([wide, narrow]), STILL, seed=3)
     eyes = np.empty(len(source))
     for index in range(len(source)):
-        picture = source.load(index, np.random.default_rng(index))
-        eyes[index] = np.linalg.norm(picture.points[1] - picture.points[0])
+        image = source.load(index, np.random.default_rng(index))
+        eyes[index] = np.linalg.norm(image.points[1] - image.points[0])
         again = source.load(index, np.random.default_rng(index))
-        assert np.array_equal(picture.image, again.image)
+        assert np.array_equal(image.image, again.image)
         # the points still lie where they lay in the face
-        assert picture.points / picture.image.shape[1] == pytest.approx(TEMPLATE, abs=0.02)
+        assert image.points / image.image.shape[1] == pytest.approx(TEMPLATE, abs=0.02)
     limit = eye_distance(narrow.sample(0))
     assert (eyes <= limit * 1.01).all()
     # a forged image and its partner come out alike, to the rounding of their sides
@@ -241,17 +241,17 @@ def test_levelled_images_have_the_size_and_save_of_their_pair() -> None:
 def test_levelled_masks_follow_their_image() -> None:
     @dataclass
     class Masked(Faces):
-        def load(self, index: int, rng: np.random.Generator) -> Picture:
-            picture = super().load(index, rng)
-            mask = np.zeros(picture.image.shape[:2], dtype=np.uint8)
+        def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
+            image = super().load(index, rng)
+            mask = np.zeros(image.image.shape[:2], dtype=np.uint8)
             mask[: len(mask) // 2] = 1
-            return picture._replace(mask=mask)
+            return image._replace(mask=mask)
 
-    picture = Levelled(Masked("both", "rf"), STILL, seed=0).load(1, np.random.default_rng(0))
-    assert picture.mask is not None
-    assert picture.mask.shape == picture.image.shape[:2]
-    assert picture.mask.shape[0] < 160
-    assert picture.mask.mean() == pytest.approx(0.5, abs=0.02)
+    image = Levelled(Masked("both", "rf"), STILL, seed=0).load(1, np.random.default_rng(0))
+    assert image.mask is not None
+    assert image.mask.shape == image.image.shape[:2]
+    assert image.mask.shape[0] < 160
+    assert image.mask.mean() == pytest.approx(0.5, abs=0.02)
 
 
 def test_one_class_cannot_be_levelled() -> None:

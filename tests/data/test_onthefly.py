@@ -34,19 +34,19 @@ def source(photos: Path) -> OnTheFlyForge:
     return made
 
 
-def test_every_picture_comes_with_its_answer(source: OnTheFlyForge) -> None:
+def test_every_image_comes_with_its_answer(source: OnTheFlyForge) -> None:
     assert len(source) == 8
     assert {source.sample(i).group for i in range(8)} == {"a"}
     lengths = set()
     for index in range(8):
-        picture = source.load(index, np.random.default_rng(index))
-        assert picture.mask is not None
-        assert {i + 1 for i in range(5) if (picture.mask >> i & 1).any()} == set(picture.sequence)
-        lengths.add(len(picture.sequence))
+        image = source.load(index, np.random.default_rng(index))
+        assert image.mask is not None
+        assert {i + 1 for i in range(5) if (image.mask >> i & 1).any()} == set(image.sequence)
+        lengths.add(len(image.sequence))
     assert len(lengths) > 1
 
 
-def test_another_draw_is_another_picture_and_the_same_draw_the_same(source: OnTheFlyForge) -> None:
+def test_another_draw_is_another_image_and_the_same_draw_the_same(source: OnTheFlyForge) -> None:
     crops = Crops(source, size=64, length=5, seed=3, mask_size=4, augment=AugmentConfig())
     first, again, other = (crops[key]["image"].numpy() for key in [(0, 2, 64), (0, 2, 64), (1, 2, 64)])
     assert np.array_equal(first, again)

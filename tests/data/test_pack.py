@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from forgerank.data.formats.pack import HAIR_SIDE, Pack, pack_hair, pack_parts, read_part, unpack_hair
-from forgerank.data.formats.seqdeepfake import read_picture
+from forgerank.data.formats.seqdeepfake import read_image
 from forgerank.data.prepare import packs as packing
 from forgerank.data.prepare.packs import (
     LARGEST_PART,
@@ -138,7 +138,7 @@ def test_some_of_the_parts_are_a_smaller_pack(pack_root: Path, tmp_path: Path) -
 
 def test_a_part_without_faces_can_be_read(tmp_path: Path) -> None:
     image = tmp_path / "empty.png"
-    image.write_bytes(b"no picture")
+    image.write_bytes(b"no image")
     rows = [(0, "one", Sample(image, (), "a", "train", "one"))]
     recipe = PackRecipe.model_validate({"sources": [{"name": "one", "root": "."}]})
     packing._write_part(tmp_path / "00000.tar", rows, recipe)
@@ -158,7 +158,7 @@ def test_landmarks_are_those_of_the_stored_face(pack_root: Path, pack_sources: P
         assert entry.eye_distance == pytest.approx(
             np.linalg.norm(pack.points(index)[1] - pack.points(index)[0]), abs=0.2
         )
-        original = read_picture(pack_sources / entry.source / entry.file)
+        original = read_image(pack_sources / entry.source / entry.file)
         small = original.shape[0] == SMALL_SIDE
         assert max(face.image.shape[:2]) <= (SMALL_SIDE if small else SIDE)
         assert face.hair.shape == face.image.shape[:2]
@@ -184,23 +184,23 @@ def test_a_small_face_is_cut_and_not_enlarged() -> None:
 def test_masks_sequences_and_what_is_known_survive(pack_root: Path) -> None:
     pack = Pack(pack_root, "val", sources=["delta"])
     assert len(pack) == 1
-    sample, picture = pack.sample(0), pack.load(0, RNG)
-    assert sample.sequence == picture.sequence == (1, 4)
+    sample, image = pack.sample(0), pack.load(0, RNG)
+    assert sample.sequence == image.sequence == (1, 4)
     assert (sample.source, sample.group, sample.fake) == ("delta", "delta/p10", True)
-    assert picture.mask is not None
-    assert picture.mask.shape == picture.image.shape[:2]
-    assert set(np.unique(picture.mask)) == {0, 0b1001}
+    assert image.mask is not None
+    assert image.mask.shape == image.image.shape[:2]
+    assert set(np.unique(image.mask)) == {0, 0b1001}
     # The nose lies in the middle of what was marked.
-    x, y = picture.points[2].round().astype(int)
-    assert picture.mask[y, x] == 0b1001
+    x, y = image.points[2].round().astype(int)
+    assert image.mask[y, x] == 0b1001
     forged = Pack(pack_root, "train", sources=["alpha"], label="fake")
     assert {forged.load(i, RNG).parts for i in range(len(forged))} == {None}
     assert all(forged.load(i, RNG).fake for i in range(len(forged)))
     binary = Pack(pack_root, "train", length=1)
     for index in range(len(binary)):
         fake = binary.entry(index).label == "fake"
-        picture = binary.load(index, RNG)
-        assert (picture.sequence, picture.mask, picture.parts) == ((), None, (int(fake),))
+        image = binary.load(index, RNG)
+        assert (image.sequence, image.mask, image.parts) == ((), None, (int(fake),))
         assert binary.sample(index).forged == fake
 
 

@@ -17,7 +17,7 @@ from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.batches import Crops
 from forgerank.data.forged_pack import PackForge
 from forgerank.data.reconstructions import Reconstructions, write_reconstructions
-from forgerank.data.sample import Picture
+from forgerank.data.sample import LabelledImage
 from forgerank.forge import chain
 from forgerank.forge import whole_faces as faces
 from forgerank.forge.edits import Edit
@@ -50,7 +50,7 @@ def rebuilt(forge: PackForge, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def same(one: Picture, other: Picture) -> bool:
+def same(one: LabelledImage, other: LabelledImage) -> bool:
     parts = (one.image, other.image), (one.points, other.points)
     masks = (
         one.mask is other.mask
@@ -64,14 +64,14 @@ def test_every_face_comes_as_an_original_and_as_a_forgery(forge: PackForge) -> N
     assert len(forge) == 2 * len(forge.pack)
     lengths = set()
     for index in range(len(forge)):
-        sample, picture = forge.sample(index), forge.load(index, np.random.default_rng([index, 1]))
+        sample, image = forge.sample(index), forge.load(index, np.random.default_rng([index, 1]))
         assert sample.forged == bool(index % 2)
         assert sample.group == forge.pack.sample(index // 2).group
-        assert picture.mask is not None
-        assert {i + 1 for i in range(5) if (picture.mask >> i & 1).any()} == set(picture.sequence)
-        assert bool(picture.sequence) == sample.forged
-        assert picture.image.shape[:2] == picture.mask.shape
-        lengths.add(len(picture.sequence))
+        assert image.mask is not None
+        assert {i + 1 for i in range(5) if (image.mask >> i & 1).any()} == set(image.sequence)
+        assert bool(image.sequence) == sample.forged
+        assert image.image.shape[:2] == image.mask.shape
+        lengths.add(len(image.sequence))
     assert len(lengths) > 2
     assert {entry.label for entry in map(forge.pack.entry, range(len(forge.pack)))} == {"real"}
 
@@ -103,7 +103,7 @@ def test_whole_faces_say_which_components_they_cover(pack_root: Path) -> None:
         assert {i for i, part in enumerate(forged.parts) if part == 1} <= set(touched)
     binary = PackForge(pack_root, "train", kinds=WHOLE, length=1)
     pair = [binary.load(index, np.random.default_rng(0)) for index in (0, 1)]
-    assert [(picture.parts, picture.fake, picture.mask) for picture in pair] == [
+    assert [(image.parts, image.fake, image.mask) for image in pair] == [
         ((0,), False, None),
         ((1,), True, None),
     ]
@@ -112,8 +112,8 @@ def test_whole_faces_say_which_components_they_cover(pack_root: Path) -> None:
 def test_binary_chains(pack_root: Path) -> None:
     source = PackForge(pack_root, "train", length=1)
     for index in (0, 1):
-        picture = source.load(index, np.random.default_rng(index))
-        assert (picture.sequence, picture.mask, picture.parts) == ((), None, (index,))
+        image = source.load(index, np.random.default_rng(index))
+        assert (image.sequence, image.mask, image.parts) == ((), None, (index,))
         assert source.sample(index).forged == bool(index)
 
 
@@ -160,10 +160,10 @@ def test_reconstructions_are_asked_for_where_they_exist(
         Reconstructions(tmp_path)
     alone = PackForge(pack_root, "train", kinds={"regenerated": 1.0}, reconstructions=rebuilt)
     assert len(alone.pack) == len(store)  # the faces that have one
-    picture = alone.load(1, np.random.default_rng(0))
-    assert (picture.fake, picture.parts, picture.mask) == (True, (None,) * 5, None)
-    x, y = picture.points[2].round().astype(int)
-    assert np.abs(picture.image[y, x].astype(int) - 128).max() < 12  # the grey that was made of it
+    image = alone.load(1, np.random.default_rng(0))
+    assert (image.fake, image.parts, image.mask) == (True, (None,) * 5, None)
+    x, y = image.points[2].round().astype(int)
+    assert np.abs(image.image[y, x].astype(int) - 128).max() < 12  # the grey that was made of it
     both = PackForge(pack_root, "train", kinds={"chain": 0.01, "resynthesis": 1.0}, reconstructions=rebuilt)
     assert len(both.pack) == len(forge.pack)
     rng = np.random.default_rng(0)
@@ -216,14 +216,14 @@ def test_originals_are_saved_as_often_as_forgeries(mixed: PackForge, monkeypatch
     assert min(counts[0]) == min(counts[1]) == 1
 
 
-def statistics(picture: Picture) -> list[float]:
+def statistics(labelled: LabelledImage) -> list[float]:
     """What a network could go by instead of the forgery: size, block edges, fine detail, colours."""
-    image = picture.image.astype(np.float64)
+    image = labelled.image.astype(np.float64)
     grey = image.mean(axis=2)
     steps = np.abs(np.diff(grey, axis=1)).mean(axis=0)
     at_edges = steps[7::8].mean() / max(steps.mean(), 1e-6)
     fine = np.abs(grey[1:-1, 1:-1] * 4 - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:])
-    eyes = float(np.linalg.norm(picture.points[1] - picture.points[0]))
+    eyes = float(np.linalg.norm(labelled.points[1] - labelled.points[0]))
     return [*image.shape[:2], eyes, float(at_edges), float(np.log1p(fine.mean())), *image.mean(axis=(0, 1))]
 
 

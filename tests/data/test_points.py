@@ -27,7 +27,7 @@ LANDMARKS = np.arange(936, dtype=np.float32).reshape(468, 2)
 
 
 class FakeAnalyzer:
-    """Finds a face in pictures that are red."""
+    """Finds a face in images that are red."""
 
     calls = 0
 

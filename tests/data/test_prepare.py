@@ -88,7 +88,7 @@ def test_crop_holds_what_alignment_takes_and_its_points_are_the_frames(face: np.
     points = (five_points(seen.landmarks) - (x0, y0)) * (384 / side)
     [again] = FaceAnalyzer().analyze(cut)
     assert np.abs(five_points(again.landmarks) - points).max() < 384 * 0.02
-    corners = estimate_alignment(points.astype(np.float32), 1).to_picture(
+    corners = estimate_alignment(points.astype(np.float32), 1).to_image(
         np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
     )
     room = 384 * 0.15 / 1.3
@@ -120,7 +120,7 @@ def test_every_frame_is_accounted_for(face: np.ndarray, tmp_path: Path) -> None:
     layouts.write_video(root / "good.mp4", face=face)
     layouts.write_video(root / "nobody.mp4")
     (root / "bad.mp4").write_bytes(b"no video")
-    layouts.write_pictures(root / "folder", {"3.png": face, "12.png": np.zeros_like(face)})
+    layouts.write_images(root / "folder", {"3.png": face, "12.png": np.zeros_like(face)})
     clips = [Clip(root / name, (), name, "test", "d", name) for name in ("good.mp4", "nobody.mp4", "bad.mp4")]
     clips.append(Clip(root / "gone.mp4", (1,), "g", "test", "d", "gone.mp4"))
     frames = ("3.png", "7.png", "12.png")
@@ -146,7 +146,7 @@ def test_all_faces_are_joined_by_track(face: np.ndarray, tmp_path: Path) -> None
     small = np.pad(smaller, ((30, 30), (0, 0), (0, 0)))
     both = np.concatenate([face, small], axis=1)
     moved = np.concatenate([small, face], axis=1)  # the larger face now lies where the smaller one was
-    layouts.write_pictures(tmp_path / "c", {"0.png": both, "1.png": both, "2.png": moved})
+    layouts.write_images(tmp_path / "c", {"0.png": both, "1.png": both, "2.png": moved})
     clip = Clip(tmp_path / "c", (), "g", "", "d", "c")
     summary = prepare([clip], tmp_path / "out", CutConfig(frames=None, size=64, faces="all"))
     assert (summary.asked, summary.framed, summary.faces) == (3, 3, 6)
@@ -242,7 +242,7 @@ def test_a_file_that_arrives_later_is_looked_at(face: np.ndarray, tmp_path: Path
 
 
 def test_another_request_does_not_go_into_the_same_folder(face: np.ndarray, tmp_path: Path) -> None:
-    layouts.write_pictures(tmp_path / "c", {"0.png": face})
+    layouts.write_images(tmp_path / "c", {"0.png": face})
     clip = Clip(tmp_path / "c", (), "g", "", "d", "c")
     prepare([clip], tmp_path / "out", SMALL, request={"dataset": "d"})
     with pytest.raises(InputError, match="was made with size=96, not 80: give another folder"):

@@ -22,7 +22,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     face = np.ascontiguousarray(astronaut()[20:200, 130:310])
     root = tmp_path_factory.mktemp("prepared")
-    layouts.write_pictures(root / "clip", {f"{number}.png": face for number in range(5)})
+    layouts.write_images(root / "clip", {f"{number}.png": face for number in range(5)})
     table = [
         ("train", "r1", "", "c23"),
         ("train", "r2", "", "c40"),
@@ -49,9 +49,9 @@ def test_samples_carry_everything_of_their_clip(root: Path) -> None:
     sample = next(sample for sample in source.samples if sample.video == "f1")
     assert (sample.sequence, sample.group, sample.dataset) == ((1,), "gf1", "d")
     assert (sample.method, sample.compression, sample.split) == ("Deepfakes", "c23", "train")
-    picture = source.load(0, np.random.default_rng(0))
-    assert picture.image.shape == (128, 128, 3)
-    aligned = estimate_alignment(picture.points, 128).to_crop(picture.points)
+    image = source.load(0, np.random.default_rng(0))
+    assert image.image.shape == (128, 128, 3)
+    aligned = estimate_alignment(image.points, 128).to_crop(image.points)
     assert np.abs(aligned - TEMPLATE * 128).max() < 10
 
 

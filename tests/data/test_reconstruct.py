@@ -73,9 +73,9 @@ def test_every_face_is_reconstructed_by_one_of_the_models(
     reconstruct_pack(pack, models, tmp_path, name="train")
     assert (tmp_path / "train.tar").read_bytes() == first
     forge = PackForge(pack_root, "train", kinds={"resynthesis": 1.0}, reconstructions=tmp_path)
-    picture = forge.load(1, np.random.default_rng(0))
-    assert picture.fake
-    assert picture.parts is not None
+    image = forge.load(1, np.random.default_rng(0))
+    assert image.fake
+    assert image.parts is not None
 
 
 def test_a_limit_takes_some_of_the_faces(pack: Pack, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ HEADER = "file_path,label"
 
 
 def write_set(root: Path, rows: list[str], *, prefix: str = "", records: str | None = None) -> Path:
-    """Two 8 px pictures, an annotation table of `rows` and, if given, records."""
+    """Two 8 px images, an annotation table of `rows` and, if given, records."""
     for number in range(2):
         path = root / "images" / "train" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +60,10 @@ def test_reads_points_masks_and_groups_of_the_forge(tmp_path: Path) -> None:
     assert first.points is not None
     assert first.points.tolist() == record["points"]
     assert second.points is None
-    picture = source.load(0, np.random.default_rng(0))
-    assert picture.image.shape == (8, 8, 3)
-    assert picture.mask is not None
-    assert picture.mask.min() == 1
+    image = source.load(0, np.random.default_rng(0))
+    assert image.image.shape == (8, 8, 3)
+    assert image.mask is not None
+    assert image.mask.min() == 1
     with pytest.raises(InputError, match=r"1\.png: no points"):
         source.load(1, np.random.default_rng(0))
 
@@ -84,7 +84,7 @@ def test_reverse_turns_sequences_round(tmp_path: Path) -> None:
         ('images/train/0.png,"[1.0, 0]"', "list of integers"),
         ('images/train/0.png,"{}"', "list of integers"),
         ('images/train/0.png,"[1, 2, 3, 4, 5, 0]"', "longer than 5"),
-        ('images/train/9.png,"[1]"', "missing picture images/train/9.png"),
+        ('images/train/9.png,"[1]"', "missing image images/train/9.png"),
         ('/images/train/0.png,"[1]"', "must be relative"),
         ("images/train/0.png", "expected file_path and label"),
     ],
@@ -109,8 +109,8 @@ def test_missing_table_and_broken_files(tmp_path: Path) -> None:
         SeqDeepFake(tmp_path, "train")
     points = {"file_path": "images/train/0.png", "points": [[0, 0]] * 5}
     root = write_set(tmp_path / "set", [HEADER, 'images/train/0.png,"[]"'], records=json.dumps(points))
-    (root / "images/train/0.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"0\.png: not a picture"):
+    (root / "images/train/0.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"0\.png: not an image"):
         SeqDeepFake(root, "train").load(0, np.random.default_rng(0))
 
 
@@ -139,8 +139,8 @@ def test_what_is_known_in_part_is_handed_on(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", [HEADER, 'images/train/0.png,"[0]"'])
     (sample,) = read_samples(root, "train")
     known = replace(sample, points=np.zeros((5, 2), np.float32), parts=(1, 0, None, 0, 0), fake=True)
-    picture = load_sample(known)
-    assert (picture.sequence, picture.parts, picture.fake, picture.mask) == (
+    image = load_sample(known)
+    assert (image.sequence, image.parts, image.fake, image.mask) == (
         (),
         (1, 0, None, 0, 0),
         True,

@@ -128,7 +128,7 @@ def test_the_same_seed_writes_the_same_bytes(folder: Path, shards: Path, tmp_pat
     assert (tmp_path / "other" / first).read_bytes() != (shards / first).read_bytes()
 
 
-def test_an_unreadable_picture_costs_no_other_and_is_listed(tmp_path: Path) -> None:
+def test_an_unreadable_image_costs_no_other_and_is_listed(tmp_path: Path) -> None:
     root = write_squares(tmp_path / "squares", {"train": 6})
     broken = root / "images/train/002.png"
     broken.write_bytes(broken.read_bytes()[:200])
@@ -141,7 +141,7 @@ def test_an_unreadable_picture_costs_no_other_and_is_listed(tmp_path: Path) -> N
     ]
     header, row = (tmp_path / "out" / SKIPPED).read_text().splitlines()
     assert header == "split,file,reason"
-    assert row.startswith(f"train,{broken},") and "truncated or damaged picture" in row  # noqa: PT018
+    assert row.startswith(f"train,{broken},") and "truncated or damaged image" in row  # noqa: PT018
 
 
 def test_sequences_may_be_reversed_and_must_fit(shards: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_shard_lost_later_is_named(shards: Path, tmp_path: Path) -> None:
     source = Shards(damaged, "train")
     for path in damaged.glob("*.tar"):
         path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"\.tar/\d+\.png: not a picture"):
+    with pytest.raises(InputError, match=r"\.tar/\d+\.png: not an image"):
         source.load(0, np.random.default_rng(0))
 
 
@@ -186,11 +186,11 @@ def test_shards_are_never_overwritten(folder: Path, shards: Path, tmp_path: Path
     (killed / "train.jsonl").unlink()
     with pytest.raises(InputError, match="holds shards of the train split already"):
         shard_dataset(samples, killed, "train")
-    with pytest.raises(InputError, match="no usable picture"):
+    with pytest.raises(InputError, match="no usable image"):
         shard_dataset([], tmp_path / "none", "train")
 
 
-def test_only_pictures_on_disk_are_sharded(folder: Path, tmp_path: Path) -> None:
+def test_only_images_on_disk_are_sharded(folder: Path, tmp_path: Path) -> None:
     assert len(samples_on_disk(SeqDeepFake, folder, "train")) == COUNT
-    with pytest.raises(InputError, match="only pictures on disk"):
+    with pytest.raises(InputError, match="only images on disk"):
         samples_on_disk(lambda root, split: object.__new__(OnTheFlyForge), tmp_path, "train")

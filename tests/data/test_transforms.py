@@ -2,20 +2,20 @@ import numpy as np
 import pytest
 
 from forgerank.data.augmentation import AugmentConfig, Level, _sampled, degrade, draw_level, to_tensors
-from forgerank.data.sample import Picture
+from forgerank.data.sample import LabelledImage
 from forgerank.faces.align import TEMPLATE, estimate_alignment
 
 STILL = AugmentConfig(rotation=0, scale=0, shift=0, flip=0, wild=0, colour=0)
 SIDE = 128
 
 
-def make_picture(bit: int = 1) -> Picture:
+def make_image(bit: int = 1) -> LabelledImage:
     """Grey noise with a red square that the mask's `bit` marks."""
     image = np.random.default_rng(0).integers(60, 90, size=(SIDE, SIDE, 3), dtype=np.uint8)
     mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
     image[40:80, 20:60] = (250, 0, 0)
     mask[40:80, 20:60] = 1 << bit
-    return Picture(image, TEMPLATE * SIDE, (bit + 1,), mask)
+    return LabelledImage(image, TEMPLATE * SIDE, (bit + 1,), mask)
 
 
 def redness(
@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_tensors_and_another_does_not() -> None:
     augment = AugmentConfig(wild=0.8)
     first, second, other = (
         to_tensors(
-            make_picture(), size=64, length=5, mask_size=8, augment=augment, rng=np.random.default_rng(seed)
+            make_image(), size=64, length=5, mask_size=8, augment=augment, rng=np.random.default_rng(seed)
         )
         for seed in (7, 7, 8)
     )
@@ -45,7 +45,7 @@ def test_masks_follow_the_pixels(seed: int, bend: dict[str, float]) -> None:
     chance = {"rotation": 20, "scale": 0.2, "shift": 0.1, "flip": 0.5, "wild": 0.7, "blur": 0.5, "noise": 2}
     augment = AugmentConfig.model_validate(chance | bend)
     tensors = to_tensors(
-        make_picture(2), size=96, length=5, mask_size=48, augment=augment, rng=np.random.default_rng(seed)
+        make_image(2), size=96, length=5, mask_size=48, augment=augment, rng=np.random.default_rng(seed)
     )
     assert tensors.masks is not None
     marked = tensors.masks[2].repeat(2, axis=0).repeat(2, axis=1) > 0.5
@@ -55,9 +55,9 @@ def test_masks_follow_the_pixels(seed: int, bend: dict[str, float]) -> None:
 
 
 def test_nothing_changes_without_chance() -> None:
-    picture = make_picture()
-    plain = to_tensors(picture, size=64, length=5, mask_size=8)
-    still = to_tensors(picture, size=64, length=5, mask_size=8, augment=STILL, rng=np.random.default_rng(0))
+    image = make_image()
+    plain = to_tensors(image, size=64, length=5, mask_size=8)
+    still = to_tensors(image, size=64, length=5, mask_size=8, augment=STILL, rng=np.random.default_rng(0))
     # Another library samples the crops of training: several times as fast, and equal up to rounding.
     assert np.abs(plain.image.astype(int) - still.image).max() <= 1
     assert plain.masks is not None
@@ -65,10 +65,10 @@ def test_nothing_changes_without_chance() -> None:
     assert np.array_equal(plain.masks, still.masks)
 
 
-def test_flip_mirrors_picture_and_masks() -> None:
+def test_flip_mirrors_image_and_masks() -> None:
     plain, flipped = (
         to_tensors(
-            make_picture(),
+            make_image(),
             size=64,
             length=5,
             mask_size=8,
@@ -84,7 +84,7 @@ def test_flip_mirrors_picture_and_masks() -> None:
 
 
 def test_mask_cells_hold_the_edited_share() -> None:
-    tensors = to_tensors(make_picture(0), size=SIDE, length=5, mask_size=16)
+    tensors = to_tensors(make_image(0), size=SIDE, length=5, mask_size=16)
     assert tensors.masks is not None
     # 40 x 40 of 128 x 128 pixels; the alignment of the template itself is the identity.
     assert tensors.masks[0].mean() == pytest.approx(40 * 40 / SIDE**2, abs=0.01)
@@ -92,27 +92,27 @@ def test_mask_cells_hold_the_edited_share() -> None:
     assert tensors.masks[0, 6, 2] == pytest.approx(0.5)
 
 
-def test_a_manipulated_picture_needs_a_mask_and_an_original_does_not() -> None:
-    picture = make_picture()._replace(mask=None)
-    with pytest.raises(ValueError, match="mask of every manipulated picture"):
-        to_tensors(picture, size=64, length=5, mask_size=8)
-    original = to_tensors(picture._replace(sequence=()), size=64, length=5, mask_size=8)
+def test_a_manipulated_image_needs_a_mask_and_an_original_does_not() -> None:
+    image = make_image()._replace(mask=None)
+    with pytest.raises(ValueError, match="mask of every manipulated image"):
+        to_tensors(image, size=64, length=5, mask_size=8)
+    original = to_tensors(image._replace(sequence=()), size=64, length=5, mask_size=8)
     assert original.masks is not None
     assert original.masks.shape == (5, 8, 8)
     assert original.masks.max() == 0
-    assert to_tensors(picture, size=64, length=5).masks is None
+    assert to_tensors(image, size=64, length=5).masks is None
 
 
 @pytest.mark.parametrize("webp", [0.0, 1.0])
-def test_degrading_reports_how_the_picture_grew(webp: float) -> None:
+def test_degrading_reports_how_the_image_grew(webp: float) -> None:
     augment = AugmentConfig(wild=1, resize=(0.6, 0.6), quality=(60, 60), webp=webp)
-    image, factors = degrade(make_picture().image, augment, np.random.default_rng(0))
+    image, factors = degrade(make_image().image, augment, np.random.default_rng(0))
     assert image.shape == (77, 77, 3)
     assert factors == (77 / 128, 77 / 128)
 
 
 def test_colour_changes_keep_the_neutral_direction() -> None:
-    grey = Picture(np.full((64, 64, 3), 120, dtype=np.uint8), TEMPLATE * 64, (), None)
+    grey = LabelledImage(np.full((64, 64, 3), 120, dtype=np.uint8), TEMPLATE * 64, (), None)
     augment = STILL.model_copy(update={"colour": 0.3})
     tensors = to_tensors(grey, size=32, length=5, augment=augment, rng=np.random.default_rng(3))
     inner = tensors.image[4:-4, 4:-4].astype(int)
@@ -123,9 +123,9 @@ def test_colour_changes_keep_the_neutral_direction() -> None:
 def test_warp_bends_the_inside_and_leaves_the_border() -> None:
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     ramp = np.stack([columns * 2, rows * 2, np.full_like(rows, 50)], axis=-1).astype(np.uint8)
-    picture = Picture(ramp, TEMPLATE * SIDE, (), None)  # its colour tells where a pixel came from
+    image = LabelledImage(ramp, TEMPLATE * SIDE, (), None)  # its colour tells where a pixel came from
     augment = STILL.model_copy(update={"warp": 0.1})
-    bent = to_tensors(picture, size=SIDE, length=5, augment=augment, rng=np.random.default_rng(4)).image
+    bent = to_tensors(image, size=SIDE, length=5, augment=augment, rng=np.random.default_rng(4)).image
     moved = np.abs(bent[:, :, :2].astype(float) - ramp[:, :, :2]).max(axis=2) / 2  # pixels
     assert moved[[1, -2]].max() <= 1
     assert moved[:, [1, -2]].max() <= 1
@@ -140,7 +140,7 @@ def test_stretch_changes_the_proportions() -> None:
     spans = []
     for seed in range(8):
         tensors = to_tensors(
-            make_picture(), size=SIDE, length=5, augment=augment, rng=np.random.default_rng(seed)
+            make_image(), size=SIDE, length=5, augment=augment, rng=np.random.default_rng(seed)
         )
         seen = redness(tensors.image)
         spans.append(seen.any(axis=0).sum() / seen.any(axis=1).sum())
@@ -149,7 +149,7 @@ def test_stretch_changes_the_proportions() -> None:
 
 
 def test_light_is_uneven_smooth_and_grey_and_tint_is_even_and_coloured() -> None:
-    grey = Picture(np.full((64, 64, 3), 120, dtype=np.uint8), TEMPLATE * 64, (), None)
+    grey = LabelledImage(np.full((64, 64, 3), 120, dtype=np.uint8), TEMPLATE * 64, (), None)
 
     def inner(**chance: float) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         augment = STILL.model_copy(update=chance)
@@ -184,7 +184,7 @@ def test_a_level_is_one_for_both_of_a_pair(eyes: tuple[float, float]) -> None:
 @pytest.mark.parametrize("webp", [False, True])
 def test_a_level_comes_before_everything_else(webp: bool) -> None:
     level = Level(0.5, 0, 60, webp)
-    image = make_picture().image
+    image = make_image().image
     first, factors = degrade(image, STILL, np.random.default_rng(0), level)
     second, _ = degrade(image, STILL, np.random.default_rng(1), level)
     assert first.shape == (64, 64, 3)
@@ -195,7 +195,7 @@ def test_a_level_comes_before_everything_else(webp: bool) -> None:
     )
     tensors = [
         to_tensors(
-            make_picture(),
+            make_image(),
             size=64,
             length=5,
             mask_size=16,

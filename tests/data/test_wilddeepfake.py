@@ -77,7 +77,7 @@ def test_a_damaged_tar_costs_no_other(tmp_path: Path) -> None:
     write_wilddeepfake(tmp_path)
     noise = np.random.default_rng(0).integers(0, 256, size=(3, 64, 64, 3), dtype=np.uint8)
     path = tmp_path / "fake_test/0.tar.gz"
-    write_tar(path, {f"0/fake/{number}/0.png": picture for number, picture in enumerate(noise)})
+    write_tar(path, {f"0/fake/{number}/0.png": image for number, image in enumerate(noise)})
     path.write_bytes(path.read_bytes()[:-10_000])
     (tmp_path / "fake_test/2.tar.gz").write_bytes(b"no tar")
     clips = [clip for clip in wilddeepfake(tmp_path) if clip.name.startswith("fake_test")]
@@ -94,8 +94,8 @@ def test_a_damaged_tar_costs_no_other(tmp_path: Path) -> None:
 
 
 def test_a_tar_that_leads_out_of_the_folder_is_damaged(tmp_path: Path) -> None:
-    picture = np.zeros((4, 4, 3), dtype=np.uint8)
-    write_tar(tmp_path / "real_test/0.tar", {"../../0.png": picture})
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    write_tar(tmp_path / "real_test/0.tar", {"../../0.png": image})
     assert [(clip.name, clip.frames) for clip in wilddeepfake(tmp_path)] == [("real_test/0 (damaged)", ())]
 
 

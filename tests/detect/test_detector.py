@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from forgerank.detect import Detector
-from forgerank.detect.detector import dissimilarity_map, load_picture
+from forgerank.detect.detector import dissimilarity_map, load_image
 from forgerank.types import InputError
 
 Pixels = NDArray[np.uint8]
 
 
-def test_real_forged_and_empty_pictures(
+def test_real_forged_and_empty_images(
     tiny_detector: Detector, astronaut: Pixels, forged_astronaut: Pixels
 ) -> None:
     real, forged, empty = tiny_detector.detect(
@@ -39,7 +39,7 @@ def test_arrays_and_paths_mix(tiny_detector: Detector, forged_astronaut: Pixels,
     )
 
 
-def test_faces_of_one_picture_keep_their_own_answers(
+def test_faces_of_one_image_keep_their_own_answers(
     tiny_detector: Detector, astronaut: Pixels, forged_astronaut: Pixels
 ) -> None:
     (report,) = tiny_detector.detect([np.concatenate([astronaut, forged_astronaut], axis=1)])
@@ -64,7 +64,7 @@ def test_order_of_the_weights_is_followed(
     assert [component.name for component in report.faces[0].sequence] == ["lip", "nose"]
 
 
-def test_no_pictures(tiny_detector: Detector) -> None:
+def test_no_images(tiny_detector: Detector) -> None:
     assert tiny_detector.detect([]) == []
 
 
@@ -78,7 +78,7 @@ def test_unknown_face_detector(tiny_weights: Path) -> None:
 )
 def test_arrays_of_another_kind(image: object) -> None:
     with pytest.raises(InputError, match="uint8 array or a path"):
-        load_picture(image)  # type: ignore[arg-type]
+        load_image(image)  # type: ignore[arg-type]
 
 
 def test_dissimilarity_is_the_mean_over_tokens() -> None:

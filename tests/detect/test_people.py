@@ -104,7 +104,7 @@ def test_a_large_frame_is_scaled_with_its_face(people: People) -> None:
     np.testing.assert_allclose(key.face.alignment.to_crop(points / 2), report.alignment.to_crop(points))
 
 
-def test_the_pictures_of_all_people_have_a_bound(people: People) -> None:
+def test_the_images_of_all_people_have_a_bound(people: People) -> None:
     for number in range(100):
         people.add(sample(number), [face(0.5 + 0.004 * number)], [number])
     tracks = people.tracks()

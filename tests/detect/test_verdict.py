@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forgerank.detect.result import Component, FaceReport
-from forgerank.detect.verdict import calibrate, judge_face, judge_picture, order_components, quality_warnings
+from forgerank.detect.verdict import calibrate, judge_face, judge_image, order_components, quality_warnings
 from forgerank.faces.align import Alignment
 from forgerank.types import Quality, Verdict
 from forgerank.weights.description import Calibration, Thresholds
@@ -72,9 +72,9 @@ def test_a_face_that_cannot_be_judged(change: dict[str, float], reason: str, pro
         ([], ("undetermined", "no face found")),
     ],
 )
-def test_picture_verdict(verdicts: list[Verdict], expected: tuple[str, str | None]) -> None:
+def test_image_verdict(verdicts: list[Verdict], expected: tuple[str, str | None]) -> None:
     faces = [face(verdict, "why" if verdict == "undetermined" else None) for verdict in verdicts]
-    assert judge_picture(faces) == expected
+    assert judge_image(faces) == expected
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_held_out_rates_are_near_the_promise_and_find_what_can_be_found() -> Non
 
 
 def test_a_person_is_not_judged_by_a_threshold_of_their_own() -> None:
-    """One person's real pictures score highest: a threshold that knew them would let them pass."""
+    """One person's real images score highest: a threshold that knew them would let them pass."""
     plain, degraded = (predictions(np.random.default_rng(seed), 2000, separation=4.0) for seed in (2, 3))
     for part in (plain, degraded):
         odd = np.array([group == "person-3" for group in part.groups])
@@ -123,8 +123,8 @@ def test_thresholds_are_chosen_on_known_labels() -> None:
     presence = np.array([[0, 0, 0], [0, 0, 0], [1, -1, -1], [1, -1, 1], [-1, -1, -1]])
     forged = [0, 0, 1, 1, 1]
     found = choose_thresholds([0.1, 0.2, 0.9, 0.9, 0.8], scores, presence, forged=forged)
-    # The last picture may hold the first label. The second is known of real pictures alone; of the third
-    # one picture of three tells, and no threshold parts equal scores: the majority decides.
+    # The last image may hold the first label. The second is known of real images alone; of the third
+    # one image of three tells, and no threshold parts equal scores: the majority decides.
     assert found.components == (pytest.approx(0.4), 0.5, 1.0)
     assert found.forged == found.real == 0.5
     told = choose_thresholds([0.1, 0.2, 0.9, 0.9], scores[:4], np.maximum(presence[:4], 0), forged=forged[:4])

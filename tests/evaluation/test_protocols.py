@@ -146,10 +146,10 @@ def test_labels_known_in_part() -> None:
     result = summarize(PARTIAL, order="first_to_last", resamples=20)
     assert values(result) == pytest.approx(
         {
-            "auc": 5 / 6,  # every picture; only 0.4 lies under a real one
+            "auc": 5 / 6,  # every image; only 0.4 lies under a real one
             "component_map": (1 + (1 + 2 / 3) / 2) / 2,
             "multi_label_accuracy": 6 / 7,
-            # of the first three pictures: (), (2), (2, 1) where (), (), (2, 1) are true
+            # of the first three images: (), (2), (2, 1) where (), (), (2, 1) are true
             "fixed_accuracy": 5 / 6,
             "adaptive_accuracy": 3 / 4,
             "all_none_floor": 4 / 6,
@@ -179,7 +179,7 @@ def test_what_stands_where_the_order_is_unknown_changes_no_figure() -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_every_forged_picture_has_unknown_labels(reverse: bool) -> None:
+def test_every_forged_image_has_unknown_labels(reverse: bool) -> None:
     """Real against forged keeps its figures; a label without a known forgery has none."""
     blind = replace(
         PARTIAL,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from forgerank.data.batches import Item
-from forgerank.data.sample import Picture, Sample
+from forgerank.data.sample import LabelledImage, Sample
 from forgerank.evaluation.evaluate import evaluate
 from forgerank.evaluation.protocols import summarize
 from forgerank.evaluation.scorers import Predictions, join, open_scorer, predict
@@ -121,7 +121,7 @@ def test_a_networks_own_sequences_are_judged_as_they_are() -> None:
 
 
 class Told:
-    """A source that has annotations and no pictures."""
+    """A source that has annotations and no images."""
 
     def __init__(self, *samples: dict[str, Any]) -> None:
         self.samples = [
@@ -134,7 +134,7 @@ class Told:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         raise NotImplementedError
 
     def sample(self, index: int) -> Sample:
@@ -245,7 +245,7 @@ def test_every_kind_trains_and_evaluates_by_one_way(
     config = tiny_config(
         model={"kind": kind, "mask_head": False},
         loss={"lambda_mask": 0, "order": "last_to_first"},
-        data={"train_pictures": 16, "val_pictures": 12},
+        data={"train_images": 16, "val_images": 12},
     )
     weights = fit.run(config, progress=False)
     trained = json.loads(weights.with_suffix(".json").read_text())["metrics"]

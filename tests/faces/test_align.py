@@ -22,7 +22,7 @@ def test_the_five_points_land_on_the_template_and_back(case: tuple[float, float,
     points = placed(*place)
     alignment = estimate_alignment(points, side)
     assert np.abs(alignment.to_crop(points) - TEMPLATE * side).max() < 0.02
-    assert np.abs(alignment.to_picture(alignment.to_crop(points)) - points).max() < 0.05
+    assert np.abs(alignment.to_image(alignment.to_crop(points)) - points).max() < 0.05
     assert alignment.scale == pytest.approx(side / place[0], rel=1e-3)
 
 
@@ -82,18 +82,18 @@ def test_identity() -> None:
 
 @pytest.mark.parametrize("side", [90, 300, 2000])
 @pytest.mark.parametrize("centre", [(0.5, 0.5), (0.02, 0.9), (1.3, 0.5), (5.0, 5.0)])
-def test_a_crop_depends_on_its_own_part_of_the_picture_alone(side: int, centre: tuple[float, float]) -> None:
+def test_a_crop_depends_on_its_own_part_of_the_image_alone(side: int, centre: tuple[float, float]) -> None:
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (900, 1200, 3), dtype=np.uint8)
     points = (TEMPLATE - 0.5) * np.float32(side) + np.float32(centre) * np.float32((1200, 900))
     alignment = estimate_alignment(points, 64)
-    whole = PILImage.fromarray(picture)
+    whole = PILImage.fromarray(image)
     factor = max(1, int(1 / alignment.scale))
     inverse = np.linalg.inv(np.vstack([alignment.matrix, [0, 0, 1]]))[:2] / factor
     expected = whole.reduce(factor).transform(
         (64, 64), PILImage.Transform.AFFINE, tuple(inverse.ravel()), PILImage.Resampling.BICUBIC
     )
-    np.testing.assert_allclose(alignment.crop(picture), np.asarray(expected), atol=1)
+    np.testing.assert_allclose(alignment.crop(image), np.asarray(expected), atol=1)
 
 
 @pytest.mark.parametrize("zoom", [0.8, 1.0, 1.3])
@@ -101,7 +101,7 @@ def test_a_zoom_enlarges_the_face_about_its_centre(zoom: float) -> None:
     points = placed(150, 0.3, 80, 60)
     plain, zoomed = estimate_alignment(points, 224), estimate_alignment(points, 224, zoom)
     assert zoomed.scale == pytest.approx(zoom * plain.scale, rel=1e-4)
-    centre = plain.to_picture(FACE_CENTRE[None] * 224)
+    centre = plain.to_image(FACE_CENTRE[None] * 224)
     assert np.abs(zoomed.to_crop(centre) - FACE_CENTRE * 224).max() < 0.05
     expected = FACE_CENTRE + (TEMPLATE - FACE_CENTRE) * zoom
     assert np.abs(zoomed.to_crop(points) - expected * 224).max() < 0.05

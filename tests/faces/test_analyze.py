@@ -78,12 +78,12 @@ def test_landmarks_follow_a_flip(analyzer: FaceAnalyzer, portrait: np.ndarray, f
     assert mirrored.quality.roll == pytest.approx(-face.quality.roll, abs=3)
 
 
-def test_roll_follows_the_picture(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
+def test_roll_follows_the_image(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
     turned = np.asarray(PILImage.fromarray(portrait).rotate(-25, PILImage.Resampling.BICUBIC))  # clockwise
     assert only(analyzer.analyze(turned)).quality.roll - face.quality.roll == pytest.approx(25, abs=3)
 
 
-def test_cut_face_stays_inside_the_picture(analyzer: FaceAnalyzer) -> None:
+def test_cut_face_stays_inside_the_image(analyzer: FaceAnalyzer) -> None:
     cut = np.ascontiguousarray(astronaut()[80:300, 190:400])
     box = only(analyzer.analyze(cut)).box
     assert box[0] >= 0
@@ -102,9 +102,9 @@ def test_biggest_face_first(analyzer: FaceAnalyzer, portrait: np.ndarray) -> Non
 
 
 def test_quality_follows_blur_and_light(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
-    picture = PILImage.fromarray(portrait)
+    image = PILImage.fromarray(portrait)
     blurred = [
-        only(analyzer.analyze(np.asarray(picture.filter(ImageFilter.GaussianBlur(radius))))).quality.sharpness
+        only(analyzer.analyze(np.asarray(image.filter(ImageFilter.GaussianBlur(radius))))).quality.sharpness
         for radius in (0.7, 1.5, 3.0)
     ]
     sharpness = [face.quality.sharpness, *blurred]
@@ -147,7 +147,7 @@ def test_pose_of_a_turned_head(degrees: float) -> None:
 
 @pytest.mark.parametrize("scale", [1, 3])
 def test_drawing(face: Face, portrait: np.ndarray, scale: int) -> None:
-    """Every component's colour shows, small pictures are enlarged, and far from the face nothing changes."""
+    """Every component's colour shows, small images are enlarged, and far from the face nothing changes."""
     image = np.asarray(PILImage.fromarray(portrait).resize((300 * scale, 300 * scale)))
     box = tuple(scale * value for value in face.box)
     drawn = draw_faces(image, [Face(box, face.score, face.landmarks * scale, face.quality)])
@@ -193,7 +193,7 @@ def test_the_largest_face_is_that_of_the_whole_analysis(
     found = analyzer.largest(portrait)
     assert found is not None
     assert np.linalg.norm(found - face.landmarks, axis=1).mean() < 1.5
-    # A face that is small in its picture is found by the whole search.
+    # A face that is small in its image is found by the whole search.
     canvas = np.full((1400, 1400, 3), 110, dtype=np.uint8)
     canvas[600:900, 700:1000] = portrait
     small = analyzer.largest(canvas)

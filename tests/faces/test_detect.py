@@ -29,7 +29,7 @@ def iou(box: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 def on_canvas(shape: tuple[int, int], *pasted: tuple[np.ndarray, tuple[int, int], int]) -> np.ndarray:
-    """Grey canvas (H, W) with pictures pasted at (x, y) and resized to a side in pixels."""
+    """Grey canvas (H, W) with images pasted at (x, y) and resized to a side in pixels."""
     canvas = PILImage.new("RGB", (shape[1], shape[0]), (120, 120, 120))
     for image, corner, side in pasted:
         canvas.paste(PILImage.fromarray(image).resize((side, side), PILImage.Resampling.LANCZOS), corner)
@@ -65,7 +65,7 @@ def test_found_at_every_size(
 
 
 @pytest.mark.parametrize("margin", [0, -10])
-def test_face_that_fills_the_picture_or_is_cut(detector: BlazeFaceDetector, margin: int) -> None:
+def test_face_that_fills_the_image_or_is_cut(detector: BlazeFaceDetector, margin: int) -> None:
     x0, y0, x1, y1 = (int(value) for value in FACE)
     close = np.ascontiguousarray(astronaut()[y0 - margin : y1 + margin, x0 - margin : x1 + margin])
     enlarged = np.asarray(PILImage.fromarray(close).resize((300, 300)))
@@ -107,7 +107,7 @@ def test_anchors_are_cell_centres_row_by_row() -> None:
     assert len(blazeface_anchors(((16, 2), (8, 6)))) == 896
 
 
-def test_tiles_cover_the_picture_and_skip_flat_parts() -> None:
+def test_tiles_cover_the_image_and_skip_flat_parts() -> None:
     image = np.random.default_rng(0).integers(0, 256, (500, 333, 3), dtype=np.uint8)
     covered = np.zeros(image.shape[:2], dtype=int)
     for view in tiles(PILImage.fromarray(image), 1.0, 192):

@@ -33,11 +33,11 @@ def thorough(analyzer: FaceAnalyzer, monkeypatch: pytest.MonkeyPatch) -> list[No
     return calls
 
 
-def scene(picture: Pixels, *places: tuple[int, int], side: int = 384) -> Pixels:
-    """A frame of 1280 x 720 with the picture at these places; a face is a quarter of `side`."""
+def scene(image: Pixels, *places: tuple[int, int], side: int = 384) -> Pixels:
+    """A frame of 1280 x 720 with the image at these places; a face is a quarter of `side`."""
     frame = np.full((720, 1280, 3), 60, np.uint8)
     frame[::40] = 90
-    small = np.asarray(PILImage.fromarray(picture).resize((side, side)))
+    small = np.asarray(PILImage.fromarray(image).resize((side, side)))
     for x, y in places:
         frame[y : y + side, x : x + side] = small
     return frame

@@ -68,7 +68,7 @@ def test_a_face_without_room_for_hair_has_none(astronaut: tuple[Image, Points]) 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("lacking", ["_crown_band", "_background_rim"])
-def test_hair_where_the_picture_shows_no_scalp_or_no_backdrop(
+def test_hair_where_the_image_shows_no_scalp_or_no_backdrop(
     astronaut: tuple[Image, Points], lacking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = getattr(regions, lacking)

@@ -78,9 +78,9 @@ def test_detector_on_known_outputs(tmp_path: Path, fixed: bool) -> None:
     locations[2 * 10, 0] = -5.0  # moves the neighbour 8 px left, onto the better one
     landmarks[2 * 9] = [-1, -1, 1, -1, 0, 0, -1, 1, 1, 1]
     weights = graph(tmp_path / "r.onnx", locations, confidences, landmarks, fixed=fixed)
-    picture = np.zeros((128, 128, 3) if fixed else (SIDE, SIDE, 3), dtype=np.uint8)
-    scale = 2 if fixed else 1  # a fixed graph sees the larger picture at half size
-    first, second = RetinaFaceDetector(weights).detect(picture)
+    image = np.zeros((128, 128, 3) if fixed else (SIDE, SIDE, 3), dtype=np.uint8)
+    scale = 2 if fixed else 1  # a fixed graph sees the larger image at half size
+    first, second = RetinaFaceDetector(weights).detect(image)
     assert first.score == pytest.approx(0.9)
     assert second.score == pytest.approx(0.8)
     np.testing.assert_allclose(first.box, np.array([4, 4, 20, 20]) * scale, atol=1e-4)  # cell (1, 1), 16 px
@@ -94,8 +94,8 @@ def test_input_is_bgr_minus_the_mean(tmp_path: Path, monkeypatch: pytest.MonkeyP
     seen: list[np.ndarray] = []
     run = detector._run
     monkeypatch.setattr(detector, "_run", lambda pixels: (seen.append(pixels), run(pixels))[1])
-    picture = np.tile(np.uint8([10, 20, 30]), (SIDE // 2, SIDE, 1))
-    assert detector.detect(picture) == []
+    image = np.tile(np.uint8([10, 20, 30]), (SIDE // 2, SIDE, 1))
+    assert detector.detect(image) == []
     assert seen[0].shape == (1, 3, SIDE, SIDE)
     assert seen[0][0, :, 0, 0].tolist() == [30 - 104, 20 - 117, 10 - 123]
     assert not seen[0][0, :, SIDE // 2 :].any()
@@ -107,21 +107,21 @@ def assert_one_line(refusal: pytest.ExceptionInfo[InputError], text: str) -> Non
 
 
 def test_missing_and_foreign_weights(tmp_path: Path) -> None:
-    picture = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
+    image = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
     with pytest.raises(InputError) as refusal:
         RetinaFaceDetector(tmp_path / "none.onnx")
     assert_one_line(refusal, "none.onnx: no such RetinaFace weights file")
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(InputError) as refusal:
-        RetinaFaceDetector(tmp_path / "text.onnx").detect(picture)
+        RetinaFaceDetector(tmp_path / "text.onnx").detect(image)
     assert_one_line(refusal, "text.onnx: not an ONNX model")
     two = graph(tmp_path / "two.onnx", np.zeros((PRIORS, 4)), np.zeros((PRIORS, 2)), np.zeros((PRIORS, 4)))
     with pytest.raises(InputError) as refusal:
-        RetinaFaceDetector(two).detect(picture)
+        RetinaFaceDetector(two).detect(image)
     assert_one_line(refusal, "outputs are not (1, P, 4), (1, P, 2) and (1, P, 10)")
     few = graph(tmp_path / "few.onnx", np.zeros((9, 4)), np.zeros((9, 2)), np.zeros((9, 10)))
     with pytest.raises(InputError) as refusal:
-        RetinaFaceDetector(few).detect(picture)
+        RetinaFaceDetector(few).detect(image)
     assert_one_line(refusal, "gives 9 boxes")
 
 

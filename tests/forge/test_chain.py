@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from forgerank.forge import chain
-from forgerank.forge.chain import Forged, draw_components, draw_rounds, forge_picture
+from forgerank.forge.chain import Forged, draw_components, draw_rounds, forge_image
 from forgerank.forge.edits import Edit
 from forgerank.forge.photos import Photo
 from forgerank.labels import COMPONENTS
@@ -20,9 +20,7 @@ from forgerank.labels import COMPONENTS
 def forge(photos: list[Photo], components: tuple[str, ...], seed: int, **options: Any) -> Forged:
     rng = np.random.default_rng(seed)
     base = photos[seed % len(photos)]
-    return forge_picture(
-        base, components, rng, lambda: ("donor", photos[(seed + 1) % len(photos)]), **options
-    )
+    return forge_image(base, components, rng, lambda: ("donor", photos[(seed + 1) % len(photos)]), **options)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +40,7 @@ def test_a_chain_does_what_it_records(photos: list[Photo], components: tuple[str
     assert forged.mask.shape == forged.image.shape[:2]
 
 
-def test_what_the_picture_does_not_show_is_left_out(photos: list[Photo]) -> None:
+def test_what_the_image_does_not_show_is_left_out(photos: list[Photo]) -> None:
     bald = [Photo(photo.image, photo.landmarks, np.zeros_like(photo.hair)) for photo in photos]
     assert forge(bald, ("hair", "eye"), seed=1).components == ("eye",)
 
@@ -60,7 +58,7 @@ def test_a_donor_is_asked_for_once_per_edit(photos: list[Photo]) -> None:
         asked.append(1)
         return "donor", photos[1]
 
-    forge_picture(photos[0], ("lip", "eye"), np.random.default_rng(0), donor)
+    forge_image(photos[0], ("lip", "eye"), np.random.default_rng(0), donor)
     assert len(asked) == 2
 
 
@@ -127,7 +125,7 @@ def test_a_share_of_the_forged_sequences_is_single() -> None:
 
 
 @pytest.mark.parametrize(("longest", "single_share"), [(1, None), (5, None), (5, 0.5)])
-def test_originals_are_saved_as_often_as_forged_pictures(longest: int, single_share: float | None) -> None:
+def test_originals_are_saved_as_often_as_forged_images(longest: int, single_share: float | None) -> None:
     rng = np.random.default_rng(0)
     originals = Counter(sum(draw_rounds(rng, 0, longest, single_share)) for _ in range(8000))
     steps = [len(draw_components(rng, (1, longest), 0.0, single_share=single_share)) for _ in range(8000)]

@@ -29,8 +29,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    with PILImage.open(path) as picture:
-        return np.asarray(picture)
+    with PILImage.open(path) as image:
+        return np.asarray(image)
 
 
 def test_a_data_set_holds_what_it_says(photo_folder: PhotoFolder, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_donors_are_of_like_resolution(photos: list[Photo]) -> None:
     assert all(donor.subject != entries[0].subject for donor in chosen)
     like = [1 / LIKE_RESOLUTION <= donor.eyes / entries[0].eyes <= LIKE_RESOLUTION for donor in chosen]
     assert np.mean(like) > 0.97
-    # With none alike it is the nearest in resolution; with no one else the person's own picture.
+    # With none alike it is the nearest in resolution; with no one else the person's own image.
     assert choose_donor(entries[6], [entries[6], entries[1], entries[3]], rng) in (entries[3], entries[6])
     assert choose_donor(entries[0], entries[:1], rng) is entries[0]
 

@@ -118,7 +118,7 @@ def test_regions_are_narrow_and_wide(photos: list[Photo]) -> None:
         assert max(sizes) > 1.4 * np.median(sizes)
 
 
-def test_a_component_outside_the_picture_has_no_region(photos: list[Photo]) -> None:
+def test_a_component_outside_the_image_has_no_region(photos: list[Photo]) -> None:
     photo = photos[0]
     away = Photo(photo.image, photo.landmarks + 1000, np.zeros_like(photo.hair))
     for component in COMPONENTS:

@@ -14,7 +14,7 @@ from forgerank.types import InputError
 
 
 def gradient(height: int = 40, width: int = 60) -> np.ndarray:
-    """A smooth RGB picture whose corners all differ."""
+    """A smooth RGB image whose corners all differ."""
     y, x = np.mgrid[0:height, 0:width].astype(float)
     channels = [255 * x / (width - 1), 255 * y / (height - 1), 255 - 127 * (x / width + y / height)]
     return np.stack(channels, axis=-1).astype(np.uint8)
@@ -50,7 +50,7 @@ def test_content_counts_not_the_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
-    """Each of the eight orientations undone: the stored picture is the inverse of the upright one."""
+    """Each of the eight orientations undone: the stored image is the inverse of the upright one."""
     upright = PILImage.fromarray(gradient())
     stored = {
         1: None,
@@ -64,8 +64,8 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     }[orientation]
     exif = PILImage.Exif()
     exif[0x0112] = orientation
-    picture = upright if stored is None else upright.transpose(stored)
-    picture.save(tmp_path / f"a.{suffix}", exif=exif, quality=95)
+    pil = upright if stored is None else upright.transpose(stored)
+    pil.save(tmp_path / f"a.{suffix}", exif=exif, quality=95)
     image = read_photo(tmp_path / f"a.{suffix}")
     assert image.shape == (40, 60, 3)
     assert np.abs(image.astype(int) - gradient()).mean() < 4
@@ -144,13 +144,13 @@ def assert_refused(path: Path, reason: str, **options: int) -> None:
     assert message == f"{refusal.value.path}: {refusal.value.reason}"
 
 
-def test_missing_directory_empty_and_not_a_picture(tmp_path: Path) -> None:
+def test_missing_directory_empty_and_not_a_image(tmp_path: Path) -> None:
     assert_refused(tmp_path / "none.jpg", "no such file")
     assert_refused(tmp_path, "is a directory")
     (tmp_path / "empty.jpg").write_bytes(b"")
     assert_refused(tmp_path / "empty.jpg", "empty file")
-    (tmp_path / "text.jpg").write_text("not a picture\n" * 20)
-    assert_refused(tmp_path / "text.jpg", "not a picture")
+    (tmp_path / "text.jpg").write_text("not an image\n" * 20)
+    assert_refused(tmp_path / "text.jpg", "not an image")
     os.mkfifo(tmp_path / "pipe.jpg")
     assert_refused(tmp_path / "pipe.jpg", "not a regular file")
 

@@ -16,9 +16,9 @@ def greys(count: int = COUNT, size: int = 64) -> list[np.ndarray]:
     """Frames of 5 grey levels more each; the left half is darker by 15."""
     frames = []
     for number in range(count):
-        picture = np.full((size // 2, size, 3), 20 + 5 * number, dtype=np.uint8)
-        picture[:, : size // 2] -= 15
-        frames.append(picture)
+        image = np.full((size // 2, size, 3), 20 + 5 * number, dtype=np.uint8)
+        image[:, : size // 2] -= 15
+        frames.append(image)
     return frames
 
 

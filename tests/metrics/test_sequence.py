@@ -19,7 +19,7 @@ GUESS = pad_sequences([[4, 3, 1], [], [1, 3, 2], []])
 
 
 def test_golden_fixed_accuracy() -> None:
-    # matches per picture: 4,_,_,0,0 -> 3 (positions 1, 4, 5); 5; 1,_,_,0,0 -> 3; _,0,0,0,0 -> 4
+    # matches per image: 4,_,_,0,0 -> 3 (positions 1, 4, 5); 5; 1,_,_,0,0 -> 3; _,0,0,0,0 -> 4
     assert fixed_accuracy(TRUTH, GUESS) == 15 / 20
 
 

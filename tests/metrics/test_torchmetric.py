@@ -176,10 +176,10 @@ def partial_values(rows: Rows, length: int = 3) -> dict[str, float]:
 def test_labels_known_in_part() -> None:
     assert partial_values(PARTIAL) == pytest.approx(
         {
-            "auc": 2 / 3,  # every picture
+            "auc": 2 / 3,  # every image
             "map": 1,  # nose on three, eye on two; the eyebrow never occurs
             "accuracy": 7 / 8,  # of eight known labels the eyebrow of the first is wrong
-            "fixed": 5 / 6,  # of the first two pictures: (2, 3) for (2), () for ()
+            "fixed": 5 / 6,  # of the first two images: (2, 3) for (2), () for ()
             "adaptive": 2 / 3,
             "complete": 1 / 2,
             "order": float("nan"),  # no sequence of two

@@ -24,7 +24,7 @@ def make(kind: str, **options: object) -> nn.Module:
 
 
 def squares() -> Tensor:
-    """One picture per sequence; later squares are brighter, so that the order can be seen."""
+    """One image per sequence; later squares are brighter, so that the order can be seen."""
     images = torch.full((len(SEQUENCES), 3, 64, 64), 0.45)
     for image, sequence in zip(images, SEQUENCES, strict=True):
         for step, label in enumerate(filter(None, sequence)):
@@ -43,7 +43,7 @@ def targets() -> Targets:
 @pytest.mark.parametrize("kind", STEP_KINDS)
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
 @pytest.mark.parametrize("components", [1, 5])
-def test_steps_of_any_picture(kind: str, size: tuple[int, int], components: int) -> None:
+def test_steps_of_any_image(kind: str, size: tuple[int, int], components: int) -> None:
     network = make(kind, components=components).eval()
     images = torch.rand(3, 3, *size)
     output = network(images)
@@ -76,7 +76,7 @@ def test_normalisation_and_settings_are_inside(kind: str) -> None:
     assert seen[0].abs().max() < 1e-6
 
 
-def test_a_stride_must_divide_the_picture() -> None:
+def test_a_stride_must_divide_the_image() -> None:
     for kind in ("decoder", "queries"):
         with pytest.raises(ValueError, match="stride 16 does not divide"):
             make(kind)(torch.rand(1, 3, 72, 72))
@@ -148,7 +148,7 @@ def test_every_weight_is_trained(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["decoder", "queries", "multicls", "linear"])
-def test_each_kind_learns_a_few_pictures(kind: str) -> None:
+def test_each_kind_learns_a_few_images(kind: str) -> None:
     network, images, wanted = make(kind, dropout=0.0), squares(), targets()
     inputs = (torch.tensor(SEQUENCES),) if kind in TEACHER_FORCED else ()
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)

@@ -143,7 +143,7 @@ def test_losses_are_float32_under_autocast() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_network_overfits_two_pictures() -> None:
+def test_network_overfits_two_images() -> None:
     network = make_network(dropout=0.0)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     targets = Targets(

@@ -1,4 +1,4 @@
-"""Pictures signed here with certificates made here."""
+"""Images signed here with certificates made here."""
 
 import datetime
 import io
@@ -82,7 +82,7 @@ def signer() -> dict[str, Any]:
     return {"alg": c2pa.C2paSigningAlg.ES256, "sign_cert": chain, "private_key": private, "ta_url": None}
 
 
-def picture(kind: str = "JPEG") -> bytes:
+def image(kind: str = "JPEG") -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     PILImage.fromarray(pixels).save(buffer, kind)
@@ -97,7 +97,7 @@ def signed(
     kind: str = "image/jpeg",
     url: str | None = None,
 ) -> bytes:
-    """The picture with a manifest; `source` is its ingredient sky.jpg; with `url` it lies there."""
+    """The image with a manifest; `source` is its ingredient sky.jpg; with `url` it lies there."""
     manifest = {
         "claim_generator_info": [{"name": "test", "version": "1.0"}],
         "title": "sunset.jpg",
@@ -117,7 +117,7 @@ def signed(
 
 @pytest.fixture(scope="module")
 def generated(signer: dict[str, Any]) -> bytes:
-    return signed(signer, picture(), STEPS)
+    return signed(signer, image(), STEPS)
 
 
 def read(folder: Path, data: bytes) -> Credentials | None:
@@ -147,7 +147,7 @@ def test_the_history_of_an_ingredient_is_told(
     tmp_path: Path, signer: dict[str, Any], generated: bytes
 ) -> None:
     step = {"action": "c2pa.created", "digitalSourceType": SOURCES + "digitalCreation"}
-    edited = signed(signer, picture("PNG"), [step], generated, "image/png")
+    edited = signed(signer, image("PNG"), [step], generated, "image/png")
     found = read(tmp_path, edited)
     assert found is not None
     assert found.ingredients == ("sky.jpg",)
@@ -158,7 +158,7 @@ def test_the_history_of_an_ingredient_is_told(
     ]
 
 
-def test_a_changed_picture_is_told(tmp_path: Path, generated: bytes) -> None:
+def test_a_changed_image_is_told(tmp_path: Path, generated: bytes) -> None:
     changed = bytearray(generated)
     changed[-100] ^= 0xFF  # in the pixels
     found = read(tmp_path, bytes(changed))
@@ -186,9 +186,9 @@ def test_a_cut_file_costs_one_line(tmp_path: Path, generated: bytes) -> None:
     assert str(found.problem).startswith("damaged: ")
 
 
-def test_a_plain_picture_carries_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_image_carries_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "c2pa", None)  # not even asked for
-    assert read(tmp_path, picture()) is None
+    assert read(tmp_path, image()) is None
     assert read(tmp_path, b"") is None
 
 
@@ -210,7 +210,7 @@ def test_without_the_extra_a_line_names_the_command(
 
 def test_texts_and_lists_are_limited(tmp_path: Path, signer: dict[str, Any]) -> None:
     steps = [STEPS[0], *({"action": f"org.test.{'x' * 300}"} for _ in range(149))]
-    found = read(tmp_path, signed(signer, picture(), steps))
+    found = read(tmp_path, signed(signer, image(), steps))
     assert found is not None
     assert len(found.actions) == 100
     assert max(len(action.action) for action in found.actions) == 200
@@ -232,7 +232,7 @@ def test_nothing_is_fetched(tmp_path: Path, signer: dict[str, Any]) -> None:
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/manifest.c2pa"
         try:
-            elsewhere = signed(signer, picture(), STEPS, url=url)
+            elsewhere = signed(signer, image(), STEPS, url=url)
             assert read(tmp_path, elsewhere) is None
             with pytest.raises(c2pa.C2paError):
                 c2pa.Reader(io.BytesIO(elsewhere))

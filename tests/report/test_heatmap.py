@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from forgerank.detect import Detector
-from forgerank.report.heatmap import crop_layer, face_maps, overlay, palette, picture_layer, save_heatmaps
+from forgerank.report.heatmap import crop_layer, face_maps, image_layer, overlay, palette, save_heatmaps
 
 Pixels = NDArray[np.uint8]
 
@@ -42,7 +42,7 @@ def test_heat_lands_on_the_edit_through_the_inverse_alignment(
     tiny_detector: Detector, forged_astronaut: Pixels
 ) -> None:
     face = tiny_detector.detect([forged_astronaut])[0].faces[0]
-    layer = picture_layer(face, face_maps(face)["nose"], forged_astronaut.shape[:2])
+    layer = image_layer(face, face_maps(face)["nose"], forged_astronaut.shape[:2])
     heat = layer[..., 3].astype(np.float64)
     rows, columns = np.indices(heat.shape)
     # the red patch spans rows 105-130 and columns 205-235
@@ -84,4 +84,4 @@ def test_files_per_face_and_map(tiny_detector: Detector, forged_astronaut: Pixel
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert {path.name for path in paths} >= {"x-face1-nose.png", "x-face1-dissimilarity.png"}
     saved = np.asarray(PILImage.open(tmp_path / "x-face1-hair.png"))
-    assert (saved == forged_astronaut).all()  # no heat, so the picture as it is
+    assert (saved == forged_astronaut).all()  # no heat, so the image as it is

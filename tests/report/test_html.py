@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forgerank.detect import Detector, Picture, Report
+from forgerank.detect import Detector, LoadedImage, Report
 from forgerank.report.entries import ActionEntry, Credentials, ErrorEntry
-from forgerank.report.html import html_page, picture_section
+from forgerank.report.html import html_page, image_section
 from pages import assert_self_contained, parse
 
 Pixels = NDArray[np.uint8]
@@ -15,19 +15,19 @@ HOSTILE = '"><script>alert(1)</script>.jpg'
 
 @pytest.fixture(scope="module")
 def page(tiny_detector: Detector, astronaut: Pixels, forged_astronaut: Pixels) -> str:
-    pictures = [
-        Picture(HOSTILE, "1" * 64, np.concatenate([astronaut, forged_astronaut], axis=1)),
-        Picture("quiet.png", "2" * 64, np.zeros((80, 120, 3), np.uint8)),
+    images = [
+        LoadedImage(HOSTILE, "1" * 64, np.concatenate([astronaut, forged_astronaut], axis=1)),
+        LoadedImage("quiet.png", "2" * 64, np.zeros((80, 120, 3), np.uint8)),
     ]
-    reports = tiny_detector.detect(pictures)
-    return render(tiny_detector, reports, pictures)
+    reports = tiny_detector.detect(images)
+    return render(tiny_detector, reports, images)
 
 
-def render(detector: Detector, reports: list[Report], pictures: list[Picture]) -> str:
+def render(detector: Detector, reports: list[Report], images: list[LoadedImage]) -> str:
     thresholds = detector.metadata.thresholds
     sections = [
-        picture_section(number, report, picture, thresholds)
-        for number, (report, picture) in enumerate(zip(reports, pictures, strict=True), start=1)
+        image_section(number, report, image, thresholds)
+        for number, (report, image) in enumerate(zip(reports, images, strict=True), start=1)
     ]
     errors = [ErrorEntry(path="<b>bad</b>.jpg", reason="empty file")]
     return html_page(sections, reports, detector.metadata, detector.sha256, errors)
@@ -63,9 +63,9 @@ def test_file_names_are_escaped(page: str) -> None:
 
 def test_everything_a_reader_needs(page: str, tiny_detector: Detector) -> None:
     text = parse(page).text
-    assert "1 of 2 faces in this picture shows signs of forgery." in text
+    assert "1 of 2 faces in this image shows signs of forgery." in text
     assert "Signs of forgery: nose, then lip." in text
-    assert "This picture could not be judged: no face found." in text
+    assert "This image could not be judged: no face found." in text
     assert "What the verdict does not mean" in text
     assert "1" * 64 in text
     assert tiny_detector.sha256 in text
@@ -83,20 +83,20 @@ def test_only_the_first_manipulated_component_is_shown_at_first(page: str) -> No
 
 
 def test_layers_lie_where_the_alignment_says(tiny_detector: Detector, forged_astronaut: Pixels) -> None:
-    picture = Picture("x", "1" * 64, forged_astronaut)
-    (report,) = tiny_detector.detect([picture])
-    section = picture_section(1, report, picture, tiny_detector.metadata.thresholds)
+    image = LoadedImage("x", "1" * 64, forged_astronaut)
+    (report,) = tiny_detector.detect([image])
+    section = image_section(1, report, image, tiny_detector.metadata.thresholds)
     found = re.search(r"matrix\(([^)]*)\)", section)
     assert found is not None
     a, b, c, d, e, f = (float(number) for number in found.group(1).split())
     corner = np.array([[a, c], [b, d]]) @ [32.0, 16.0] + [e, f]
-    expected = report.faces[0].alignment.to_picture(np.float32([[32, 16]]))[0]
+    expected = report.faces[0].alignment.to_image(np.float32([[32, 16]]))[0]
     np.testing.assert_allclose(corner, expected, atol=0.01)
 
 
-def test_one_real_picture_has_no_heat_over_it(tiny_detector: Detector, astronaut: Pixels) -> None:
-    picture = Picture("x", "1" * 64, astronaut)
-    page = render(tiny_detector, tiny_detector.detect([picture]), [picture])
+def test_one_real_image_has_no_heat_over_it(tiny_detector: Detector, astronaut: Pixels) -> None:
+    image = LoadedImage("x", "1" * 64, astronaut)
+    page = render(tiny_detector, tiny_detector.detect([image]), [image])
     layers = [attributes for _, attributes in parse(page).tags if "layer" in (attributes.get("class") or "")]
     assert all("hidden" in str(layer["class"]) for layer in layers)
     assert "No sign of forgery was found in its face." in page
@@ -104,8 +104,8 @@ def test_one_real_picture_has_no_heat_over_it(tiny_detector: Detector, astronaut
 
 
 def test_credentials_are_shown_as_information_and_escaped(tiny_detector: Detector, astronaut: Pixels) -> None:
-    picture = Picture("x", "1" * 64, astronaut)
-    (report,) = tiny_detector.detect([picture])
+    image = LoadedImage("x", "1" * 64, astronaut)
+    (report,) = tiny_detector.detect([image])
     credentials = Credentials(
         state="Invalid",
         failures=("assertion.dataHash.mismatch",),
@@ -118,7 +118,7 @@ def test_credentials_are_shown_as_information_and_escaped(tiny_detector: Detecto
         ingredients=("sky.jpg",),
     )
     thresholds = tiny_detector.metadata.thresholds
-    section = picture_section(1, report, picture, thresholds, credentials)
+    section = image_section(1, report, image, thresholds, credentials)
     text = parse(section).text
     assert "Invalid: file and signature do not agree" in text
     assert "<i>Painter</i>" in text
@@ -127,7 +127,7 @@ def test_credentials_are_shown_as_information_and_escaped(tiny_detector: Detecto
     assert "assertion.dataHash.mismatch" in text
     assert "It proves nothing and has no part in the verdict." in text
     assert "No sign of forgery was found in its face." in text
-    assert "Content credentials" not in picture_section(1, report, picture, thresholds)
+    assert "Content credentials" not in image_section(1, report, image, thresholds)
     unread = Credentials(problem='not read: pip install "forgerank[c2pa]"')
-    text = parse(picture_section(1, report, picture, thresholds, unread)).text
+    text = parse(image_section(1, report, image, thresholds, unread)).text
     assert text.count('The file carries content credentials: not read: pip install "forgerank[c2pa]".') == 1

@@ -47,7 +47,7 @@ def table(squares: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "configs" / "mine"
     folder.mkdir(parents=True)
     tiny = tiny_settings(squares, tmp_path / "nowhere", model={"mask_head": False}, loss={"lambda_mask": 0.0})
-    tiny["data"] |= {"mask_size": None, "val_pictures": 8}
+    tiny["data"] |= {"mask_size": None, "val_images": 8}
     write(folder / "with.yaml", tiny | {"max_minutes": 7.0})
     write(folder / "without.yaml", {"base": "with.yaml", "loss": {"lambda2": 0.0}})
     write(folder / "size.yaml", {"max_minutes": None})
@@ -87,7 +87,7 @@ def test_shipped_rows_are_valid_at_both_sizes(path: Path, squares: Path) -> None
     assert config.output == Path("runs", path.parent.name, path.stem)
     experiment = load_experiment(path.parent)
     data = squares if config.data.vocabulary != "attributes" else squares / "nothing"
-    small = row_config(Request(path.parent, (data,), Path("out")), experiment, path.stem, pictures=64)
+    small = row_config(Request(path.parent, (data,), Path("out")), experiment, path.stem, images=64)
     if small is None:
         assert config.data.vocabulary == "attributes"
         return
@@ -98,7 +98,7 @@ def test_shipped_rows_are_valid_at_both_sizes(path: Path, squares: Path) -> None
         config.model.prediction,
         config.model.order_head,
     )
-    assert (small.pictures_per_epoch, small.epochs, small.max_minutes) == (64, 1, None)
+    assert (small.images_per_epoch, small.epochs, small.max_minutes) == (64, 1, None)
 
 
 @pytest.mark.parametrize("folder", TABLES, ids=lambda folder: folder.name)
@@ -223,7 +223,7 @@ def test_a_table_is_trained_measured_and_written(
     before = path.read_text()
     # How a run is computed is no other run.
     assert make_table(replace(request, overrides=("threads=2", "data.workers=1"))).read_text() == before
-    with pytest.raises(InputError, match="see 16 pictures"):
+    with pytest.raises(InputError, match="see 16 images"):
         make_table(ask(pictures=64))
     with pytest.raises(InputError, match=r"another loss\.tau"):
         make_table(ask(pictures=16, overrides=("loss.tau=0.2",)))
@@ -250,7 +250,7 @@ def test_table_2_is_tested_on_the_other_data_sets(tmp_path: Path) -> None:
         tmp_path / "out",
         seeds=1,
         rows=("swin", "xception"),
-        pictures=16,
+        images=16,
         overrides=tuple(chosen),
         progress=False,
     )
@@ -279,7 +279,7 @@ def binary_squares(root: Path, counts: dict[str, int]) -> None:
 
 def test_a_run_that_was_killed_goes_on(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
     request = ask(pictures=16)
-    config = row_config(request, load_experiment(request.folder), "with", pictures=16)
+    config = row_config(request, load_experiment(request.folder), "with", images=16)
     assert config is not None
     checkpoint = train_missing(config, progress=False)
     assert checkpoint.name == "best.ckpt"
@@ -292,7 +292,7 @@ def test_a_run_that_was_killed_goes_on(ask: Callable[..., Request], monkeypatch:
     assert seen == [True, False]
 
 
-def test_the_budget_holds_equal_pictures_for_every_row(
+def test_the_budget_holds_equal_images_for_every_row(
     ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speeds = {"with": 10.0, "without": 40.0}
@@ -380,7 +380,7 @@ def test_bad_requests_are_one_line(ask: Callable[..., Request], changes: dict[st
     ("file", "content", "reason"),
     [
         ("plan.json", '{"pict', "not JSON"),
-        ("plan.json", '{"pictures": 16}', "no plan of this version"),
+        ("plan.json", '{"images": 16}', "no plan of this version"),
         ("runs/with/seed-0/evaluation.json", '{"asked', "not JSON"),
     ],
 )

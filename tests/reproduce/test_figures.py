@@ -18,7 +18,7 @@ from forgerank.reproduce.figures import (
     draw_histograms,
     draw_similarity,
     grad_cams,
-    load_pictures,
+    load_images,
     make_figure,
     pick,
 )
@@ -37,7 +37,7 @@ def run(trained: Path, squares: Path) -> Trained:
     return Trained("squares", network, config, SeqDeepFake(squares, "val"))
 
 
-def test_pictures_are_the_most_edited_ones_of_different_people(run: Trained) -> None:
+def test_images_are_the_most_edited_ones_of_different_people(run: Trained) -> None:
     chosen = pick(run.source, forged=3, real=2)
     samples = [run.source.sample(index) for index in chosen]
     counts = [len(sample.sequence) for sample in samples]
@@ -49,12 +49,12 @@ def test_pictures_are_the_most_edited_ones_of_different_people(run: Trained) -> 
 
 def test_grad_cam_is_the_published_formula(run: Trained) -> None:
     """ReLU of the channels weighted by their mean gradient, scaled to 0..1, at the patch tokens."""
-    pictures = load_pictures(run, pick(run.source, forged=3, real=0))
-    maps = grad_cams(run.network, pictures.images)
+    images = load_images(run, pick(run.source, forged=3, real=0))
+    maps = grad_cams(run.network, images.images)
     assert maps.shape == (3, 5, 64, 64)
     tokens, size = [], (64, 64)
     hook = run.network.patches.register_forward_hook(lambda _, __, output: tokens.append(output))
-    logits = run.network(pictures.images).logits
+    logits = run.network(images.images).logits
     hook.remove()
     for component in range(5):
         (slope,) = torch.autograd.grad(logits[:, component].sum(), tokens[0], retain_graph=True)  # (B, N, d)
@@ -83,7 +83,7 @@ def test_figure_4_shows_the_mean_similarity_of_each_patch(run: Trained) -> None:
     _, numbers = draw_similarity([run])
     rows = [dict(zip(numbers[0], row, strict=True)) for row in numbers[1:]]
     assert len(rows) == 6 * TOKENS**2
-    first = load_pictures(run, pick(run.source, forged=3, real=3)[:1])
+    first = load_images(run, pick(run.source, forged=3, real=3)[:1])
     with torch.inference_mode():
         tokens = run.network(first.images).tokens[0]
     expected = [
@@ -101,7 +101,7 @@ def test_figure_5_shares_sum_to_one(run: Trained) -> None:
         assert sum(shares) == pytest.approx(2, abs=1e-3)  # one for each run
         assert len(shares) == 2 * figures.BINS
     assert len(figure.axes) == 2
-    # What L_CLS asks for (Eq. 10-12): real pictures' patches are more alike.
+    # What L_CLS asks for (Eq. 10-12): real images' patches are more alike.
     centre = {
         name: sum(float(row["from"]) * float(row["share"]) for row in rows if row["class"] == name)
         for name in ("real", "forged")
@@ -119,9 +119,9 @@ def test_a_figure_is_written_with_its_numbers(
         configs / "table3", (squares,), tmp_path / "table3", seeds=1, pictures=8, progress=False
     )
     path = make_figure("figure4", request, tmp_path / "figure4")
-    with PILImage.open(path) as picture:
-        assert picture.format == "PNG"
-        assert len(set(picture.convert("L").resize((64, 64)).get_flattened_data())) > 10
+    with PILImage.open(path) as image:
+        assert image.format == "PNG"
+        assert len(set(image.convert("L").resize((64, 64)).get_flattened_data())) > 10
     with path.with_suffix(".csv").open(newline="") as stream:
         assert next(csv.reader(stream))[-1] == "mean_similarity"
     with pytest.raises(InputError, match="figure9: the figures are figure3, figure4, figure5"):

@@ -18,12 +18,12 @@ from squares import tiny_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 
-# Every term is a mean over pictures, nothing is normalised over a batch, and nothing is drawn by chance: what
+# Every term is a mean over images, nothing is normalised over a batch, and nothing is drawn by chance: what
 # is left between one process and two is the order of additions.
 EQUAL = {
     "epochs": 2,
     "checkpoint_steps": 2,
-    "data": {"train_pictures": 40, "val_pictures": 15},
+    "data": {"train_images": 40, "val_images": 15},
     "model": {"fold_norm": True, "dropout": 0.0},
     "loss": {"direct": "none"},
     "optim": {"lr": 1e-3, "backbone_lr": 1e-3},

@@ -22,7 +22,7 @@ from squares import tiny_settings
 # Lightning asks torch for a class that torch is about to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 
-SHORT = {"epochs": 3, "checkpoint_steps": 2, "data": {"train_pictures": 44, "val_pictures": 12}}
+SHORT = {"epochs": 3, "checkpoint_steps": 2, "data": {"train_images": 44, "val_images": 12}}
 
 KILLED_RUN = """
 import os, signal, sys, warnings
@@ -45,7 +45,7 @@ fit.run(load_config(Path(sys.argv[1])), progress=False)
 
 
 def read_losses(output: Path) -> dict[int, dict[str, float]]:
-    """The training terms of each step, over all sittings of a run."""
+    """The training terms of each step, over all sessions of a run."""
     losses: dict[int, dict[str, float]] = {}
     for path in sorted(output.glob("csv/version_*/metrics.csv")):
         with path.open(newline="") as stream:
@@ -138,7 +138,7 @@ def test_weights_and_checkpoint_hold_the_averaged_network(trained: Path) -> None
 
 def test_a_time_limit_anneals_and_stops(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:
     config = tiny_config(
-        epochs=1000, max_minutes=0.03, start=str(trained / "weights.safetensors"), data={"val_pictures": 8}
+        epochs=1000, max_minutes=0.03, start=str(trained / "weights.safetensors"), data={"val_images": 8}
     )
     fit.run(config, progress=False)
     rates = [losses["train/lr"] for _, losses in sorted(read_losses(config.output).items())]
@@ -155,7 +155,7 @@ def test_starting_weights_must_fit(tiny_config: Callable[..., TrainConfig], trai
 def test_a_network_of_another_kind_can_give_its_backbone(
     tiny_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    short = {"data": {"train_pictures": 8, "val_pictures": 8}}
+    short = {"data": {"train_images": 8, "val_images": 8}}
     plain = tiny_config(
         **short, model={"kind": "multicls", "mask_head": False}, loss={"lambda_mask": 0.0}
     ).model_copy(update={"output": tmp_path / "plain"})
@@ -176,7 +176,7 @@ def test_a_network_of_another_kind_can_give_its_backbone(
 
 
 def test_each_figure_can_keep_its_best(tiny_config: Callable[..., TrainConfig]) -> None:
-    config = tiny_config(also_best=["val/fixed", "val/adaptive"], data={"train_pictures": 16})
+    config = tiny_config(also_best=["val/fixed", "val/adaptive"], data={"train_images": 16})
     fit.run(config, progress=False)
     names = {path.name for path in config.output.glob("*.ckpt")}
     assert names == {"best.ckpt", "best-fixed.ckpt", "best-adaptive.ckpt", "last.ckpt"}
@@ -184,7 +184,7 @@ def test_each_figure_can_keep_its_best(tiny_config: Callable[..., TrainConfig]) 
 
 def test_an_order_head_may_begin_anew(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:
     start = str(trained / "weights.safetensors")
-    config = tiny_config(start=start, model={"order_head": True}, data={"train_pictures": 8, "together": 2})
+    config = tiny_config(start=start, model={"order_head": True}, data={"train_images": 8, "together": 2})
     network, _ = load_network(fit.run(config, progress=False))
     assert network.order_head is not None
 
@@ -194,7 +194,7 @@ def test_parts_and_recomputation_change_nothing(
 ) -> None:
     # Statistics and masks are drawn for each part, so the network has none of either.
     same = {"model": {"fold_norm": True, "dropout": 0.0}, "loss": {"direct": "none"}}
-    short = {"data": {"train_pictures": 24, "val_pictures": 8}, **same}
+    short = {"data": {"train_images": 24, "val_images": 8}, **same}
     weights = []
     for number, settings in enumerate(({}, {"accumulate": 2, "checkpoint_activations": True})):
         config = tiny_config(**short, **settings)
@@ -209,15 +209,15 @@ def test_parts_and_recomputation_change_nothing(
 def test_a_compiled_network_learns_the_same(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     losses = []
     for compiled in (False, True):
-        config = tiny_config(compile=compiled, data={"train_pictures": 16, "val_pictures": 8})
+        config = tiny_config(compile=compiled, data={"train_images": 16, "val_images": 8})
         config = config.model_copy(update={"output": tmp_path / f"compiled-{compiled}"})
         fit.run(config, progress=False)
         losses.append([step["train/total"] for _, step in sorted(read_losses(config.output).items())])
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
-def test_workers_see_the_same_pictures(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    short = {"train_pictures": 16, "val_pictures": 8}
+def test_workers_see_the_same_images(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    short = {"train_images": 16, "val_images": 8}
     results = []
     for workers in (0, 1):
         config = tiny_config(data={**short, "workers": workers})
@@ -235,7 +235,7 @@ def test_a_pack_of_many_sources_is_trained_on(pack_root: Path, tmp_path: Path) -
         model={"zoom": 1.3},
         monitor="val/sources",
         batch_size=4,
-        pictures_per_epoch=4,
+        images_per_epoch=4,
         epochs=2,
     )
     weights = fit.run(parse_config(settings, "test"), progress=False)

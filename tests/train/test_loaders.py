@@ -34,8 +34,8 @@ def test_small_crops_come_first(tiny_config: Callable[..., TrainConfig]) -> None
     assert {crop_size(tiny_config(), step, 96) for step in range(4)} == {size}
 
 
-def test_processes_share_the_pictures_of_one(tiny_config: Callable[..., TrainConfig]) -> None:
-    config = tiny_config(batch_size=32, accumulate=2, data={"val_pictures": 9})
+def test_processes_share_the_images_of_one(tiny_config: Callable[..., TrainConfig]) -> None:
+    config = tiny_config(batch_size=32, accumulate=2, data={"val_images": 9})
     source, validation = (limited(open_source(config.data, split), 9) for split in ("train", "val"))
     alone = next(iter(train_loader(tiny_config(batch_size=32), source, position=partial(int, 0))))
     shares = [
@@ -79,7 +79,7 @@ def mixed_config(tiny_config: Callable[..., TrainConfig], pack_root: Path) -> Ca
 
 
 def test_batches_come_from_all_sources(mixed_config: Callable[..., TrainConfig]) -> None:
-    config = mixed_config(batch_size=16, pictures_per_epoch=32)
+    config = mixed_config(batch_size=16, images_per_epoch=32)
     mixture = open_mixture(config.data)
     assert [part.name for part in mixture.ingredients] == ["alpha", "gamma", "beta", "forged"]
     loader = train_loader(config, mixture, position=partial(int, 1))
@@ -105,7 +105,7 @@ def test_every_source_is_validated_with_both_classes(mixed_config: Callable[...,
         *[("alpha", False), ("alpha", True)],
         *[("beta", False), ("beta", True)],
     ]
-    some = open_validation(mixed_config(data={"val_pictures": 1}).data)
+    some = open_validation(mixed_config(data={"val_images": 1}).data)
     assert {name: len(part) for name, part in some.items()} == {"alpha": 1, "gamma": 2, "forged": 1}
 
 
@@ -120,5 +120,5 @@ def test_validation_is_levelled_where_training_is(mixed_config: Callable[..., Tr
 
 
 def test_validation_without_sources_has_no_name(tiny_config: Callable[..., TrainConfig]) -> None:
-    ((name, source),) = open_validation(tiny_config(data={"val_pictures": 9}).data).items()
+    ((name, source),) = open_validation(tiny_config(data={"val_images": 9}).data).items()
     assert (name, len(source)) == ("", 9)

@@ -57,7 +57,7 @@ def test_the_decoder_reads_the_truth_in_training_only(
         tiny_config(
             model={"kind": "decoder", "mask_head": False},
             loss={"lambda_mask": 0, "order": order},
-            data={"train_pictures": 16, "val_pictures": 8},
+            data={"train_images": 16, "val_images": 8},
         ),
         progress=False,
     )

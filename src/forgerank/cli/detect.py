@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from forgerank.detect.detector import Detector, load_picture
-from forgerank.detect.result import FaceReport, Picture, Report, TrackReport, VideoReport, faces_of
+from forgerank.detect.detector import Detector, load_image
+from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport, VideoReport, faces_of
 from forgerank.detect.videos import FPS, MAX_FRAMES
 from forgerank.judging import json_text, judge_file, section, wants_video
 from forgerank.media.images import find_media
@@ -72,19 +72,19 @@ class _Run:
     def fail(self, path: str, reason: str) -> None:
         self.errors.append(ErrorEntry(path=encodable(path), reason=reason))
 
-    def add(self, result: Report | VideoReport, path: Path, picture: Picture | None) -> None:
-        """Keep a result and write what can be written at once, so that no picture has to be kept."""
+    def add(self, result: Report | VideoReport, path: Path, image: LoadedImage | None) -> None:
+        """Keep a result and write what can be written at once, so that no image has to be kept."""
         self.results.append(result)
         number = len(self.results)
         if self.outputs.heatmaps is not None:
-            _write_heatmaps(number, result, picture, self.outputs.heatmaps)
+            _write_heatmaps(number, result, image, self.outputs.heatmaps)
         if self.outputs.html is None and self.outputs.json is None:
             return
         credentials = read_credentials(path)
         if credentials is not None:
             self.credentials[result.sha256] = credentials
         if self.outputs.html is not None:
-            self.sections.append(section(number, result, picture, self.detector, credentials))
+            self.sections.append(section(number, result, image, self.detector, credentials))
 
     def write(self) -> None:
         """The files that hold everything."""
@@ -130,9 +130,9 @@ def detect_files(
             if isinstance(batch, Path):
                 _judge_video(batch, run, sampling, progress)
             else:
-                reports = detector.detect([picture for _, picture in batch])
-                for report, (path, picture) in zip(reports, batch, strict=True):
-                    run.add(report, path, picture)
+                reports = detector.detect([image for _, image in batch])
+                for report, (path, image) in zip(reports, batch, strict=True):
+                    run.add(report, path, image)
             progress.update(files, completed=len(run.results) + len(run.errors) - len(missing))
     if outputs.json != STDOUT and run.results:
         out.print(report_table(run.results))
@@ -159,9 +159,9 @@ def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress) 
         progress.remove_task(task)
 
 
-def _batches(paths: Sequence[Path], run: _Run) -> Iterator[list[tuple[Path, Picture]] | Path]:
-    """Photographs in bounded memory, a batch ends at so many pictures or pixels; each video alone."""
-    batch: list[tuple[Path, Picture]] = []
+def _batches(paths: Sequence[Path], run: _Run) -> Iterator[list[tuple[Path, LoadedImage]] | Path]:
+    """Photographs in bounded memory, a batch ends at so many images or pixels; each video alone."""
+    batch: list[tuple[Path, LoadedImage]] = []
     for path in paths:
         if wants_video(path):
             yield batch
@@ -169,10 +169,10 @@ def _batches(paths: Sequence[Path], run: _Run) -> Iterator[list[tuple[Path, Pict
             yield path
             continue
         try:
-            batch.append((path, load_picture(path)))
+            batch.append((path, load_image(path)))
         except InputError as error:
             run.fail(str(path), _reason(path, error))
-        pixels = sum(picture.image.shape[0] * picture.image.shape[1] for _, picture in batch)
+        pixels = sum(image.image.shape[0] * image.image.shape[1] for _, image in batch)
         if len(batch) == _CHUNK_PICTURES or pixels > _CHUNK_PIXELS:
             yield batch
             batch = []
@@ -184,7 +184,9 @@ def _reason(path: Path, error: InputError) -> str:
     return reason if isinstance(reason, str) else str(error).removeprefix(f"{path}: ")
 
 
-def _write_heatmaps(number: int, result: Report | VideoReport, picture: Picture | None, folder: Path) -> None:
+def _write_heatmaps(
+    number: int, result: Report | VideoReport, image: LoadedImage | None, folder: Path
+) -> None:
     from forgerank.report.heatmap import save_heatmaps
 
     # The number keeps files of the same name in different folders apart.
@@ -194,8 +196,8 @@ def _write_heatmaps(number: int, result: Report | VideoReport, picture: Picture 
             for key in track.key_frames:
                 name = f"{stem}-track{track.number}-{key.moment.time:.2f}s"
                 save_heatmaps(key.image, (key.face,), folder, name)
-    elif picture is not None:
-        save_heatmaps(picture.image, result.faces, folder, stem)
+    elif image is not None:
+        save_heatmaps(image.image, result.faces, folder, stem)
 
 
 def print_error(err: Console, message: str) -> None:

@@ -156,7 +156,7 @@ def faces(
 def forge(
     photos: Annotated[Path, typer.Argument(help="Folder of photographs.")],
     out: Annotated[Path, typer.Option(help="New or empty folder for the data set.", metavar="DIR")],
-    per_photo: Annotated[int, typer.Option(min=1, help="Pictures made from each photograph.")] = 4,
+    per_photo: Annotated[int, typer.Option(min=1, help="Images made from each photograph.")] = 4,
     steps: Annotated[
         str | None,
         typer.Option(help="Fewest and most edits.", metavar="MIN-MAX", show_default="0-5, 0-1 for binary"),
@@ -184,7 +184,7 @@ def forge(
     from forgerank.forge.dataset import Recipe, forge_dataset
 
     chosen = parse_steps(steps or ("0-5" if task is Task.components else "0-1"))
-    with progress_bar("Forging pictures") as progress:
+    with progress_bar("Forging images") as progress:
         counts = forge_dataset(
             photos,
             out,

@@ -39,7 +39,7 @@ def reproduce(
     ] = None,
     pictures: Annotated[
         int | None,
-        typer.Option(min=1, help="Training pictures per run, in place of as many as the budget holds."),
+        typer.Option(min=1, help="Training images per run, in place of as many as the budget holds."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every row.")] = 3,
     rows: Annotated[

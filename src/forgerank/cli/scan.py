@@ -66,7 +66,7 @@ def scan(
     ] = None,
     all_files: Annotated[
         bool,
-        typer.Option("--all", help="In folders, take every file, not only names of pictures and videos."),
+        typer.Option("--all", help="In folders, take every file, not only names of images and videos."),
     ] = False,
     engine: Annotated[
         Engine,

@@ -1,4 +1,4 @@
-"""`forgerank data shard`: pictures on disk as WebDataset shards."""
+"""`forgerank data shard`: images on disk as WebDataset shards."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,9 +26,9 @@ def shard(
     seed: Annotated[int, typer.Option(min=0, help="Of the order in which faces are written.")] = 0,
     options: Options = None,
 ) -> None:
-    """Write pictures, masks and annotations into tar files, which any WebDataset reader takes.
+    """Write images, masks and annotations into tar files, which any WebDataset reader takes.
 
-    Train on them with `data.dataset=shards`: the batches are those of the folder. Pictures that cannot be
+    Train on them with `data.dataset=shards`: the batches are those of the folder. Images that cannot be
     read or show no face are listed in skipped.csv.
 
     Example: `forgerank data shard forged/ --out shards/ --shard-size 2000`

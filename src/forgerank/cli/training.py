@@ -19,10 +19,10 @@ Data = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="train, val or test.")]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Use so many pictures, evenly spread.", show_default="all")
+    int | None, typer.Option(min=1, help="Use so many images, evenly spread.", show_default="all")
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=0, help="Processes that read pictures.", show_default="as in the config")
+    int | None, typer.Option(min=0, help="Processes that read images.", show_default="as in the config")
 ]
 
 
@@ -78,7 +78,7 @@ def evaluate(
     tune: Annotated[
         str | None,
         typer.Option(
-            help="Choose the thresholds on this other split, or on so many pictures of it.",
+            help="Choose the thresholds on this other split, or on so many images of it.",
             metavar="SPLIT[/LIMIT]",
             show_default="saved ones, else 0.5",
         ),
@@ -93,7 +93,7 @@ def evaluate(
         Path | None, typer.Option(help="Write the figures to this file too.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Measure a network on pictures with known answers, with 95 % bootstrap intervals.
+    """Measure a network on images with known answers, with 95 % bootstrap intervals.
 
     Examples:
 

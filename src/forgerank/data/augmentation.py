@@ -1,4 +1,4 @@
-"""From an annotated picture to tensors: wild augmentation, alignment, colour; masks follow the pixels."""
+"""From an annotated image to tensors: wild augmentation, alignment, colour; masks follow the pixels."""
 
 import math
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from pydantic import BaseModel, ConfigDict, Field
 
-from forgerank.data.sample import Picture
+from forgerank.data.sample import LabelledImage
 from forgerank.faces.align import Alignment, estimate_alignment
 from forgerank.forge.saves import Save, add_grain, encode
 from forgerank.types import Image
@@ -85,7 +85,7 @@ class Tensors(NamedTuple):
 
 
 def to_tensors(
-    picture: Picture,
+    labelled: LabelledImage,
     *,
     size: int,
     length: int,
@@ -95,21 +95,21 @@ def to_tensors(
     zoom: float = 1.0,
     level: Level | None = None,
 ) -> Tensors:
-    """Align a picture to `size` at `zoom`; with `augment`, every random choice comes from `rng`, and what
+    """Align an image to `size` at `zoom`; with `augment`, every random choice comes from `rng`, and what
     `level` says comes before.
 
-    Raises ValueError where `mask_size` is asked for and a manipulated picture has no mask, or the points
+    Raises ValueError where `mask_size` is asked for and a manipulated image has no mask, or the points
     coincide.
     """
     if augment is None or rng is None:
-        alignment = estimate_alignment(picture.points, size, zoom)
-        return Tensors(alignment.crop(picture.image), _masks(picture, alignment, length, mask_size))
-    image, factors = degrade(picture.image, augment, rng, level)
-    points = picture.points * np.asarray(factors, dtype=np.float32)
+        alignment = estimate_alignment(labelled.points, size, zoom)
+        return Tensors(alignment.crop(labelled.image), _masks(labelled, alignment, length, mask_size))
+    image, factors = degrade(labelled.image, augment, rng, level)
+    points = labelled.points * np.asarray(factors, dtype=np.float32)
     alignment = _bent(_jitter(estimate_alignment(points, size, zoom), augment, rng), augment, rng)
     crop = alignment.crop(image) if isinstance(alignment, _Bent) else _sampled(image, alignment, rng)
     unscaled = replace(alignment, matrix=alignment.matrix @ np.diag([*factors, 1.0]))
-    masks = _masks(picture, unscaled, length, mask_size)
+    masks = _masks(labelled, unscaled, length, mask_size)
     if rng.random() < augment.flip:
         crop = np.ascontiguousarray(crop[:, ::-1])
         masks = None if masks is None else masks[:, :, ::-1]
@@ -119,10 +119,10 @@ def to_tensors(
 def degrade(
     image: Image, augment: AugmentConfig, rng: np.random.Generator, level: Level | None = None
 ) -> tuple[Image, tuple[float, float]]:
-    """What apps and platforms do to a picture: resize, blur, noise, encoding, each with probability `wild`,
+    """What apps and platforms do to an image: resize, blur, noise, encoding, each with probability `wild`,
     after what `level` says.
 
-    Returns the picture and the factors by which its width and height grew.
+    Returns the image and the factors by which its width and height grew.
     """
     height, width = image.shape[:2]
     if level is not None:
@@ -142,12 +142,12 @@ def degrade(
 
 
 def levelled(image: Image, level: Level) -> Image:
-    """The picture at the size and after the save that `level` says."""
+    """The image at the size and after the save that `level` says."""
     return encoded(resized(image, level.factor, level.filter), level.quality, webp=level.webp)
 
 
 def resized(image: Image, factor: float, filter_: int) -> Image:
-    """The picture, `factor` times as large, by one of the usual filters."""
+    """The image, `factor` times as large, by one of the usual filters."""
     size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
     if factor < 1 and filter_ == 0:
         return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -155,7 +155,7 @@ def resized(image: Image, factor: float, filter_: int) -> Image:
 
 
 def encoded(image: Image, quality: int, *, webp: bool = False) -> Image:
-    """The picture after one lossy save."""
+    """The image after one lossy save."""
     save = Save("webp" if webp else "jpeg", quality, False, 1.0, "area", "linear", 0.0, 0.0, 0.0, 0)
     return encode(image, save)[0]
 
@@ -197,13 +197,13 @@ def _jitter(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generat
 class _Bent(Alignment):
     """An alignment whose crops are bent inside: the border stays, the nodes of a grid over them move.
 
-    For pictures and masks alone: points are taken to and fro as if nothing were bent.
+    For images and masks alone: points are taken to and fro as if nothing were bent.
     """
 
     moves: NDArray[np.float64]  # (n + 1, n + 1, 2) x, y, share of the crop's side; zero on the border
 
     def _sample(
-        self, picture: PILImage.Image, inverse: NDArray[np.float64], resample: PILImage.Resampling
+        self, image: PILImage.Image, inverse: NDArray[np.float64], resample: PILImage.Resampling
     ) -> PILImage.Image:
         count = len(self.moves) - 1
         edges = np.round(np.arange(count + 1) * self.size / count).astype(int)
@@ -218,9 +218,7 @@ class _Bent(Alignment):
             for y in range(count)
             for x in range(count)
         ]
-        return picture.transform(
-            (self.size, self.size), PILImage.Transform.MESH, data=cells, resample=resample
-        )
+        return image.transform((self.size, self.size), PILImage.Transform.MESH, data=cells, resample=resample)
 
 
 def _bent(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generator) -> Alignment:
@@ -233,17 +231,17 @@ def _bent(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generator
 
 
 def _masks(
-    picture: Picture, alignment: Alignment, length: int, mask_size: int | None
+    image: LabelledImage, alignment: Alignment, length: int, mask_size: int | None
 ) -> NDArray[np.float32] | None:
     if mask_size is None:
         return None
-    if picture.mask is None:
-        if picture.sequence and picture.parts is None:
-            raise ValueError("a mask of every manipulated picture is needed while mask_size is set")
+    if image.mask is None:
+        if image.sequence and image.parts is None:
+            raise ValueError("a mask of every manipulated image is needed while mask_size is set")
         return np.zeros((length, mask_size, mask_size), dtype=np.float32)
     fine = mask_size * _SAMPLES_PER_CELL
     shrunk = replace(alignment, matrix=alignment.matrix * (fine / alignment.size), size=fine).crop_mask(
-        picture.mask
+        image.mask
     )
     bits = (shrunk[None] >> np.arange(length, dtype=np.uint8)[:, None, None]) & 1  # (L, fine, fine)
     cells = bits.reshape(length, mask_size, _SAMPLES_PER_CELL, mask_size, _SAMPLES_PER_CELL)

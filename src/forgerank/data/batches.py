@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from forgerank.data.augmentation import AugmentConfig, Level, draw_level, to_tensors
-from forgerank.data.sample import Picture, Sample, Source
+from forgerank.data.sample import LabelledImage, Sample, Source
 from forgerank.labels import answer
 from forgerank.types import InputError
 
@@ -73,21 +73,21 @@ class Crops(Dataset[Item]):
     def __getitem__(self, key: int | Key) -> Item:
         draw, index, size, twin = Key(*key) if isinstance(key, tuple) else Key(0, key, self.size)
         rng = np.random.default_rng([self.seed, draw, index])
-        picture = self.source.load(index, rng)
+        image = self.source.load(index, rng)
         try:
             tensors = to_tensors(
-                picture,
+                image,
                 size=size,
                 length=self.length,
                 mask_size=self.mask_size,
                 augment=self.augment,
                 rng=rng,
                 zoom=self.zoom,
-                level=self._level(draw, index, twin, picture),
+                level=self._level(draw, index, twin, image),
             )
         except ValueError as error:
             raise InputError(f"{self.source.sample(index).image}: {error}") from error
-        truth = answer(picture.sequence, self.length, parts=picture.parts, fake=picture.fake)
+        truth = answer(image.sequence, self.length, parts=image.parts, fake=image.fake)
         item = Item(
             image=torch.from_numpy(np.ascontiguousarray(tensors.image.transpose(2, 0, 1))),
             presence=torch.tensor([part or 0 for part in truth.presence], dtype=torch.float32),
@@ -99,36 +99,36 @@ class Crops(Dataset[Item]):
         )
         if tensors.masks is not None:
             item["masks"] = torch.from_numpy(np.ascontiguousarray(tensors.masks))
-            # A label that was left alone has an empty mask, whether or not the picture comes with masks.
+            # A label that was left alone has an empty mask, whether or not the image comes with masks.
             item["masks_known"] = torch.tensor(
-                [part == 0 or (part == 1 and picture.mask is not None) for part in truth.presence]
+                [part == 0 or (part == 1 and image.mask is not None) for part in truth.presence]
             )
         return item
 
-    def _level(self, draw: int, index: int, twin: int | None, picture: Picture) -> Level | None:
+    def _level(self, draw: int, index: int, twin: int | None, image: LabelledImage) -> Level | None:
         """What both images of a pair go through, as seen from the first."""
         if twin is None or self.augment is None:
             return None
         # Chance of the pair, not of one of the two.
         rng = np.random.default_rng([self.seed, draw, *sorted((index, twin)), 1])
-        return level_of_pair(self.source, index, twin, picture, self.augment, rng)
+        return level_of_pair(self.source, index, twin, image, self.augment, rng)
 
 
 def level_of_pair(
     source: Source,
     index: int,
     twin: int,
-    picture: Picture,
+    image: LabelledImage,
     augment: AugmentConfig,
     rng: np.random.Generator,
 ) -> Level:
-    """For `picture`, the image at `index`, what brings it and the image at `twin` to one size and encoding;
+    """For `image`, the image at `index`, what brings it and the image at `twin` to one size and encoding;
     `rng` in the same state gives the twin's.
     """
     eyes = [eye_distance(source.sample(place)) for place in (index, twin)]
     level = draw_level(eyes[0], eyes[1], augment, rng)
     # A forge may have shrunk the image already.
-    own = float(np.linalg.norm(picture.points[1] - picture.points[0]))
+    own = float(np.linalg.norm(image.points[1] - image.points[0]))
     return level._replace(factor=min(1.0, level.factor * eyes[0] / max(own, 1.0)))
 
 
@@ -154,7 +154,7 @@ def shuffled(groups: Sequence[str], together: int, rng: np.random.Generator) -> 
     """A permutation of the items in which those of one group stand `together` at a time.
 
     With 1 it is a plain shuffle. A batch that shows the same face forged and not forged leaves less to tell
-    its pictures apart but the forgery.
+    its images apart but the forgery.
     """
     order = rng.permutation(len(groups))
     if together == 1:
@@ -189,7 +189,7 @@ class StreamBatches(Sampler[list[Key]]):
         share: Share = ALONE,
     ) -> None:
         if not groups:
-            raise InputError("the training split holds no usable picture")
+            raise InputError("the training split holds no usable image")
         list(shared_out(list(range(batch_size)), parts, share))  # refuses what cannot be split
         self.groups = groups  # of every item
         self.together = together
@@ -230,7 +230,7 @@ class EvenBatches(Sampler[list[int]]):
     def __init__(self, count: int, *, batch_size: int, share: Share = ALONE) -> None:
         rank, processes = share
         if count < processes:
-            raise InputError(f"{count} pictures cannot be split over {processes} processes")
+            raise InputError(f"{count} images cannot be split over {processes} processes")
         self.indices = np.arange(rank, count, processes)
         # Shares differ by one item at most: batches of two or more leave none of them empty.
         each = max(batch_size // processes, 1 if count % processes == 0 else 2)

@@ -1,19 +1,19 @@
-"""Forged pictures that were never on disk: every draw of an index is another picture."""
+"""Forged images that were never on disk: every draw of an index is another image."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from forgerank.data.sample import Picture, Sample
+from forgerank.data.sample import LabelledImage, Sample
 from forgerank.labels import COMPONENTS
 from forgerank.types import InputError
 
 
 class OnTheFlyForge:
-    """A folder of photographs as a `Source` of `per_photo` forged pictures or originals of each.
+    """A folder of photographs as a `Source` of `per_photo` forged images or originals of each.
 
-    Validation, which repeats its chance, sees the same pictures every time.
+    Validation, which repeats its chance, sees the same images every time.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class OnTheFlyForge:
         entry = self.entries[index // self.per_photo]
         return Sample(entry.path, (), entry.subject, self.split, "forge")
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         """Forge it; all chance comes from `rng`."""
         from forgerank.forge.dataset import forge_one, sequence_label
 
         forged = forge_one(self.entries, self.entries[index // self.per_photo], self.recipe, rng)
         labels = sequence_label(forged.components, self.recipe.task)
-        return Picture(forged.image, forged.points, tuple(filter(None, labels)), forged.mask)
+        return LabelledImage(forged.image, forged.points, tuple(filter(None, labels)), forged.mask)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from forgerank.data.formats.pack import LANDMARK_STEPS, Pack
 from forgerank.data.reconstructions import Reconstructions
-from forgerank.data.sample import Picture, Sample
+from forgerank.data.sample import LabelledImage, Sample
 from forgerank.faces.align import five_points
 from forgerank.labels import COMPONENTS
 from forgerank.types import InputError, Points
@@ -92,9 +92,9 @@ class PackForge:
             method="forge", parts=parts, fake=True,
         )  # fmt: skip
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         """Forge it, or save it as often as if it had been forged; every random choice comes from `rng`."""
-        from forgerank.forge.chain import draw_components, forge_picture
+        from forgerank.forge.chain import draw_components, forge_image
 
         face, forged = divmod(index, 2)
         kind = self._draw_kind(face, rng)
@@ -104,7 +104,7 @@ class PackForge:
         components = draw_components(rng, (1, self.longest), 0.0, single_share=self.single_share)
         if not forged:
             components = ()
-        result = forge_picture(
+        result = forge_image(
             photo,
             components,
             rng,
@@ -115,12 +115,14 @@ class PackForge:
         )
         sequence = tuple(COMPONENTS.index(name) + 1 for name in result.components)
         if self.length == 1:
-            return Picture(result.image, result.points, (), None, (int(bool(sequence)),), bool(sequence))
-        return Picture(result.image, result.points, sequence, result.mask)
+            return LabelledImage(
+                result.image, result.points, (), None, (int(bool(sequence)),), bool(sequence)
+            )
+        return LabelledImage(result.image, result.points, sequence, result.mask)
 
     def _whole(
         self, face: int, photo: "Photo", kind: str, rng: np.random.Generator, *, forged: bool
-    ) -> Picture:
+    ) -> LabelledImage:
         """A whole-face forgery, or the original in its place, with the saves of one edit around it."""
         from forgerank.forge.chain import draw_rounds, draw_size
         from forgerank.forge.photos import Photo
@@ -144,7 +146,7 @@ class PackForge:
             bits, parts = None, (int(forged),)
         elif parts is not None and set(parts) == {None}:
             bits = None
-        return Picture(image, five_points(photo.landmarks), (), bits, parts, forged)
+        return LabelledImage(image, five_points(photo.landmarks), (), bits, parts, forged)
 
     def _draw_kind(self, face: int, rng: np.random.Generator) -> str:
         held = self.reconstructions is not None and self.pack.entry(face).key in self.reconstructions

@@ -117,8 +117,8 @@ def parse_integers(text: str, what: str, where: str) -> list[int]:
     return values
 
 
-def is_picture(path: PurePath) -> bool:
-    """Whether the name is that of a picture, and of none that a system hides."""
+def is_image(path: PurePath) -> bool:
+    """Whether the name is that of an image, and of none that a system hides."""
     return path.suffix.lower() in PHOTO_EXTENSIONS and not path.name.startswith(".")
 
 

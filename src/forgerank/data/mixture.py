@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from forgerank.data.augmentation import AugmentConfig, levelled
 from forgerank.data.batches import ALONE, Key, Share, level_of_pair, shared_out
-from forgerank.data.sample import Picture, Sample, Source
+from forgerank.data.sample import LabelledImage, Sample, Source
 from forgerank.types import InputError
 
 
@@ -59,7 +59,7 @@ class Mixture:
         number, place = self._find(index)
         return self.ingredients[number].source.sample(place)
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         """The image at `index`."""
         number, place = self._find(index)
         return self.ingredients[number].source.load(place, rng)
@@ -189,17 +189,17 @@ class Levelled:
         """The annotation at `index`, its points those of the stored image."""
         return self.source.sample(index)
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         """The image at `index`, brought to the size and encoding of its pair."""
-        picture = self.source.load(index, rng)
+        labelled = self.source.load(index, rng)
         twin = int(self._twins[index])
         own = np.random.default_rng([self.seed, *sorted((index, twin))])
-        level = level_of_pair(self.source, index, twin, picture, self.augment, own)
-        image = levelled(picture.image, level)
+        level = level_of_pair(self.source, index, twin, labelled, self.augment, own)
+        image = levelled(labelled.image, level)
         size = image.shape[1::-1]
-        factors = np.divide(size, picture.image.shape[1::-1])
-        mask = picture.mask
+        factors = np.divide(size, labelled.image.shape[1::-1])
+        mask = labelled.mask
         if mask is not None:
             mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
-        points = (picture.points * factors).astype(np.float32)
-        return picture._replace(image=image, points=points, mask=mask)
+        points = (labelled.points * factors).astype(np.float32)
+        return labelled._replace(image=image, points=points, mask=mask)

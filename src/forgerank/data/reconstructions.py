@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forgerank.data.formats.seqdeepfake import read_picture
+from forgerank.data.formats.seqdeepfake import read_image
 from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.types import InputError, Points
 
@@ -52,7 +52,7 @@ class Reconstructions:
         path, at, size = self._members[key]
         with path.open("rb") as stream:
             stream.seek(at)
-            image = read_picture(path / f"{key}.jpg", io.BytesIO(stream.read(size)))
+            image = read_image(path / f"{key}.jpg", io.BytesIO(stream.read(size)))
         alignment = estimate_alignment(five_points(landmarks), image.shape[0], ZOOM)
         return Reconstruction(image, alignment.matrix)
 

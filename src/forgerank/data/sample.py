@@ -1,4 +1,4 @@
-"""What a data set yields: samples on disk, and pictures ready to be aligned."""
+"""What a data set yields: samples on disk, and images ready to be aligned."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,8 @@ class Sample:
     group: str  # who is shown: samples of one group are never independent
     split: str
     dataset: str
-    points: Points | None = None  # (5, 2) pixels of the stored picture
-    mask: Path | None = None  # 8-bit picture, bit i-1 set where label i was edited
+    points: Points | None = None  # (5, 2) pixels of the stored image
+    mask: Path | None = None  # 8-bit image, bit i-1 set where label i was edited
     source: str = ""  # where the photograph came from, for the breakdown of an evaluation
     video: str = ""  # whose frame it is: frames of one video are scored together; empty for a photograph
     method: str = ""  # how it was forged, as the data set calls it
@@ -36,7 +36,7 @@ class Sample:
         return self.fake or bool(self.sequence) or 1 in (self.parts or ())
 
 
-class Picture(NamedTuple):
+class LabelledImage(NamedTuple):
     """One annotated face in memory, before the alignment."""
 
     image: Image
@@ -52,8 +52,8 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
-        """The picture at `index`; all chance comes from `rng`."""
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
+        """The image at `index`; all chance comes from `rng`."""
 
     def sample(self, index: int) -> Sample:
         """Its annotation, without decoding anything."""

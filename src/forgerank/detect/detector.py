@@ -1,4 +1,4 @@
-"""The main job: pictures in, verdicts with ordered components and heatmaps out."""
+"""The main job: images in, verdicts with ordered components and heatmaps out."""
 
 import hashlib
 import math
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from forgerank.detect.result import FaceReport, Map, Picture, Report
+from forgerank.detect.result import FaceReport, LoadedImage, Map, Report
 from forgerank.detect.runtime import Prediction, Runtime, usable_cores
-from forgerank.detect.verdict import calibrate, judge_face, judge_picture, order_components
+from forgerank.detect.verdict import calibrate, judge_face, judge_image, order_components
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.media.images import MAX_PIXELS, read_file, read_photo
@@ -19,7 +19,7 @@ from forgerank.weights.description import load_weights
 
 
 class Detector:
-    """Finds the faces of pictures and tells which were forged, where, and in what order.
+    """Finds the faces of images and tells which were forged, where, and in what order.
 
     `weights` is a folder with `forgerank.json` and its files, by default the package's own. `detector` names
     the face detector: "blazeface", or "retinaface" with `detector_weights`, an ONNX file. `threads` defaults
@@ -56,29 +56,29 @@ class Detector:
             self._twins[threads] = twin
         return self._twins[threads]
 
-    def detect(self, images: Sequence[Picture | Image | Path | str]) -> list[Report]:
-        """One report per picture, in order; the faces of all pictures share the network's batches.
+    def detect(self, images: Sequence[LoadedImage | Image | Path | str]) -> list[Report]:
+        """One report per image, in order; the faces of all images share the network's batches.
 
         An array is (H, W, 3) uint8 RGB. Raises InputError for a file that cannot be read and for an array of
         another kind.
         """
-        pictures = [load_picture(image) for image in images]
+        images_ = [load_image(image) for image in images]
         found: list[list[tuple[Face, Alignment]]] = []
         crops: list[Image] = []
-        for picture in pictures:
-            faces = self.align(self.analyzer.analyze(picture.image))
+        for image_ in images_:
+            faces = self.align(self.analyzer.analyze(image_.image))
             found.append(faces)
-            crops.extend(alignment.crop(picture.image) for _, alignment in faces)
+            crops.extend(alignment.crop(image_.image) for _, alignment in faces)
         prediction = self.runtime.run(crops) if crops else None
         reports, start = [], 0
-        for picture, faces in zip(pictures, found, strict=True):
+        for image_, faces in zip(images_, found, strict=True):
             answers = tuple(
                 self.face_report(face, alignment, prediction, start + i)
                 for i, (face, alignment) in enumerate(faces)
                 if prediction is not None
             )
             start += len(faces)
-            reports.append(_report(picture, answers))
+            reports.append(_report(image_, answers))
         return reports
 
     def align(self, faces: list[Face]) -> list[tuple[Face, Alignment]]:
@@ -125,24 +125,24 @@ def dissimilarity_map(similarity: Map) -> Map:
     return np.asarray((1.0 - similarity).mean(axis=1).reshape(side, side), dtype=np.float32)
 
 
-def load_picture(image: Picture | Image | Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """A picture with its hash from a file, of at most `max_pixels` pixels, or an array.
+def load_image(image: LoadedImage | Image | Path | str, *, max_pixels: int = MAX_PIXELS) -> LoadedImage:
+    """An image with its hash from a file, of at most `max_pixels` pixels, or an array.
 
     Raises InputError for a file that cannot be read and for an array that is not (H, W, 3) uint8.
     """
-    if isinstance(image, Picture):
+    if isinstance(image, LoadedImage):
         return image
     if isinstance(image, (str, Path)):
         content = read_file(image)
         pixels = read_photo(image, data=content, max_pixels=max_pixels)
-        return Picture(str(image), hashlib.sha256(content).hexdigest(), pixels)
+        return LoadedImage(str(image), hashlib.sha256(content).hexdigest(), pixels)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise InputError(f"a picture must be an (H, W, 3) uint8 array or a path, got {kind}")
-    return Picture(None, hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest(), image)
+        raise InputError(f"an image must be an (H, W, 3) uint8 array or a path, got {kind}")
+    return LoadedImage(None, hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest(), image)
 
 
-def _report(picture: Picture, faces: tuple[FaceReport, ...]) -> Report:
-    verdict, reason = judge_picture(faces)
-    height, width = picture.image.shape[:2]
-    return Report(picture.path, picture.sha256, width, height, verdict, reason, faces)
+def _report(image: LoadedImage, faces: tuple[FaceReport, ...]) -> Report:
+    verdict, reason = judge_image(faces)
+    height, width = image.image.shape[:2]
+    return Report(image.path, image.sha256, width, height, verdict, reason, faces)

@@ -30,7 +30,7 @@ class _Person:
 
 
 class People:
-    """Collects the faces of a video. Of each moment a few numbers stay, of each person three pictures."""
+    """Collects the faces of a video. Of each moment a few numbers stay, of each person three images."""
 
     def __init__(self, metadata: WeightsMetadata) -> None:
         self._metadata = metadata

@@ -1,4 +1,4 @@
-"""What the detector answers: one frozen result type for a picture, one for a video."""
+"""What the detector answers: one frozen result type for an image, one for a video."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """A picture in memory and where it came from."""
+class LoadedImage:
+    """An image in memory and where it came from."""
 
     path: str | None  # as given by the caller; None for an array
     sha256: str  # of the file's bytes, of the pixels for an array
@@ -33,14 +33,14 @@ class Component:
 class FaceReport:
     """The answer for one face."""
 
-    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the image
     detection_score: float  # 0..1
     quality: Quality
     verdict: Verdict
     reason: str | None  # why it is undetermined
     forged_probability: float  # calibrated P(x), 0..1
     components: tuple[Component, ...]  # all of them, in the order of the weights' labels
-    alignment: Alignment  # picture <-> crop, lays the maps back over the picture
+    alignment: Alignment  # image <-> crop, lays the maps back over the image
     component_maps: Map  # (L, h, w) over the crop, 0..1
     dissimilarity: Map  # (h, w) over the crop, mean over tokens of 1 - S (Eq. 4, 5), 0..1
     order_scores: tuple[
@@ -55,7 +55,7 @@ class FaceReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """The answer for one picture."""
+    """The answer for one image."""
 
     path: str | None
     sha256: str
@@ -136,5 +136,5 @@ def _ranked(components: tuple[Component, ...]) -> tuple[Component, ...]:
 
 
 def faces_of(report: Report | VideoReport) -> tuple[FaceReport | TrackReport, ...]:
-    """The people that a report is about: the faces of a picture, the tracks of a video."""
+    """The people that a report is about: the faces of an image, the tracks of a video."""
     return report.tracks if isinstance(report, VideoReport) else report.faces

@@ -92,7 +92,7 @@ def order_components(
     return tuple(Component(name, float(probabilities[i]), ranks.get(i)) for i, name in enumerate(names))
 
 
-def judge_picture(faces: Sequence[FaceReport | TrackReport]) -> tuple[Verdict, str | None]:
+def judge_image(faces: Sequence[FaceReport | TrackReport]) -> tuple[Verdict, str | None]:
     """Forged if any face is, else undetermined if any face is or none was found, else real.
 
     The faces of a video are its tracks.

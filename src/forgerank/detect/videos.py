@@ -12,7 +12,7 @@ from forgerank.detect.detector import Detector
 from forgerank.detect.people import People
 from forgerank.detect.result import FaceReport, TrackReport, VideoReport
 from forgerank.detect.runtime import Prediction
-from forgerank.detect.verdict import judge_picture
+from forgerank.detect.verdict import judge_image
 from forgerank.faces.align import Alignment
 from forgerank.faces.follow import FaceFollower
 from forgerank.faces.track import Sighting, Trail, appearance, assign
@@ -117,7 +117,7 @@ def _report(
     video: Video, plan: _Plan, tracks: tuple[TrackReport, ...], sampled: int, *, stopped: bool
 ) -> VideoReport:
     seconds, share, warnings = _coverage(video, plan, stopped=stopped)
-    verdict, reason = judge_picture(tracks)
+    verdict, reason = judge_image(tracks)
     width, height = video.size
     return VideoReport(
         path=str(video.path),
@@ -150,7 +150,7 @@ def _coverage(video: Video, plan: _Plan, *, stopped: bool) -> tuple[float, float
         remarks.append(f"it holds {video.streams} video streams; the first was judged")
     if done.lost:
         remarks.append(f"{done.lost} damaged frame{'' if done.lost == 1 else 's'} could not be used")
-    # Sound can outlast the pictures a little, and some files count the time before the first frame.
+    # Sound can outlast the images a little, and some files count the time before the first frame.
     missing = stated - done.end > max(3 / (video.frame_rate or 25), min(0.5, 0.05 * stated))
     if stopped:
         remarks.append(f"only its first {done.end:.1f} s were looked at: it is longer than it states")

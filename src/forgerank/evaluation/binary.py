@@ -35,7 +35,7 @@ def binary_figures(
     calibration: Calibration | None = None,
     resamples: int = 500,
 ) -> dict[str, Any]:
-    """Figures by `dataset/compression/level`, JSON-ready but for NaN; `level` is picture, frame or video.
+    """Figures by `dataset/compression/level`, JSON-ready but for NaN; `level` is image, frame or video.
 
     A video's score is the mean over its frames; where it shows several faces, each is averaged alone and the
     largest counts. Videos of different methods are never merged, whatever their names. Raises InputError for

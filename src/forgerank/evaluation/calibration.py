@@ -22,12 +22,12 @@ def fit_calibration(probability: ArrayLike, forged: ArrayLike) -> Calibration:
     """
     labels = np.asarray(forged)
     if labels.min() == labels.max():
-        raise InputError("calibration needs real and forged pictures")
+        raise InputError("calibration needs real and forged images")
     model = LogisticRegression(C=1e6, class_weight="balanced", max_iter=1000)
     model.fit(logit(probability)[:, None], labels)
     slope = float(model.coef_[0, 0])
     if slope <= 0:
-        raise InputError("calibration failed: forged pictures have no larger P(x) than real ones")
+        raise InputError("calibration failed: forged images have no larger P(x) than real ones")
     return Calibration(slope=slope, intercept=float(model.intercept_[0]))
 
 
@@ -74,7 +74,7 @@ def held_out_rates(
     """How often faces reach the `forged` threshold when it was chosen on other people.
 
     The groups are dealt into `folds`; each is judged by the calibration and threshold of the rest, chosen on
-    plain and degraded pictures together. Returns the rates of both parts, 0..1.
+    plain and degraded images together. Returns the rates of both parts, 0..1.
     """
     both = join(predictions, degraded)
     names = sorted(set(both.groups))

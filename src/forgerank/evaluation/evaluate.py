@@ -1,4 +1,4 @@
-"""Networks on data sets with known answers: which pictures, which thresholds, and the figures as tables."""
+"""Networks on data sets with known answers: which images, which thresholds, and the figures as tables."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from forgerank.train.module import add_to_metrics
 from forgerank.types import InputError
 from forgerank.weights.description import METADATA_FILE
 
-# What happens to pictures between people: one resize and one encoding, on every picture.
+# What happens to images between people: one resize and one encoding, on every image.
 WILD = AugmentConfig(
     rotation=0,
     scale=0,
@@ -61,7 +61,7 @@ def evaluate(
 
     others: more of them, or folders of runs, whose checkpoints are meant: the result then holds, under
     `best_of`, the best of each figure beside those of `weights`. dataset: a key of DATASETS, by default what
-    the folder looks like. wild: re-encode every picture at quality 40 to 95 and resize it by 0.5 to 2 first.
+    the folder looks like. wild: re-encode every image at quality 40 to 95 and resize it by 0.5 to 2 first.
     reverse: compare sequences from the last manipulation to the first; None: as the network was trained.
     tune: SPLIT or SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones.
 
@@ -121,7 +121,7 @@ def evaluate_sources(
     if not data.sources:
         raise InputError("the settings name no data.sources to evaluate on")
     scorer = open_scorer(weights)
-    changes: dict[str, Any] = {"val_pictures": limit or data.val_pictures, "mask_size": None}
+    changes: dict[str, Any] = {"val_images": limit or data.val_images, "mask_size": None}
     changes |= {} if workers is None else {"workers": workers}
     config = scorer.config.model_copy(update={"data": data.model_copy(update=changes)})
     found: dict[str, dict[str, float]] = {}
@@ -151,9 +151,7 @@ def find_checkpoints(place: Path) -> list[Path]:
 def _parse_tune(text: str, evaluated: str) -> tuple[str, int | None]:
     split, slash, count = text.partition("/")
     if not split or (slash and (not count.isdecimal() or int(count) < 1)):
-        raise InputError(
-            f"--tune {text}: expected a split such as val, or val/2000 for so many pictures of it"
-        )
+        raise InputError(f"--tune {text}: expected a split such as val, or val/2000 for so many images of it")
     if split == evaluated:
         raise InputError(f"--tune {text}: the split that is evaluated: thresholds must come from another")
     return split, int(count) if count else None
@@ -201,12 +199,12 @@ def open_split(
         changes |= {"sources": ()}
     data = config.data.model_copy(update=changes)
     if data.sources:
-        parts = open_validation(data.model_copy(update={"val_split": split, "val_pictures": limit}))
+        parts = open_validation(data.model_copy(update={"val_split": split, "val_images": limit}))
         source: Source = Joined(list(parts.values()))
     else:
         source = limited(open_source(data, split, roots=data.val_roots), limit)
     if not len(source):
-        raise InputError(f"the split {split} holds no usable picture")
+        raise InputError(f"the split {split} holds no usable image")
     return config.model_copy(update={"data": data}), source
 
 
@@ -235,7 +233,7 @@ def print_sources(found: dict[str, dict[str, float]], console: Console | None = 
 
 
 def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
-    """The figures as tables: pictures and their sources, labels, videos, the best of several checkpoints."""
+    """The figures as tables: images and their sources, labels, videos, the best of several checkpoints."""
     console = console or Console()
     if len(result["by_component"]) > 1:
         console.print(_overview(result))
@@ -250,7 +248,7 @@ def print_evaluation(result: dict[str, Any], console: Console | None = None) -> 
 
 
 def _overview(result: dict[str, Any]) -> Table:
-    title = f"{result['pictures']} pictures, {result['real']} real, {result['groups']} groups"
+    title = f"{result['pictures']} images, {result['real']} real, {result['groups']} groups"
     table = Table("", "all", "95 %", *result["by_source"], title=title)
     for name, value in result["metrics"].items():
         sources = (_show(part[name]) for part in result["by_source"].values())
@@ -284,7 +282,7 @@ def _best_table(result: dict[str, Any]) -> Table:
     """The first checkpoint's figures beside the best of all, each from a checkpoint of its own."""
     checkpoints = result["best_of"]["checkpoints"]
     first = flat_metrics(result)
-    title = f"best of {len(checkpoints)} checkpoints, each chosen on these very pictures"
+    title = f"best of {len(checkpoints)} checkpoints, each chosen on these very images"
     table = Table("", Path(checkpoints[0]).name, "best", "from", title=title)
     for name, best in result["best_of"]["metrics"].items():
         origin = checkpoints[best["checkpoint"]]

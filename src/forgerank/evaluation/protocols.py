@@ -30,8 +30,8 @@ def summarize(
     """Figures with 95 % bootstrap intervals over groups, JSON-ready.
 
     0.5 stands in for missing thresholds; beside saved ones, figures that end in `_at_half` tell what 0.5
-    gives. Real against forged is over all pictures, what compares labels over the known ones, what compares
-    sequences over the pictures of known order; None where that leaves none. A network's own sequences are
+    gives. Real against forged is over all images, what compares labels over the known ones, what compares
+    sequences over the images of known order; None where that leaves none. A network's own sequences are
     judged as they are, whatever the thresholds. `reverse` turns true and answered sequences round before they
     are compared.
     """
@@ -84,7 +84,7 @@ def flat_metrics(result: dict[str, Any]) -> dict[str, float | None]:
 
 
 def best_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For every figure the best of several summaries of the same pictures, and the place of its summary."""
+    """For every figure the best of several summaries of the same images, and the place of its summary."""
     values = [flat_metrics(result) for result in results]
     best = {}
     for path in values[0]:
@@ -150,9 +150,9 @@ def _where(kept: NDArray[np.bool_], statistic: Statistic) -> Statistic:
 
 
 def _lengths(predictions: Predictions) -> list[str]:
-    """How many components of each picture were manipulated, in figures or as "unknown"."""
+    """How many components of each image were manipulated, in figures or as "unknown"."""
     counts = np.where(predictions.known, predictions.presence, 0).sum(axis=1)
-    # A forged picture without a label was manipulated somewhere else.
+    # A forged image without a label was manipulated somewhere else.
     told = predictions.known.all(axis=1) & ((counts > 0) | (predictions.forged == 0))
     return [str(count) if known else "unknown" for count, known in zip(counts, told, strict=True)]
 

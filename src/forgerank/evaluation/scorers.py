@@ -38,7 +38,7 @@ class Scorer(Protocol):
     calibration: Calibration | None
 
     def score(self, batch: Item) -> Scores:
-        """The scores of every picture of a batch, on the CPU."""
+        """The scores of every image of a batch, on the CPU."""
 
 
 class TorchScorer:
@@ -59,7 +59,7 @@ class TorchScorer:
 
     @torch.inference_mode()
     def score(self, batch: Item) -> Scores:
-        """The scores of every picture of a batch."""
+        """The scores of every image of a batch."""
         scores = to_scores(self._network(to_images(batch).to(self._device)), self.config.loss)
         own = None if scores.sequences is None else scores.sequences.cpu()
         return Scores(scores.probability.cpu(), scores.components.cpu(), scores.order.cpu(), own)
@@ -88,7 +88,7 @@ class OnnxScorer:
         self._outputs = ["probability", "component_probabilities", order_output(self._session)]
 
     def score(self, batch: Item) -> Scores:
-        """The scores of every picture of a batch."""
+        """The scores of every image of a batch."""
         images = to_images(batch).contiguous().numpy()
         return Scores(*map(torch.from_numpy, self._session.run(self._outputs, {"images": images})))
 
@@ -113,7 +113,7 @@ def open_scorer(weights: Path) -> Scorer:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a scorer said about M pictures, beside the truth."""
+    """What a scorer said about M images, beside the truth."""
 
     probability: NDArray[np.float64]  # (M,) forged, not calibrated
     components: NDArray[np.float64]  # (M, L) component probabilities

@@ -1,4 +1,4 @@
-"""The network as one ONNX graph: picture in, every output of the runtime in one pass."""
+"""The network as one ONNX graph: image in, every output of the runtime in one pass."""
 
 import warnings
 from pathlib import Path

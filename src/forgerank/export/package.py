@@ -38,7 +38,7 @@ def export(
 
     The ONNX graph is checked against torch. Figures come from its own predictions on the validation `split`
     of `roots`, by default of the training data; calibration and thresholds from these and from predictions on
-    the same pictures re-encoded and resized, so that the false positives hold outside of the data set too.
+    the same images re-encoded and resized, so that the false positives hold outside of the data set too.
     `int8` tries static quantisation too and keeps it where it costs less than INT8_COST of AUC. Raises
     InputError for unusable weights or data.
     """

@@ -1,1 +1,1 @@
-"""Picture in, faces out: detection, mesh, alignment, component regions and quality."""
+"""Image in, faces out: detection, mesh, alignment, component regions and quality."""

@@ -37,44 +37,44 @@ def five_points(landmarks: Points) -> Points:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Picture <-> aligned crop. Pixel centres lie at integer + 0.5, as in Pillow's transforms."""
+    """Image <-> aligned crop. Pixel centres lie at integer + 0.5, as in Pillow's transforms."""
 
-    matrix: NDArray[np.float64]  # (2, 3), picture x, y -> crop x, y, both in pixels
+    matrix: NDArray[np.float64]  # (2, 3), image x, y -> crop x, y, both in pixels
     size: int  # side of the crop, pixels
 
     @property
     def scale(self) -> float:
-        """Crop pixels per picture pixel."""
+        """Crop pixels per image pixel."""
         return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
 
     def to_crop(self, points: Points) -> Points:
-        """Picture points (K, 2) -> crop points (K, 2)."""
+        """Image points (K, 2) -> crop points (K, 2)."""
         return (points @ self.matrix[:, :2].T + self.matrix[:, 2]).astype(np.float32)
 
-    def to_picture(self, points: Points) -> Points:
-        """Crop points (K, 2) -> picture points (K, 2)."""
+    def to_image(self, points: Points) -> Points:
+        """Crop points (K, 2) -> image points (K, 2)."""
         inverse = self._inverse()
         return (points @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
 
     def crop(self, image: Image) -> Image:
-        """The aligned crop, (size, size, 3); black where the picture ends."""
+        """The aligned crop, (size, size, 3); black where the image ends."""
         # A bicubic look-up alone would alias when a large face shrinks to the crop.
         factor = max(1, math.floor(1.0 / self.scale))
         left, top, right, bottom = self._reach(image, factor)
         if left >= right or top >= bottom:
             return np.zeros((self.size, self.size, 3), dtype=np.uint8)
-        picture = PILImage.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
+        pil = PILImage.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
         if factor > 1:
-            picture = picture.reduce(factor)
-        to_picture = self._inverse()
-        to_picture[:, 2] -= (left, top)
-        to_picture /= factor
-        return np.asarray(self._sample(picture, to_picture, PILImage.Resampling.BICUBIC))
+            pil = pil.reduce(factor)
+        to_image = self._inverse()
+        to_image[:, 2] -= (left, top)
+        to_image /= factor
+        return np.asarray(self._sample(pil, to_image, PILImage.Resampling.BICUBIC))
 
     def _reach(self, image: Image, factor: int) -> tuple[int, int, int, int]:
-        """The part of a picture that its crop at 1 / `factor` can depend on: left, top, right, bottom."""
+        """The part of an image that its crop at 1 / `factor` can depend on: left, top, right, bottom."""
         corners = np.array([[0, 0], [self.size, 0], [0, self.size], [self.size, self.size]], dtype=np.float32)
-        points = self.to_picture(corners)
+        points = self.to_image(corners)
         limit = np.array([image.shape[1], image.shape[0]])
         # Whole blocks of `reduce`, and a margin for the interpolation.
         low = np.floor(points.min(axis=0) / factor - 4).astype(int) * factor
@@ -83,13 +83,13 @@ class Alignment:
         return int(left), int(top), int(right), int(bottom)
 
     def crop_mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A label picture (H, W) under the same transform, nearest neighbour, 0 outside."""
+        """A label image (H, W) under the same transform, nearest neighbour, 0 outside."""
         return np.asarray(
             self._sample(PILImage.fromarray(mask), self._inverse(), PILImage.Resampling.NEAREST)
         )
 
     def paste(self, values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-        """A map over the crop, (size, size), laid back over the picture (H, W); 0 outside the crop."""
+        """A map over the crop, (size, size), laid back over the image (H, W); 0 outside the crop."""
         laid = PILImage.fromarray(values.astype(np.float32)).transform(
             (shape[1], shape[0]),
             PILImage.Transform.AFFINE,
@@ -99,10 +99,10 @@ class Alignment:
         return np.asarray(laid)
 
     def _sample(
-        self, picture: PILImage.Image, inverse: NDArray[np.float64], resample: PILImage.Resampling
+        self, image: PILImage.Image, inverse: NDArray[np.float64], resample: PILImage.Resampling
     ) -> PILImage.Image:
-        """The crop out of a picture; `inverse` takes crop pixels to its pixels."""
-        return picture.transform(
+        """The crop out of an image; `inverse` takes crop pixels to its pixels."""
+        return image.transform(
             (self.size, self.size),
             PILImage.Transform.AFFINE,
             data=tuple(inverse.ravel()),
@@ -115,7 +115,7 @@ class Alignment:
 
 
 def estimate_alignment(points: Points, size: int, zoom: float = 1.0) -> Alignment:
-    """The alignment that takes five points (5, 2) of a picture to the template at `size` pixels.
+    """The alignment that takes five points (5, 2) of an image to the template at `size` pixels.
 
     zoom: how many times larger the face stands in the crop than in one of the whole head. Raises ValueError
     where the points coincide, so that no transform exists.

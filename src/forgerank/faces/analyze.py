@@ -1,4 +1,4 @@
-"""Everything about the faces of a picture in one call."""
+"""Everything about the faces of an image in one call."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class FaceAnalyzer:
         self._landmarks = LandmarkModel(threads=threads)
 
     def analyze(self, image: Image) -> list[Face]:
-        """Faces of an RGB picture (H, W, 3), biggest first, without what the mesh does not confirm as one."""
+        """Faces of an RGB image (H, W, 3), biggest first, without what the mesh does not confirm as one."""
         return self.confirm(image, self.detector.detect(image))
 
     def largest(self, image: Image) -> Points | None:

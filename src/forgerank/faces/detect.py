@@ -1,4 +1,4 @@
-"""Face detection: BlazeFace over several views of a picture, coarse to fine."""
+"""Face detection: BlazeFace over several views of an image, coarse to fine."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -18,15 +18,15 @@ from forgerank.types import Detection, Image, Points
 # 100 % and more with padding; the full-range model finds them from 8 % to 60 %.
 _SHORT_RANGE_SHARE = 0.15
 _SMALLEST_INPUT_FACE = 17.0  # pixels of the full-range model's input
-_SMALLEST_SHARE = 0.02  # of the picture's long side
-_SMALLEST_FACE = 16.0  # pixels: nothing below is found, however large the picture is drawn
+_SMALLEST_SHARE = 0.02  # of the image's long side
+_SMALLEST_FACE = 16.0  # pixels: nothing below is found, however large the image is drawn
 # Beside a face of at least this share of the long side, a face under this many pixels is not worth the time:
 # it is background, and too small to be judged.
 _LARGE_SHARE, _SMALLEST_FACE_BESIDE_LARGE = 0.2, 48.0
-_WORTH_TILING = 1.2  # below this, tiles would show the picture hardly larger than the whole view did
+_WORTH_TILING = 1.2  # below this, tiles would show the image hardly larger than the whole view did
 _TILE_OVERLAP = 48  # input pixels
 _FLAT = 4.0  # grey levels: a tile with less contrast than this holds no face
-_PADDING = 1.6  # a face that fills the picture or is cut by its border is found on a canvas this much larger
+_PADDING = 1.6  # a face that fills the image or is cut by its border is found on a canvas this much larger
 _MOUTH_HALF_WIDTH = 0.45  # of the distance between the eyes
 
 
@@ -34,16 +34,16 @@ class FaceDetector(Protocol):
     """What the rest of the package asks of a detector."""
 
     def detect(self, image: Image) -> list[Detection]:
-        """Faces of an RGB picture (H, W, 3) in its pixels, best first; boxes may reach past its border."""
+        """Faces of an RGB image (H, W, 3) in its pixels, best first; boxes may reach past its border."""
         ...
 
 
 class _View(NamedTuple):
-    """A square model input and where it lies in the picture: picture = (input - offset) / scale."""
+    """A square model input and where it lies in the image: image = (input - offset) / scale."""
 
     pixels: Image  # (side, side, 3)
-    scale: float  # input pixels per picture pixel
-    offset: tuple[float, float]  # x, y of the picture's corner in the input
+    scale: float  # input pixels per image pixel
+    offset: tuple[float, float]  # x, y of the image's corner in the input
 
 
 class _BlazeFace:
@@ -59,7 +59,7 @@ class _BlazeFace:
         return open_embedded(self._file, threads=self._threads)
 
     def __call__(self, view: _View, min_score: float) -> tuple[Floats, Floats, Floats]:
-        """Boxes (K, 4), key points (K, 6, 2), both in picture pixels, and scores (K,) of one view."""
+        """Boxes (K, 4), key points (K, 6, 2), both in image pixels, and scores (K,) of one view."""
         pixels = view.pixels.astype(np.float32)[None] / 127.5 - 1.0  # (1, side, side, 3)
         values, logits = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
         scores = 1.0 / (1.0 + np.exp(-np.clip(logits[0, :, 0], -80.0, 80.0)))
@@ -75,7 +75,7 @@ class _BlazeFace:
 
 
 class BlazeFaceDetector:
-    """The embedded detector: faces from 2 % to over 100 % of the picture's long side, of at least 16 pixels.
+    """The embedded detector: faces from 2 % to over 100 % of the image's long side, of at least 16 pixels.
 
     Coarse to fine, and no finer than it can matter: beside a face of at least 20 % of the long side only
     faces of at least 48 pixels are looked for, which leaves the common portrait at two small views.
@@ -91,31 +91,31 @@ class BlazeFaceDetector:
 
     def detect(self, image: Image, *, smallest: float = 0.0) -> list[Detection]:
         """See `FaceDetector.detect`; faces under `smallest` pixels are not looked for."""
-        picture = PILImage.fromarray(image)
-        long_side = max(picture.size)
+        padded = PILImage.fromarray(image)
+        long_side = max(padded.size)
         near, far = self._short_range, self._full_range
-        views = [letterbox(picture, near.side), letterbox(picture, near.side, padding=_PADDING)]
+        views = [letterbox(padded, near.side), letterbox(padded, near.side, padding=_PADDING)]
         found = self._search(near, views)
         if max(smallest, _smallest_wanted(found, long_side)) >= _SHORT_RANGE_SHARE * long_side:
             return found
-        found = suppress(found + self._search(far, [letterbox(picture, far.side)]))
+        found = suppress(found + self._search(far, [letterbox(padded, far.side)]))
         scale = min(1.0, _SMALLEST_INPUT_FACE / max(smallest, _smallest_wanted(found, long_side)))
         if scale * long_side < _WORTH_TILING * far.side:
             return found
-        return suppress(found + self._search(far, tiles(picture, scale, far.side)))
+        return suppress(found + self._search(far, tiles(padded, scale, far.side)))
 
     def glance(self, image: Image) -> list[Detection]:
-        """Faces of about 8 % of the picture's long side and more, in one view each of the two models."""
-        picture = PILImage.fromarray(image)
-        views = [(model, [letterbox(picture, model.side)]) for model in (self._short_range, self._full_range)]
+        """Faces of about 8 % of the image's long side and more, in one view each of the two models."""
+        padded = PILImage.fromarray(image)
+        views = [(model, [letterbox(padded, model.side)]) for model in (self._short_range, self._full_range)]
         return suppress([face for model, view in views for face in self._search(model, view)])
 
     def portrait(self, image: Image) -> list[Detection]:
-        """Faces of at least 15 % of the picture's long side, best first, in as few views as find one."""
-        picture = PILImage.fromarray(image)
+        """Faces of at least 15 % of the image's long side, best first, in as few views as find one."""
+        padded = PILImage.fromarray(image)
         for padding in (1.0, _PADDING):
             found = self._search(
-                self._short_range, [letterbox(picture, self._short_range.side, padding=padding)]
+                self._short_range, [letterbox(padded, self._short_range.side, padding=padding)]
             )
             if found:
                 return found
@@ -176,19 +176,19 @@ def suppress(faces: list[Detection], *, threshold: float = 0.3, inside: float = 
     return kept
 
 
-def letterbox(picture: PILImage.Image, side: int, *, padding: float = 1.0) -> _View:
-    """The whole picture on a black square, centred, filling it up to 1 / `padding` of the side."""
-    scale = side / (max(picture.size) * padding)
-    small = _resize(picture, scale)
+def letterbox(image: PILImage.Image, side: int, *, padding: float = 1.0) -> _View:
+    """The whole image on a black square, centred, filling it up to 1 / `padding` of the side."""
+    scale = side / (max(image.size) * padding)
+    small = _resize(image, scale)
     canvas = PILImage.new("RGB", (side, side))
     corner = ((side - small.width) // 2, (side - small.height) // 2)
     canvas.paste(small, corner)
     return _View(np.asarray(canvas), scale, corner)
 
 
-def tiles(picture: PILImage.Image, scale: float, side: int) -> Iterator[_View]:
-    """Overlapping square tiles that cover the picture at `scale`, flat ones left out."""
-    small = _resize(picture, scale)
+def tiles(image: PILImage.Image, scale: float, side: int) -> Iterator[_View]:
+    """Overlapping square tiles that cover the image at `scale`, flat ones left out."""
+    small = _resize(image, scale)
     for top in _starts(small.height, side):
         for left in _starts(small.width, side):
             tile = small.crop((left, top, left + side, top + side))
@@ -204,9 +204,9 @@ def _starts(length: int, side: int) -> list[int]:
     return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
 
-def _resize(picture: PILImage.Image, scale: float) -> PILImage.Image:
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, PILImage.Resampling.BILINEAR, reducing_gap=2.0)
+def _resize(image: PILImage.Image, scale: float) -> PILImage.Image:
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, PILImage.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 def _smallest_wanted(found: list[Detection], long_side: int) -> float:

@@ -1,4 +1,4 @@
-"""Faces drawn over their picture: boxes, points and component regions."""
+"""Faces drawn over their image: boxes, points and component regions."""
 
 from collections.abc import Sequence
 
@@ -18,14 +18,14 @@ COLOURS = {
     "hair": (60, 220, 100),
 }  # RGB, told apart by most colour-blind readers by lightness as well
 _BOX = (255, 255, 255)
-_SHORTEST_SIDE = 480  # a smaller picture is enlarged, so that names stay readable
+_SHORTEST_SIDE = 480  # a smaller image is enlarged, so that names stay readable
 _FILL = 0.30  # opacity of a region
 
 
 def draw_faces(image: Image, faces: Sequence[Face]) -> Image:
-    """The picture (H, W, 3) with each face's box, score, five points and component regions, named beside it.
+    """The image (H, W, 3) with each face's box, score, five points and component regions, named beside it.
 
-    Pictures with a long side under 480 pixels come back enlarged by a whole factor.
+    Images with a long side under 480 pixels come back enlarged by a whole factor.
     """
     factor = max(1, -(-_SHORTEST_SIDE // max(image.shape[:2])))
     canvas = PILImage.fromarray(image)
@@ -39,7 +39,7 @@ def draw_faces(image: Image, faces: Sequence[Face]) -> Image:
 
 
 def _draw_regions(canvas: PILImage.Image, image: Image, landmarks: Points, factor: int) -> None:
-    """Tint and outline the regions inside a window about the head: elsewhere a large picture has none."""
+    """Tint and outline the regions inside a window about the head: elsewhere a large image has none."""
     x0, y0, x1, y1 = _head_window(landmarks, image.shape[:2])
     offset = np.array([x0, y0], dtype=np.float32)
     masks = component_masks(np.ascontiguousarray(image[y0:y1, x0:x1]), landmarks - offset)
@@ -65,7 +65,7 @@ def _draw_box(canvas: PILImage.Image, face: Face, factor: int) -> None:
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_BOX, outline=(0, 0, 0))
     size = float(np.clip((x1 - x0) / 12, 11, 96))
     font = ImageFont.load_default(size=size)
-    # Names stand to the right of the box, or inside it where the picture ends.
+    # Names stand to the right of the box, or inside it where the image ends.
     left = min(x1 + 2 * line, canvas.width - 4.5 * size)
     names = [(f"{face.score:.2f}", _BOX), *COLOURS.items()]
     for row, (text, colour) in enumerate(names):

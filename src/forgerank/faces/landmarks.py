@@ -1,4 +1,4 @@
-"""The 468-point face mesh, from a detection to picture pixels."""
+"""The 468-point face mesh, from a detection to image pixels."""
 
 import math
 from functools import cached_property
@@ -20,8 +20,8 @@ _ENLARGE = 1.5  # side of the model's view over the longer side of the face
 class Mesh(NamedTuple):
     """Face Mesh of one face."""
 
-    landmarks: Points  # (468, 2) pixels of the picture
-    depth: NDArray[np.float32]  # (468,) pixels of the picture, smaller is nearer to the camera
+    landmarks: Points  # (468, 2) pixels of the image
+    depth: NDArray[np.float32]  # (468,) pixels of the image, smaller is nearer to the camera
     presence: float  # 0..1, how sure the model is that its view holds a face
 
 
@@ -36,7 +36,7 @@ class LandmarkModel:
         return open_embedded("face_landmark.onnx", threads=self._threads)
 
     def landmarks(self, image: Image, detection: Detection) -> Mesh:
-        """The mesh of a detected face in an RGB picture (H, W, 3).
+        """The mesh of a detected face in an RGB image (H, W, 3).
 
         A first pass on the detector's box finds the face; a second one sees it centred and upright by the
         first mesh, which makes the points depend less on the detector (measured: a box jittered by 10 to 20 %
@@ -52,7 +52,7 @@ class LandmarkModel:
         """One pass on a square of 1.5 times `face` pixels about `centre`, turned upright by the eyes."""
         across = points[1] - points[0]
         angle = math.atan2(float(across[1]), float(across[0]))
-        scale = max(face, 1.0) * _ENLARGE / _SIDE  # picture pixels per input pixel
+        scale = max(face, 1.0) * _ENLARGE / _SIDE  # image pixels per input pixel
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         linear = turn * scale
         corner = centre - linear @ np.full(2, _SIDE / 2)
@@ -66,7 +66,7 @@ class LandmarkModel:
 
 
 def _warp(image: Image, linear: NDArray[np.float64], corner: NDArray[np.float64], scale: float) -> Image:
-    """The model's square view of a picture, picture = linear @ input + corner; black outside the picture."""
+    """The model's square view of an image, image = linear @ input + corner; black outside the image."""
     corners = np.array([[0, 0], [_SIDE, 0], [0, _SIDE], [_SIDE, _SIDE]]) @ linear.T + corner
     limit = np.array([image.shape[1], image.shape[0]])
     low = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, limit - 1)

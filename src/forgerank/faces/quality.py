@@ -22,10 +22,10 @@ _TOP, _BOTTOM = (10, 151, 9, 8), (2, 164, 199, 175)
 
 
 def measure_quality(image: Image, landmarks: Points, depth: NDArray[np.float32], box: Box) -> Quality:
-    """Quality of a face from the picture (H, W, 3), its mesh (468, 2), the mesh's depth (468,) and its box.
+    """Quality of a face from the image (H, W, 3), its mesh (468, 2), the mesh's depth (468,) and its box.
 
     Sharpness and exposure come from the aligned crop at a fixed size and from the pixels inside the face's
-    outline, so they compare across pictures; a small face is enlarged for it and so counts as blurred.
+    outline, so they compare across images; a small face is enlarged for it and so counts as blurred.
     """
     alignment = estimate_alignment(five_points(landmarks), _SIDE)
     luma = alignment.crop(image).astype(np.float32) @ _LUMA  # (side, side)
@@ -51,8 +51,8 @@ def head_pose(landmarks: Points, depth: NDArray[np.float32]) -> tuple[float, flo
     down = mesh[list(_BOTTOM)].mean(axis=0) - mesh[list(_TOP)].mean(axis=0)
     roll = math.atan2(across[1], across[0])
     yaw = math.atan2(across[2], math.hypot(across[0], across[1]))
-    down_in_picture = -math.sin(roll) * down[0] + math.cos(roll) * down[1]
-    pitch = math.atan2(-down[2], down_in_picture)
+    down_in_image = -math.sin(roll) * down[0] + math.cos(roll) * down[1]
+    pitch = math.atan2(-down[2], down_in_image)
     return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 

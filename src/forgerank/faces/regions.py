@@ -118,13 +118,13 @@ def hair_mask(image: Image, landmarks: Points) -> Mask:
     return mask
 
 
-def _segment_hair(picture: PILImage.Image, landmarks: Points) -> Mask:
-    shape = (picture.height, picture.width)
+def _segment_hair(image: PILImage.Image, landmarks: Points) -> Mask:
+    shape = (image.height, image.width)
     head = head_region(landmarks, shape)
     band = head & _crown_band(landmarks, shape, 0.06, 0.30)
     if not band.any():
         return band
-    colours = np.asarray(picture.filter(ImageFilter.BoxBlur(1)), dtype=np.float32)
+    colours = np.asarray(image.filter(ImageFilter.BoxBlur(1)), dtype=np.float32)
     skin = _distance(colours, fill_polygons([_shrink(face_oval(landmarks), 0.7)], shape))
     rim = _background_rim(shape) & ~_dilate(head, 5)
     # Background is seldom one colour: a pixel is dropped only where the rim explains it clearly better.
@@ -138,14 +138,14 @@ def _segment_hair(picture: PILImage.Image, landmarks: Points) -> Mask:
         if keep.sum() < 0.3 * band.sum():
             return band  # where colour says nothing (a hat, a wig like the backdrop) it is the honest guess
     scalp = head & _crown_band(landmarks, shape, 0.06, 0.18)
-    seen = scalp.any() and rim.any()  # neither, where the picture ends at the face
+    seen = scalp.any() and rim.any()  # neither, where the image ends at the face
     if seen and (skin < hair)[scalp].mean() > 0.7 and (hair < other)[rim].mean() > 0.1:
         return scalp  # a bald head: what was taken for hair is backdrop
     return _majority(keep) & head
 
 
 def _window(landmarks: Points, shape: tuple[int, int]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """Corners x, y of the part of the picture that holds the head and some background beside it."""
+    """Corners x, y of the part of the image that holds the head and some background beside it."""
     oval = face_oval(landmarks)
     centre, reach = oval.mean(0), 1.5 * _face_height(landmarks)
     limit = np.array([shape[1], shape[0]])
@@ -177,7 +177,7 @@ def _crown_band(landmarks: Points, shape: tuple[int, int], start: float, end: fl
 
 
 def _background_rim(shape: tuple[int, int]) -> Mask:
-    """The picture's upper and side margins: the lower one shows clothes."""
+    """The image's upper and side margins: the lower one shows clothes."""
     rim = np.zeros(shape, dtype=bool)
     margin = max(2, round(0.04 * max(shape)))
     half = shape[0] // 2

@@ -35,7 +35,7 @@ class RetinaFaceDetector:
 
     The graph takes (1, 3, H, W) float32 BGR minus its mean and gives, in any order, boxes (1, P, 4), class
     probabilities after the softmax (1, P, 2) and landmarks (1, P, 10) for the P priors of the input. A graph
-    with fixed H and W gets the picture scaled to fit and padded; one with free axes gets it with a long side
+    with fixed H and W gets the image scaled to fit and padded; one with free axes gets it with a long side
     of at most `max_side` pixels.
     """
 
@@ -63,7 +63,7 @@ class RetinaFaceDetector:
             raise InputError(f"{self._weights}: not an ONNX model") from None
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs) != 3:
-            raise InputError(f"{self._weights}: not a RetinaFace graph (one picture in, three outputs)")
+            raise InputError(f"{self._weights}: not a RetinaFace graph (one image in, three outputs)")
         return session
 
     def detect(self, image: Image) -> list[Detection]:
@@ -90,7 +90,7 @@ class RetinaFaceDetector:
         ]
 
     def _input_size(self, height: int, width: int) -> tuple[int, int, float]:
-        """Height, width and scale of the model's input for a picture."""
+        """Height, width and scale of the model's input for an image."""
         fixed_height, fixed_width = self._session.get_inputs()[0].shape[2:]
         if isinstance(fixed_height, int) and isinstance(fixed_width, int):
             return fixed_height, fixed_width, min(fixed_height / height, fixed_width / width)
@@ -102,7 +102,7 @@ class RetinaFaceDetector:
         try:
             outputs = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
         except _ORT_ERRORS:
-            raise InputError(f"{self._weights}: does not take a (1, 3, H, W) float32 picture") from None
+            raise InputError(f"{self._weights}: does not take a (1, 3, H, W) float32 image") from None
         by_width = {output.shape[-1]: output[0] for output in outputs if output.ndim == 3}
         if set(by_width) != {2, 4, 10}:
             raise InputError(f"{self._weights}: outputs are not (1, P, 4), (1, P, 2) and (1, P, 10)")
@@ -134,7 +134,7 @@ def decode_landmarks(offsets: Floats, priors: Floats) -> Floats:
 
 
 def _prepare(image: Image, height: int, width: int, scale: float) -> Floats:
-    """The picture at `scale` in the top left corner of the input, BGR minus the mean, (1, 3, H, W)."""
+    """The image at `scale` in the top left corner of the input, BGR minus the mean, (1, 3, H, W)."""
     rows = min(height, max(1, round(image.shape[0] * scale)))
     columns = min(width, max(1, round(image.shape[1] * scale)))
     small = PILImage.fromarray(image).resize((columns, rows), PILImage.Resampling.BILINEAR, reducing_gap=2.0)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from forgerank.types import Image
 
 Alpha = NDArray[np.float32]  # (H, W), 0 untouched .. 1 replaced
-Window = tuple[slice, slice]  # rows and columns of the picture that an edit touches
+Window = tuple[slice, slice]  # rows and columns of the image that an edit touches
 
 
 def mix(image: Image, other: Image, alpha: Alpha) -> Image:

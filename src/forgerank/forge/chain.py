@@ -21,13 +21,13 @@ from forgerank.types import Image, Points
 MINIMUM_CHANGE = 2.5
 _TRIES = 6
 _MINIMUM_REGION = 12  # pixels
-# Half of the pictures are reduced at first, real and forged alike, to an eye distance of so many pixels.
+# Half of the images are reduced at first, real and forged alike, to an eye distance of so many pixels.
 EYE_DISTANCE = (44.0, 76.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Forged:
-    """A picture with the known answer."""
+    """An image with the known answer."""
 
     image: Image  # (H, W, 3) as a reader of the encoded file sees it
     encoded: bytes  # the last save's file
@@ -39,7 +39,7 @@ class Forged:
     saves: tuple[dict[str, Any], ...]
 
 
-def forge_picture(
+def forge_image(
     photo: Photo,
     components: Sequence[str],
     rng: np.random.Generator,
@@ -51,10 +51,10 @@ def forge_picture(
 ) -> Forged:
     """Edit the components in the order given, saving after each; no component gives an original.
 
-    A component that the picture does not show, such as hair above its rim, is left out. donor() draws a
+    A component that the image does not show, such as hair above its rim, is left out. donor() draws a
     donor's name and photograph and is called once per edit, in order. longest, single_share: the most steps
-    that a picture of this data set has and how many have one (`draw_components`), so that originals go
-    through as many saves as forged pictures do. The same arguments and state of rng give the same bytes.
+    that an image of this data set has and how many have one (`draw_components`), so that originals go
+    through as many saves as forged images do. The same arguments and state of rng give the same bytes.
     """
     strength = TRACES[trace] if isinstance(trace, str) else trace
     photo = draw_size(photo, rng)

@@ -17,7 +17,7 @@ import numpy as np
 
 from forgerank import __version__
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.forge.chain import Forged, draw_components, forge_picture
+from forgerank.forge.chain import Forged, draw_components, forge_image
 from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
 from forgerank.labels import BINARY, COMPONENTS
@@ -37,7 +37,7 @@ class Recipe:
     trace: str = "medium"
     task: Literal["components", "binary"] = "components"
     original_share: float = 1 / 3  # of originals, where steps start at 0
-    single_share: float | None = None  # of forged pictures with one edit; None: every length alike
+    single_share: float | None = None  # of forged images with one edit; None: every length alike
 
     def __post_init__(self) -> None:
         low, high = self.steps
@@ -68,11 +68,11 @@ def forge_dataset(
     splits: Sequence[str] = SPLITS,
     progress: Progress | None = None,
 ) -> dict[str, int]:
-    """Forge `per_photo` pictures from every photograph under `photos` into `out`; returns pictures per split.
+    """Forge `per_photo` images from every photograph under `photos` into `out`; returns images per split.
 
     landmarks: an .npz with `files` and `landmarks` (N, 468, 2); found by the embedded models when absent.
     split_csv: columns file, subject, split; without it files are split 80/10/10 by a hash of their name.
-    splits: only photographs of these are used. A person's pictures never cross splits, nor do donors.
+    splits: only photographs of these are used. A person's images never cross splits, nor do donors.
     Raises InputError for an `out` that is not empty, for no photographs and for no face in any of them.
     """
     if out.exists() and any(out.iterdir()):
@@ -121,7 +121,7 @@ def collect_photos(
 def forge_one(
     entries: Sequence[PhotoEntry], entry: PhotoEntry, recipe: Recipe, rng: np.random.Generator
 ) -> Forged:
-    """One picture of a recipe from one photograph, donors from the same collection."""
+    """One image of a recipe from one photograph, donors from the same collection."""
     components = draw_components(rng, recipe.steps, recipe.original_share, single_share=recipe.single_share)
     if recipe.task == "binary":
         components = BINARY if components else ()
@@ -130,7 +130,7 @@ def forge_one(
         chosen = choose_donor(entry, entries, rng)
         return chosen.path.name, chosen.load()
 
-    return forge_picture(
+    return forge_image(
         entry.load(),
         components,
         rng,
@@ -149,7 +149,7 @@ def sequence_label(components: Sequence[str], task: str) -> list[int]:
 
 
 class SplitWriter:
-    """Writes images, masks, the annotation CSV and one JSON record per picture of one split."""
+    """Writes images, masks, the annotation CSV and one JSON record per image of one split."""
 
     def __init__(self, out: Path, split: str, recipe: Recipe) -> None:
         self.out, self.split, self.recipe = out, split, recipe
@@ -161,7 +161,7 @@ class SplitWriter:
         self._records = (out / f"records/{split}.jsonl").open("w", encoding="utf-8")
 
     def write(self, index: int, source: PhotoEntry, forged: Forged) -> None:
-        """Add one picture."""
+        """Add one image."""
         folder = f"images/{self.split}/{'-'.join(forged.components) or 'original'}"
         (self.out / folder).mkdir(parents=True, exist_ok=True)
         file_path = f"{folder}/{index:06d}{forged.suffix}"

@@ -76,7 +76,7 @@ def transplant(
 
 
 def warp(image: Image, matrix: Matrix, box: Window) -> Image:
-    """The window `box` of the warped picture."""
+    """The window `box` of the warped image."""
     shifted = matrix - np.array([[0, 0, box[1].start], [0, 0, box[0].start]])
     size = (box[1].stop - box[1].start, box[0].stop - box[0].start)
     return np.asarray(

@@ -1,4 +1,4 @@
-"""The photographs that the forge works on: pictures with landmarks, read once."""
+"""The photographs that the forge works on: images with landmarks, read once."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from forgerank.faces.regions import hair_mask
 from forgerank.media.images import read_photo
 from forgerank.types import Image, Points
 
-# How many times further apart or closer a donor's eyes may be: a part of a much smaller picture is blurred.
+# How many times further apart or closer a donor's eyes may be: a part of a much smaller image is blurred.
 LIKE_RESOLUTION = 1.5
 
 
@@ -76,7 +76,7 @@ class PhotoEntry:
         object.__setattr__(self, "eyes", eye_distance(self.landmarks))
 
     def load(self) -> Photo:
-        """The picture and its hair; kept in memory, so that a second call is cheap."""
+        """The image and its hair; kept in memory, so that a second call is cheap."""
         return _load(self)
 
 

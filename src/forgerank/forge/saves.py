@@ -1,4 +1,4 @@
-"""What happens to a picture between two edits: it is resized, filtered, re-encoded, as by apps.
+"""What happens to an image between two edits: it is resized, filtered, re-encoded, as by apps.
 
 An early edit goes through more saves than a late one: that is the trace that tells their order.
 """
@@ -77,7 +77,7 @@ class Save:
 
     @property
     def suffix(self) -> str:
-        """File name extension of the encoded picture."""
+        """File name extension of the encoded image."""
         return ".jpg" if self.format == "jpeg" else ".webp"
 
     def record(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def draw_save(rng: np.random.Generator, trace: Trace) -> Save:
 
 
 def apply_save(image: Image, save: Save) -> tuple[Image, bytes]:
-    """Save and read again: the picture (H, W, 3) at its own size, and the file's bytes."""
+    """Save and read again: the image (H, W, 3) at its own size, and the file's bytes."""
     height, width = image.shape[:2]
     if save.scale < 1.0:
         size = (max(1, round(width * save.scale)), max(1, round(height * save.scale)))

@@ -50,7 +50,7 @@ class Regions(NamedTuple):
 
 
 def draw_regions(photo: Photo, component: str, rng: np.random.Generator, *, sided: bool = True) -> Regions:
-    """Draw the region of one component; no part where the picture does not show it.
+    """Draw the region of one component; no part where the image does not show it.
 
     sided: a paired component may be edited on one side only, or as one band.
     """
@@ -119,7 +119,7 @@ def clip_box(
     margin: float,
     shape: tuple[int, int],
 ) -> Window:
-    """The window between two corners x, y, with a margin, as far as the picture goes; it may be empty."""
+    """The window between two corners x, y, with a margin, as far as the image goes; it may be empty."""
     columns, rows = (
         slice(
             min(max(math.floor(low[axis] - margin), 0), limit),
@@ -136,7 +136,7 @@ def region_polygons(landmarks: Points, component: str) -> list[Points]:
 
 
 def hard_size(photo: Photo, component: str) -> int:
-    """How many pixels of the picture show a component; 'face' is the whole oval."""
+    """How many pixels of the image show a component; 'face' is the whole oval."""
     if component == "hair":
         return int(np.count_nonzero(photo.hair))
     everywhere = (slice(0, photo.shape[0]), slice(0, photo.shape[1]))

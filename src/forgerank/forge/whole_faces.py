@@ -54,7 +54,7 @@ _CONTROL = (
 
 
 class Forgery(NamedTuple):
-    """A picture with another face in it."""
+    """An image with another face in it."""
 
     image: Image  # (H, W, 3)
     alpha: Alpha  # (H, W) 0 untouched .. 1 replaced, before any transparency of the whole
@@ -65,7 +65,7 @@ class Reconstruction(NamedTuple):
     """What a network made of the aligned crop of a face."""
 
     image: Image  # (S, S, 3)
-    matrix: NDArray[np.float64]  # (2, 3) picture -> crop, pixel centres at integer + 0.5, as in Alignment
+    matrix: NDArray[np.float64]  # (2, 3) image -> crop, pixel centres at integer + 0.5, as in Alignment
 
 
 class WholeFace(NamedTuple):
@@ -241,7 +241,7 @@ def resynthesis(photo: Photo, rng: np.random.Generator, reconstruction: Reconstr
 def regenerated(photo: Photo, rng: np.random.Generator, reconstruction: Reconstruction) -> Forgery:
     """The whole crop as a network renders it: a generated face, in which nothing was pasted.
 
-    Beyond the crop the picture is taken through the same size, so that no square shows.
+    Beyond the crop the image is taken through the same size, so that no square shows.
     """
     height, width = photo.shape
     box = (slice(0, height), slice(0, width))
@@ -261,9 +261,9 @@ RECONSTRUCTED: Mapping[str, Callable[[Photo, np.random.Generator, Reconstruction
 
 
 def disturb(image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, Any]]:
-    """Slight changes of colour and sharpness over a whole picture, and what they were.
+    """Slight changes of colour and sharpness over a whole image, and what they were.
 
-    A self-blend may apply them to its background: real pictures deserve them as often.
+    A self-blend may apply them to its background: real images deserve them as often.
     """
     changes: dict[str, Any] = {}
     levels = np.arange(256, dtype=np.float64)
@@ -497,7 +497,7 @@ def _affine_grid(matrix: NDArray[np.float64], box: Window) -> Points:
 
 
 def _sampled(donor: Photo, field: Points, photo: Photo) -> Image:
-    """The donor's picture at the places of `field` (h, w, 2); reduced first where it is much larger."""
+    """The donor's image at the places of `field` (h, w, 2); reduced first where it is much larger."""
     image = donor.image
     ratio = photo.eye_distance / max(donor.eye_distance, 1.0)
     if ratio < 0.7:
@@ -515,7 +515,7 @@ def _sampled(donor: Photo, field: Points, photo: Photo) -> Image:
 
 
 def _rendered(reconstruction: Reconstruction, box: Window) -> tuple[Image, Alpha]:
-    """A reconstruction laid over a window of the picture (h, w, 3), and how far inside its crop a pixel is:
+    """A reconstruction laid over a window of the image (h, w, 3), and how far inside its crop a pixel is:
     1, falling to 0 at the crop's rim (h, w).
     """
     size = (box[1].stop - box[1].start, box[0].stop - box[0].start)
@@ -532,7 +532,7 @@ def _rendered(reconstruction: Reconstruction, box: Window) -> tuple[Image, Alpha
 
 
 def _warp(image: Image, matrix: NDArray[np.float64], box: Window) -> Image:
-    """The window `box` of the warped picture."""
+    """The window `box` of the warped image."""
     shifted = matrix - np.array([[0, 0, box[1].start], [0, 0, box[0].start]])
     size = (box[1].stop - box[1].start, box[0].stop - box[0].start)
     return np.asarray(
@@ -622,7 +622,7 @@ def _convex(points: Points) -> Points:
 
 
 def _box(points: Points, shape: tuple[int, int], margin: int) -> Window:
-    """The window of a picture around points, at least 2 x 2 pixels."""
+    """The window of an image around points, at least 2 x 2 pixels."""
     low, high = np.floor(points.min(0)).astype(int) - margin, np.ceil(points.max(0)).astype(int) + margin + 1
     left, top = np.clip(low, 0, (shape[1] - 2, shape[0] - 2))
     right, bottom = np.minimum(np.maximum(high, (left + 2, top + 2)), (shape[1], shape[0]))

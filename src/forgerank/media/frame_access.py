@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Frame(NamedTuple):
     """One frame that could be read."""
 
-    number: int  # counted from 0; of pictures whose names are numbers, that number
-    time: float | None  # seconds as the stream stores them; None for pictures
+    number: int  # counted from 0; of images whose names are numbers, that number
+    time: float | None  # seconds as the stream stores them; None for images
     image: Image
 
 

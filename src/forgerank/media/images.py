@@ -22,7 +22,7 @@ VIDEO_EXTENSIONS = frozenset(
 MAX_PIXELS = 80_000_000  # of a photograph, or of a frame of a video
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")  # and WebP, in a RIFF
-# What a hostile file may cost. A picture is at most as large as its pixels without compression.
+# What a hostile file may cost. An image is at most as large as its pixels without compression.
 _MAX_BYTES = 1_000_000_000
 _MAX_SIDE = 1 << 24  # pixels; of some modes, Pillow cannot hold a longer row
 _MAX_EXIF = 1 << 17  # bytes; its entries may all name the same bytes, and Pillow copies them for each
@@ -38,11 +38,11 @@ _TURNS = {
     7: PillowImage.Transpose.TRANSVERSE,
     8: PillowImage.Transpose.ROTATE_90,
 }
-_UNKNOWN = "not a picture (JPEG, PNG, WebP, BMP and TIFF are read)"
+_UNKNOWN = "not an image (JPEG, PNG, WebP, BMP and TIFF are read)"
 
 
 class MediaError(InputError):
-    """A path that gives no picture: `path` as asked for and `reason`; `str()` is both on one line."""
+    """A path that gives no image: `path` as asked for and `reason`; `str()` is both on one line."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path = str(path)
@@ -55,7 +55,7 @@ class UnknownFormatError(MediaError):
 
 
 class TooManyPixelsError(MediaError):
-    """A picture over the limit of pixels."""
+    """An image over the limit of pixels."""
 
 
 def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> Image:
@@ -72,17 +72,17 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of bombs; the limits are ours
         try:
-            with PillowImage.open(_Content(content), formats=_FORMATS) as picture:
-                width, height = picture.size
+            with PillowImage.open(_Content(content), formats=_FORMATS) as image:
+                width, height = image.size
                 if width * height > max_pixels:
                     reason = f"{width} x {height} pixels, over the limit of {max_pixels}"
                     raise TooManyPixelsError(path, reason)
                 if max(width, height) > _MAX_SIDE:
                     raise TooManyPixelsError(path, f"{width} x {height} pixels, a side over {_MAX_SIDE}")
-                if picture.format in ("JPEG", "MPO") and width * height * _scans(content) > _MAX_SCANNED:
-                    raise MediaError(path, f"more scans than a picture of {width} x {height} pixels needs")
-                picture.load()
-                return np.array(_to_rgb(_upright(picture, path), path), dtype=np.uint8)
+                if image.format in ("JPEG", "MPO") and width * height * _scans(content) > _MAX_SCANNED:
+                    raise MediaError(path, f"more scans than an image of {width} x {height} pixels needs")
+                image.load()
+                return np.array(_to_rgb(_upright(image, path), path), dtype=np.uint8)
         except MediaError:
             raise
         except UnidentifiedImageError:
@@ -93,7 +93,7 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
             raise MediaError(path, "not enough memory to decode it") from None
         except Exception as error:  # a decoder raises whatever its code stumbles over
             cause = str(error) or type(error).__name__
-            raise MediaError(path, f"truncated or damaged picture ({cause})") from None
+            raise MediaError(path, f"truncated or damaged image ({cause})") from None
 
 
 def read_file(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> bytes:
@@ -130,7 +130,7 @@ class _Content(BytesIO):
 
 
 def _scans(content: bytes) -> int:
-    """Scans of a JPEG to the end of its first picture, or a few more."""
+    """Scans of a JPEG to the end of its first image, or a few more."""
     most = content.count(b"\xff\xda")
     if most < 20:  # the usual case, and fast
         return most
@@ -175,32 +175,32 @@ def _os_reason(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
-def _upright(picture: PillowImage.Image, path: str | Path) -> PillowImage.Image:
+def _upright(image: PillowImage.Image, path: str | Path) -> PillowImage.Image:
     # A TIFF's has been read, and has been applied, with its pixels.
-    if picture.format != "TIFF":
-        exif = picture.info.get("exif") or picture.info.get("Raw profile type exif") or b""
+    if image.format != "TIFF":
+        exif = image.info.get("exif") or image.info.get("Raw profile type exif") or b""
         if len(exif) > _MAX_EXIF:
             raise MediaError(path, _TOO_MUCH_EXIF)
     try:
-        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # unreadable EXIF says nothing about orientation; the pixels are fine
-        return picture
-    return picture if turn is None else picture.transpose(turn)
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(picture: PillowImage.Image, path: str | Path) -> PillowImage.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture)
-        if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
+def _to_rgb(image: PillowImage.Image, path: str | Path) -> PillowImage.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise MediaError(path, "its 32-bit pixels have no defined white level; save it with 8 or 16 bits")
         grey = np.rint(values.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 257 = 255
         return PillowImage.fromarray(grey).convert("RGB")
-    if picture.has_transparency_data:
-        layered = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    if image.has_transparency_data:
+        layered = image if image.mode == "RGBA" else image.convert("RGBA")
         white = PillowImage.new("RGB", layered.size, "white")
-        white.paste(layered, mask=layered)  # in place: a large picture is not held a third time
+        white.paste(layered, mask=layered)  # in place: a large image is not held a third time
         return white
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
 def find_photos(paths: Iterable[str | Path]) -> tuple[list[Path], list[MediaError]]:

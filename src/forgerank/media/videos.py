@@ -33,7 +33,7 @@ _MAGICS = (
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
 )
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot")  # of files without a type
-_PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # pictures in the same container
+_PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # images in the same container
 
 _SPARSE = 8  # frames per sample from which on frames are passed over
 _MOST_SKIPPED = 16  # frames in a row that no other frame needs; more than that were lost

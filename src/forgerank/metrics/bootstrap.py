@@ -1,4 +1,4 @@
-"""Percentile bootstrap over groups: pictures of one person stand or fall together."""
+"""Percentile bootstrap over groups: images of one person stand or fall together."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -26,7 +26,7 @@ def average_precision(
     found = np.full(truth.shape[1], np.nan)
     for i, rows in enumerate(told.T):
         labels = truth[rows, i]
-        # Where forged pictures alone are known of a label, any answer at all would get 1.
+        # Where forged images alone are known of a label, any answer at all would get 1.
         if labels.any() and (rows.all() or not labels.all()):
             found[i] = metrics.average_precision_score(labels, values[rows, i])
     return found
@@ -60,7 +60,7 @@ def false_positive_rate(labels: ArrayLike, scores: ArrayLike, threshold: float) 
 
 
 def accuracy(labels: ArrayLike, scores: ArrayLike, threshold: float) -> float:
-    """Share of right answers where a score of `threshold` or more calls a picture forged."""
+    """Share of right answers where a score of `threshold` or more calls an image forged."""
     truth = np.asarray(labels)
     return float(((np.asarray(scores) >= threshold) == (truth == 1)).mean())
 

@@ -49,7 +49,7 @@ def positions(sequences: ArrayLike, length: int) -> NDArray[np.int64]:
 def order_r2(truth: ArrayLike, predicted: ArrayLike, length: int) -> NDArray[np.float64]:
     """R^2 = 1 - SSE / SST between the predicted and the true position of each label (Table 4), (length,).
 
-    truth, predicted (M, P) padded sequences. Only pictures where the label was truly manipulated count; where
+    truth, predicted (M, P) padded sequences. Only images where the label was truly manipulated count; where
     it is not predicted its position is `length`. At most 1; 0 is what the mean position would get, and worse
     is negative, without bound. NaN where the true positions do not vary.
 

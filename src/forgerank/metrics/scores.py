@@ -13,7 +13,7 @@ from forgerank.model.network import LinearOutput, Output, StepOutput
 class Scores(NamedTuple):
     """Float32 probabilities, none of them calibrated."""
 
-    probability: Tensor  # (B,) the picture is forged: P(x) of the paper's network
+    probability: Tensor  # (B,) the image is forged: P(x) of the paper's network
     components: Tensor  # (B, L) component probabilities
     order: Tensor  # (B, L) tell the order, 0..1: which end is larger says `LossConfig.order`
     sequences: Tensor | None = None  # (B, P) its own answer, first to last; None: what the others say

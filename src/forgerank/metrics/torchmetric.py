@@ -23,7 +23,7 @@ class SequenceMetrics(Metric):
 
     length: L. order: which end of the sequence has the larger score. threshold: a component is present where
     its score reaches it; 0.5 fits probabilities, 0 logits. Every row is kept until `reset`, and processes put
-    their rows together: a picture that two of them have seen counts twice.
+    their rows together: an image that two of them have seen counts twice.
     """
 
     full_state_update = False

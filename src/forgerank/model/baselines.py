@@ -67,7 +67,7 @@ MODELS: dict[Kind, type[nn.Module]] = {
 
 
 def build_network(config: ModelConfig) -> nn.Module:
-    """The network of `config.kind`; it has the settings in `.config` and takes pictures (B, 3, S, S) in
+    """The network of `config.kind`; it has the settings in `.config` and takes images (B, 3, S, S) in
     [0, 1].
     """
     return MODELS[config.kind](config)

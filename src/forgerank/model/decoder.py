@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from forgerank.model.config import ModelConfig
-from forgerank.model.network import PictureTokens, StepOutput, transformer_encoder
+from forgerank.model.network import ImageTokens, StepOutput, transformer_encoder
 
 NONE = 0  # the label that says "nothing more", the end of a sequence
-BANDWIDTH = 1.0  # beta of the spatial weights, in squared sides of the picture; the radii are learned
-_SMALLEST_RADIUS = 0.05  # of the picture's side: about one token of 16 x 16
+BANDWIDTH = 1.0  # beta of the spatial weights, in squared sides of the image; the radii are learned
+_SMALLEST_RADIUS = 0.05  # of the image's side: about one token of 16 x 16
 
 
-class SequenceDecoder(PictureTokens):
+class SequenceDecoder(ImageTokens):
     """Image to sequence, the family of SeqFakeFormer (Shao, Wu, Liu, ECCV 2022): a transformer encoder over
     image tokens, and a decoder that reads the labels said so far and predicts the next.
     """
@@ -31,7 +31,7 @@ class SequenceDecoder(PictureTokens):
 
         With the true `sequences` (B, P), each step reads the true labels before it (teacher forcing); without
         them it reads the network's own (greedy decoding), and after the first 0 nothing is said. Greedy
-        decoding encodes the picture once; `cached=False` runs the whole network for each step, as published,
+        decoding encodes the image once; `cached=False` runs the whole network for each step, as published,
         with the same result.
         """
         if sequences is not None:
@@ -51,7 +51,7 @@ class SequenceDecoder(PictureTokens):
         return StepOutput(torch.stack(steps, dim=1), said[:, 1:])
 
     def _encode(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        tokens, size = self.picture_tokens(images)
+        tokens, size = self.image_tokens(images)
         return self.encoder(tokens), size
 
     def _decode(self, labels: Tensor, memory: Tensor, size: tuple[int, int]) -> Tensor:
@@ -62,7 +62,7 @@ class SequenceDecoder(PictureTokens):
         return logits  # (B, T, L + 1)
 
 
-class QueryDecoder(PictureTokens):
+class QueryDecoder(ImageTokens):
     """Learned queries, one per step, decoded in parallel as DETR's (Carion et al., ECCV 2020). The steps have
     an order, so that query t answers for step t and nothing is matched.
     """
@@ -76,7 +76,7 @@ class QueryDecoder(PictureTokens):
 
     def forward(self, images: Tensor) -> StepOutput:
         """images (B, 3, S, S), RGB in [0, 1], any S that the stride divides; normalisation is inside."""
-        tokens, size = self.picture_tokens(images)
+        tokens, size = self.image_tokens(images)
         queries = self.queries.expand(len(images), -1, -1)
         logits = self.head(self.layers(queries, self.encoder(tokens), size))
         return StepOutput(logits, logits.argmax(dim=2))
@@ -130,14 +130,14 @@ class _Layer(nn.Module):
 class SpatialWeights(nn.Module):
     """SeqFakeFormer's spatial enhancement of cross-attention: from each step's features s, a centre
     c = sigmoid(MLP(s)) and radii r = linear(s); log M(y, x) = -(y - c_y)^2 / (beta r_y^2) - (x - c_x)^2 /
-    (beta r_x^2) is added to the attention logits. Places run from 0 to 1 over the picture.
+    (beta r_x^2) is added to the attention logits. Places run from 0 to 1 over the image.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.centre = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
         self.radius = nn.Linear(width, 2)
-        nn.init.ones_(self.radius.bias)  # at first a step sees the whole picture
+        nn.init.ones_(self.radius.bias)  # at first a step sees the whole image
 
     def forward(self, steps: Tensor, size: tuple[int, int]) -> Tensor:
         """steps (B, T, d), size (h, w); returns log M <= 0, (B, T, h*w)."""

@@ -1,4 +1,4 @@
-"""The whole network: picture in, tokens, logits and maps out."""
+"""The whole network: image in, tokens, logits and maps out."""
 
 import math
 from typing import Any, NamedTuple
@@ -42,8 +42,8 @@ class LinearOutput(NamedTuple):
     logits: Tensor  # (B, L)
 
 
-class PictureTokens(nn.Module):
-    """From pictures to what a transformer encoder takes: backbone, pyramid, positions."""
+class ImageTokens(nn.Module):
+    """From images to what a transformer encoder takes: backbone, pyramid, positions."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class PictureTokens(nn.Module):
         )
         self.position_scale = nn.Parameter(torch.tensor(0.2))
 
-    def picture_tokens(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def image_tokens(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """images (B, 3, S, S), RGB in [0, 1], any S that the stride divides; returns (B, N, d) and (h, w)."""
         size = images.shape[2] // self.config.stride, images.shape[3] // self.config.stride
         if (images.shape[2] % self.config.stride, images.shape[3] % self.config.stride) != (0, 0):
@@ -98,7 +98,7 @@ class Encoder(nn.TransformerEncoder):
         return encoded
 
 
-class Network(PictureTokens, Shareable):
+class Network(ImageTokens, Shareable):
     """CNN, feature pyramid, one transformer encoder over patch and class tokens together (Fig. 2, Eq. 3)."""
 
     config_type = ModelConfig
@@ -115,7 +115,7 @@ class Network(PictureTokens, Shareable):
 
     def forward(self, images: Tensor) -> Output:
         """images (B, 3, S, S), RGB in [0, 1], any S that the stride divides; normalisation is inside."""
-        patches, size = self.picture_tokens(images)
+        patches, size = self.image_tokens(images)
         classes = self.classes.expand(images.shape[0], -1, -1)
         encoded = self.encoder(torch.cat([patches, classes], dim=1))  # (B, N + L, d)
         patches, classes = encoded[:, : -self.config.components], encoded[:, -self.config.components :]

@@ -32,7 +32,7 @@ class QualityEntry(Entry):
     clipped: float = Field(description="share of face pixels at or below 2 or at or above 253, 0..1")
     yaw: float = Field(description="degrees, positive when the face turns to image right")
     pitch: float = Field(description="degrees, positive when the face looks up")
-    roll: float = Field(description="degrees, positive clockwise in the picture")
+    roll: float = Field(description="degrees, positive clockwise in the image")
 
 
 class ComponentEntry(Entry):
@@ -44,7 +44,7 @@ class ComponentEntry(Entry):
 
 
 class FaceEntry(Entry):
-    """One face of a picture."""
+    """One face of an image."""
 
     box: Box = Field(description="x0, y0, x1, y1 in pixels, origin at the top left corner")
     detection_score: Probability = Field(description="of the face detector, 0..1")
@@ -110,8 +110,8 @@ class Credentials(Entry):
     )
 
 
-class PictureEntry(Entry):
-    """One picture."""
+class ImageEntry(Entry):
+    """One image."""
 
     path: str | None = Field(description="as given; null for an array passed from Python")
     sha256: Sha256 = Field(description="SHA-256 of the file's bytes; of the pixels for an array")

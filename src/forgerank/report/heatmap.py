@@ -1,4 +1,4 @@
-"""Heatmaps: maps over the aligned crop, laid back over the picture in a perceptually uniform palette."""
+"""Heatmaps: maps over the aligned crop, laid back over the image in a perceptually uniform palette."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -64,7 +64,7 @@ def face_maps(face: FaceReport) -> dict[str, Map]:
 def colourise(values: Map, inside: Map | None = None) -> NDArray[np.uint8]:
     """A map (h, w), 0..1, as a transparent layer (h, w, 4) RGBA.
 
-    Colour is the value on a fixed scale from 0 to 1, so that pictures compare; opacity grows with it.
+    Colour is the value on a fixed scale from 0 to 1, so that images compare; opacity grows with it.
     `inside` (h, w), 0..1, limits the layer to a region.
     """
     kept = np.clip(values, 0.0, 1.0)
@@ -78,15 +78,15 @@ def crop_layer(values: Map, size: int) -> NDArray[np.uint8]:
     return colourise(_resize(values, size), _soft_edge(size))
 
 
-def picture_layer(face: FaceReport, values: Map, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """A map (h, w) over the crop as a layer over the picture, (H, W, 4) RGBA, clear outside the crop."""
+def image_layer(face: FaceReport, values: Map, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """A map (h, w) over the crop as a layer over the image, (H, W, 4) RGBA, clear outside the crop."""
     size = face.alignment.size
     laid = face.alignment.paste(_resize(values, size), shape)
     return colourise(laid, face.alignment.paste(_soft_edge(size), shape))
 
 
 def overlay(image: Image, layer: NDArray[np.uint8], opacity: float = 0.75) -> Image:
-    """The picture (H, W, 3) under a heat layer (H, W, 4), `opacity` 0..1."""
+    """The image (H, W, 3) under a heat layer (H, W, 4), `opacity` 0..1."""
     alpha = layer[..., 3:].astype(np.float32) * np.float32(opacity / 255.0)
     mixed = image * (1.0 - alpha) + layer[..., :3] * alpha
     return np.round(mixed).astype(np.uint8)
@@ -98,7 +98,7 @@ def save_heatmaps(image: Image, faces: tuple[FaceReport, ...], folder: Path, ste
     for number, face in enumerate(faces, start=1):
         for name, values in face_maps(face).items():
             path = folder / f"{stem}-face{number}-{name}.png"
-            PILImage.fromarray(overlay(image, picture_layer(face, values, image.shape[:2]))).save(path)
+            PILImage.fromarray(overlay(image, image_layer(face, values, image.shape[:2]))).save(path)
             paths.append(path)
     return paths
 

@@ -7,13 +7,13 @@ from forgerank import __version__
 from forgerank.detect.result import Report, VideoReport
 from forgerank.report.entries import ErrorEntry
 from forgerank.report.heatmap import palette
-from forgerank.report.html_picture import picture_section
+from forgerank.report.html_image import image_section
 from forgerank.report.html_pieces import badge, bullets, facts, text
 from forgerank.report.html_video import video_section
-from forgerank.report.words import LIMITS, VIDEO_LIMITS, picture_sentence, printable, video_sentence
+from forgerank.report.words import LIMITS, VIDEO_LIMITS, image_sentence, printable, video_sentence
 from forgerank.weights.description import WeightsMetadata
 
-__all__ = ["html_page", "picture_section", "video_section"]
+__all__ = ["html_page", "image_section", "video_section"]
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -25,7 +25,7 @@ def html_page(
     sha256: str,
     errors: Sequence[ErrorEntry] = (),
 ) -> str:
-    """The page around sections made by `picture_section` and `video_section`, one per report, in its order.
+    """The page around sections made by `image_section` and `video_section`, one per report, in its order.
 
     `sha256` is that of the ONNX file. The page also works inside an `iframe srcdoc` that allows scripts.
     """
@@ -49,7 +49,7 @@ def _asset(name: str) -> str:
 
 
 def _name(number: int, report: Report | VideoReport) -> str:
-    return report.path or f"picture {number}"
+    return report.path or f"image {number}"
 
 
 def _summary(reports: Sequence[Report | VideoReport]) -> str:
@@ -65,7 +65,7 @@ def _summary(reports: Sequence[Report | VideoReport]) -> str:
 
 
 def _sentence(report: Report | VideoReport) -> str:
-    return video_sentence(report) if isinstance(report, VideoReport) else picture_sentence(report)
+    return video_sentence(report) if isinstance(report, VideoReport) else image_sentence(report)
 
 
 def _errors(errors: Sequence[ErrorEntry]) -> str:

@@ -1,4 +1,4 @@
-"""What every part of the HTML report is made of: escaped text, badges, chips, pictures as data."""
+"""What every part of the HTML report is made of: escaped text, badges, chips, images as data."""
 
 import base64
 import io
@@ -124,10 +124,10 @@ def _action(action: ActionEntry) -> str:
 
 
 def photo_uri(image: Image, longest: int) -> str:
-    """A picture (H, W, 3) as data, its longer side at most `longest` pixels."""
-    picture = PILImage.fromarray(image)
-    picture.thumbnail((longest, longest))
-    return _encode(picture, "JPEG")
+    """An image (H, W, 3) as data, its longer side at most `longest` pixels."""
+    pil = PILImage.fromarray(image)
+    pil.thumbnail((longest, longest))
+    return _encode(pil, "JPEG")
 
 
 def layer_uri(pixels: NDArray[np.uint8]) -> str:
@@ -135,7 +135,7 @@ def layer_uri(pixels: NDArray[np.uint8]) -> str:
     return _encode(PILImage.fromarray(pixels), "PNG")
 
 
-def _encode(picture: PILImage.Image, kind: str) -> str:
+def _encode(image: PILImage.Image, kind: str) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, quality=85, optimize=True)
+    image.save(buffer, kind, quality=85, optimize=True)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

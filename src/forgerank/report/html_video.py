@@ -2,7 +2,7 @@
 
 from forgerank.detect.result import KeyFrame, TrackReport, VideoReport
 from forgerank.report.entries import Credentials
-from forgerank.report.html_picture import canvas, controls, thumbnail
+from forgerank.report.html_image import canvas, controls, thumbnail
 from forgerank.report.html_pieces import (
     badge,
     bullets,

@@ -16,9 +16,9 @@ from forgerank.report.entries import (
     Entry,
     ErrorEntry,
     FaceEntry,
+    ImageEntry,
     ModelEntry,
     MomentEntry,
-    PictureEntry,
     QualityEntry,
     TrackEntry,
     VideoEntry,
@@ -30,11 +30,11 @@ __all__ = [
     "SCHEMA_VERSION",
     "Credentials",
     "ErrorEntry",
-    "PictureEntry",
+    "ImageEntry",
     "ReportFile",
     "VideoEntry",
     "encodable",
-    "picture_entry",
+    "image_entry",
     "report_file",
     "video_entry",
 ]
@@ -50,8 +50,8 @@ class ReportFile(Entry):
         default=__version__, description="version of the package that wrote the file"
     )
     model: ModelEntry = Field(description="the weights that answered")
-    reports: tuple[PictureEntry, ...] = Field(
-        description="one per picture that could be read, in the order of the input"
+    reports: tuple[ImageEntry, ...] = Field(
+        description="one per image that could be read, in the order of the input"
     )
     videos: tuple[VideoEntry, ...] = Field(
         default=(), description="one per video that could be read, in the order of the input"
@@ -97,15 +97,15 @@ def report_file(
             labels=metadata.labels,
             thresholds=metadata.thresholds,
         ),
-        reports=tuple(picture_entry(report, signed.get(report.sha256)) for report in reports),
+        reports=tuple(image_entry(report, signed.get(report.sha256)) for report in reports),
         videos=tuple(video_entry(report, signed.get(report.sha256)) for report in videos),
         errors=tuple(errors),
     )
 
 
-def picture_entry(report: Report, credentials: Credentials | None = None) -> PictureEntry:
-    """One picture as it stands in the file, numbers rounded."""
-    return PictureEntry(
+def image_entry(report: Report, credentials: Credentials | None = None) -> ImageEntry:
+    """One image as it stands in the file, numbers rounded."""
+    return ImageEntry(
         path=None if report.path is None else encodable(report.path),
         sha256=report.sha256,
         width=report.width,

@@ -7,13 +7,13 @@ from forgerank.report.entries import Credentials
 
 LIMITS = (
     "“Real” means that nothing of the kind the model was trained on was found. It does not prove that the "
-    "picture is authentic.",
+    "image is authentic.",
     "“Forged” means that traces like those of known edits were found. Make-up, beauty filters, heavy "
     "compression or repairs of a scan can leave similar traces.",
-    "“Undetermined” means that the picture cannot be judged, not that it is suspicious.",
+    "“Undetermined” means that the image cannot be judged, not that it is suspicious.",
     "The order is read from faint traces of repeated saving. It is the least certain part of the answer.",
     "Only faces are judged. A changed background, caption, date or place goes unnoticed.",
-    "A verdict alone proves nothing about a person. Have it checked by somebody who knows the picture.",
+    "A verdict alone proves nothing about a person. Have it checked by somebody who knows the image.",
 )
 VIDEO_LIMITS = (
     "In a video only the sampled frames are judged: a forgery that is shorter than the time between two of "
@@ -27,7 +27,7 @@ SOURCE_TYPES = {
     "compositeWithTrainedAlgorithmicMedia": "partly made by a generative model",
     "algorithmicMedia": "made by an algorithm",
     "digitalCapture": "taken with a digital camera",
-    "computationalCapture": "taken with a camera that computes one picture from several",
+    "computationalCapture": "taken with a camera that computes one image from several",
     "digitalCreation": "made by a person with a program",
     "humanEdits": "edited by a person",
     "composite": "put together from several files",
@@ -56,8 +56,8 @@ def percent(probability: float) -> str:
     return "<1 %" if probability < 0.01 else f"{probability:.0%}".replace("%", " %")
 
 
-def picture_sentence(report: Report) -> str:
-    """The verdict on a picture as one sentence."""
+def image_sentence(report: Report) -> str:
+    """The verdict on an image as one sentence."""
     return _sentence(report, "picture", report.faces)
 
 

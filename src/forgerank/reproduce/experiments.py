@@ -1,6 +1,6 @@
 """A table of the paper as a folder: `table.yaml` and one settings file per row; and its runs.
 
-Rows are compared at equal pictures: all of them see the same pictures in the same order for a seed, as many
+Rows are compared at equal images: all of them see the same images in the same order for a seed, as many
 as the budget holds. Equal minutes would reward a row for being cheap, which its own column says.
 """
 
@@ -25,7 +25,7 @@ TABLE, PLAN = "table.yaml", "plan.json"
 MINUTES_PER_RUN = 5.0  # where forged data come without a budget
 PROBING, TRAINING = 0.03, 0.8  # shares of the budget; the rest starts, validates and evaluates
 OVERTIME = 1.1  # no run begins that would end later than so many budgets
-EVALUATED = 0.2  # pictures of the evaluation for each picture of a run, at most
+EVALUATED = 0.2  # images of the evaluation for each image of a run, at most
 OWN = ("output", "seed", "name")  # what `reproduce` sets itself
 # What may differ between the settings of a finished run and those asked for.
 INCIDENTAL = {
@@ -61,9 +61,9 @@ class Plan(_Frozen):
     """How long every run of a table is; made once, then kept in plan.json."""
 
     pictures: int  # of training, per run
-    evaluated: int  # pictures of the evaluation, at most
-    minutes_per_run: float | None  # that were asked for; None: a number of pictures was
-    probed: dict[str, float]  # training pictures per second of each row in a short trial
+    evaluated: int  # images of the evaluation, at most
+    minutes_per_run: float | None  # that were asked for; None: a number of images was
+    probed: dict[str, float]  # training images per second of each row in a short trial
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def choose_rows(experiment: Experiment, wanted: tuple[str, ...]) -> list[str]:
 
 
 def row_config(
-    request: Request, experiment: Experiment, row: str, *, seed: int = 0, pictures: int | None = None
+    request: Request, experiment: Experiment, row: str, *, seed: int = 0, images: int | None = None
 ) -> TrainConfig | None:
     """The settings of one run, or None where `request.data` hold nothing with the row's labels.
 
@@ -128,13 +128,13 @@ def row_config(
     values = with_overrides(values, request.overrides)
     own = {"output": str(request.out / "runs" / row / f"seed-{seed}"), "seed": seed}
     own |= {"name": f"{request.folder.name}-{row}-{seed}"}
-    if pictures is not None:
-        own |= {"pictures_per_epoch": pictures, "epochs": 1}
+    if images is not None:
+        own |= {"images_per_epoch": images, "epochs": 1}
     return parse_config(merge(values, own), str(path))
 
 
 def make_plan(request: Request, experiment: Experiment, rows: list[str]) -> Plan | None:
-    """How many pictures each run sees: that of plan.json, of the request, or as many as the budget holds.
+    """How many images each run sees: that of plan.json, of the request, or as many as the budget holds.
 
     None for runs at full size, whose files say it. Raises InputError where plan.json says otherwise than the
     request: rows of one table must be comparable.
@@ -158,19 +158,19 @@ def make_plan(request: Request, experiment: Experiment, rows: list[str]) -> Plan
         if not speeds:
             raise InputError(f"{request.data[0]}: holds no data for {request.folder.name}")
         seconds = TRAINING * 60 * minutes * len(speeds)  # for one run of every row
-        pictures = max(1, int(seconds / sum(1 / speed for speed in speeds.values())))
+        images = max(1, int(seconds / sum(1 / speed for speed in speeds.values())))
     else:
-        speeds, pictures = {}, request.pictures
-    evaluated = max(64, int(EVALUATED * pictures))
-    plan = Plan(pictures=pictures, evaluated=evaluated, minutes_per_run=minutes, probed=speeds)
+        speeds, images = {}, request.pictures
+    evaluated = max(64, int(EVALUATED * images))
+    plan = Plan(pictures=images, evaluated=evaluated, minutes_per_run=minutes, probed=speeds)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, f"{plan.model_dump_json(indent=2)}\n".encode())
     return plan
 
 
-def _check_plan(plan: Plan, pictures: int | None, minutes: float | None, path: Path) -> None:
-    if pictures is not None and pictures != plan.pictures:
-        raise InputError(f"{path}: its runs see {plan.pictures} pictures: choose another --out")
+def _check_plan(plan: Plan, images: int | None, minutes: float | None, path: Path) -> None:
+    if images is not None and images != plan.pictures:
+        raise InputError(f"{path}: its runs see {plan.pictures} images: choose another --out")
     planned = plan.minutes_per_run
     if minutes is not None and planned is not None and not math.isclose(minutes, planned, rel_tol=0.1):
         reason = f"its runs take {planned:.1f} minutes, not {minutes:.1f}"
@@ -178,22 +178,22 @@ def _check_plan(plan: Plan, pictures: int | None, minutes: float | None, path: P
 
 
 def _probe(request: Request, experiment: Experiment, row: str, minutes: float) -> float | None:
-    """Training pictures per second in a trial of so many minutes; None without data for the row."""
+    """Training images per second in a trial of so many minutes; None without data for the row."""
     config = row_config(request, experiment, row)
     if config is None:
         return None
     folder = request.out / "probe" / row
     shutil.rmtree(folder, ignore_errors=True)
-    data = config.data.model_copy(update={"val_pictures": config.batch_size})
-    trial = {"output": folder, "epochs": 1, "pictures_per_epoch": 10**7, "max_minutes": minutes, "data": data}
+    data = config.data.model_copy(update={"val_images": config.batch_size})
+    trial = {"output": folder, "epochs": 1, "images_per_epoch": 10**7, "max_minutes": minutes, "data": data}
     run(config.model_copy(update={**trial, "log_steps": 1}), progress=False)
     log = event_accumulator.EventAccumulator(str(folder / "tensorboard"))
     log.Reload()
     times: list[float] = [event.wall_time for event in log.Scalars("train/total")]
-    _, seconds, pictures = progress_of(folder)
+    _, seconds, images = progress_of(folder)
     shutil.rmtree(folder)
     if len(times) < 3:
-        return pictures / seconds
+        return images / seconds
     # From the first step to the last: what starts a run would weigh too much in a short trial.
     return (len(times) - 1) * config.batch_size / (times[-1] - times[0])
 
@@ -215,7 +215,7 @@ def train_missing(config: TrainConfig, *, progress: bool = True) -> Path:
 
 
 def progress_of(folder: Path) -> tuple[int, float, int]:
-    """Steps, seconds and pictures of the run in `folder` so far, over all its sittings."""
+    """Steps, seconds and images of the run in `folder` so far, over all its sessions."""
     checkpoint = torch.load(folder / LAST, map_location="cpu", weights_only=True)
     steps = int(checkpoint["global_step"])
     return steps, float(checkpoint["elapsed_seconds"]), steps * int(checkpoint["settings"]["batch_size"])
@@ -223,7 +223,7 @@ def progress_of(folder: Path) -> tuple[int, float, int]:
 
 @dataclass
 class Clock:
-    """Tells whether another run still fits the budget, from how long the runs of this sitting took."""
+    """Tells whether another run still fits the budget, from how long the runs of this session took."""
 
     budget: float | None  # minutes
 
@@ -247,7 +247,7 @@ def _first_difference(before: TrainConfig, now: TrainConfig) -> str | None:
     """The first key whose values differ and matter, or None."""
     old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
     for settings in (old, new):
-        for key in ("workers", "points_cache", "val_pictures"):
+        for key in ("workers", "points_cache", "val_images"):
             settings["data"].pop(key)
     for key, value in new.items():
         if key in INCIDENTAL or old[key] == value:

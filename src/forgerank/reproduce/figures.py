@@ -37,8 +37,8 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Some pictures of the evaluated split, and what is known about them."""
+class Images:
+    """Some images of the evaluated split, and what is known about them."""
 
     images: Tensor  # (B, 3, S, S) in [0, 1]
     sequences: Sequence[tuple[int, ...]]
@@ -67,7 +67,7 @@ def make_figure(name: str, request: Request, folder: Path) -> Path:
     plan = make_plan(request, experiment, list(rows))
     runs = []
     for row in rows:
-        config = row_config(request, experiment, row, pictures=plan.pictures if plan else None)
+        config = row_config(request, experiment, row, images=plan.pictures if plan else None)
         if config is None:
             raise InputError(f"{request.data[0]}: holds no data for {row}")
         checkpoint = train_missing(config, progress=request.progress)
@@ -93,7 +93,7 @@ def _open_run(title: str, checkpoint: Path, config: TrainConfig, request: Reques
 
 
 def pick(source: Source, *, forged: int, real: int) -> list[int]:
-    """The forged pictures with the most edits, each of another group, then real ones; the same every time."""
+    """The forged images with the most edits, each of another group, then real ones; the same every time."""
     samples = [source.sample(index) for index in range(len(source))]
     order = sorted(range(len(samples)), key=lambda index: (-len(samples[index].sequence), index))
     chosen: list[int] = []
@@ -109,14 +109,14 @@ def pick(source: Source, *, forged: int, real: int) -> list[int]:
     return chosen
 
 
-def load_pictures(run: Trained, indices: Iterable[int]) -> Pictures:
-    """The crops of these pictures as the network takes them."""
+def load_images(run: Trained, indices: Iterable[int]) -> Images:
+    """The crops of these images as the network takes them."""
     model = run.config.model
     crops = Crops(run.source, size=model.input_size, length=len(run.config.data.labels), zoom=model.zoom)
     chosen = list(indices)
     samples = [run.source.sample(index) for index in chosen]
     images = torch.stack([crops[index]["image"] for index in chosen]).float() / 255
-    return Pictures(images, [s.sequence for s in samples], [s.image.name for s in samples])
+    return Images(images, [s.sequence for s in samples], [s.image.name for s in samples])
 
 
 def grad_cams(network: Network, images: Tensor) -> Array:
@@ -150,58 +150,58 @@ class _Logits(nn.Module):
 
 
 def draw_grad_cam(runs: Sequence[Trained]) -> tuple[Figure, list[list[Any]]]:
-    """Figure 3: each picture beside the Grad-CAM of every component; numbers are means over patches."""
+    """Figure 3: each image beside the Grad-CAM of every component; numbers are means over patches."""
     (run,) = runs
     labels, stride = run.config.data.labels, run.config.model.stride
-    pictures = load_pictures(run, pick(run.source, forged=4, real=1))
-    maps = grad_cams(run.network, pictures.images)
+    images = load_images(run, pick(run.source, forged=4, real=1))
+    maps = grad_cams(run.network, images.images)
     with torch.inference_mode():
-        probabilities = run.network(pictures.images).logits.sigmoid().tolist()
+        probabilities = run.network(images.images).logits.sigmoid().tolist()
     patches = maps.reshape(*maps.shape[:2], maps.shape[2] // stride, stride, -1, stride).mean(axis=(3, 5))
     numbers: list[list[Any]] = [
         ["picture", "sequence", "component", "probability", "row", "column", "grad_cam"]
     ]
     figure = Figure(figsize=(2 * (1 + len(labels)), 2.3 * len(maps)), layout="constrained")
     axes = figure.subplots(len(maps), 1 + len(labels), squeeze=False)
-    for b, sequence in enumerate(pictures.sequences):
+    for b, sequence in enumerate(images.sequences):
         names = [labels[label - 1] for label in sequence]
-        _show(axes[b][0], pictures.images[b], ", ".join(names) or "real")
+        _show(axes[b][0], images.images[b], ", ".join(names) or "real")
         for i, label in enumerate(labels):
-            _show(axes[b][i + 1], pictures.images[b], f"{label} {probabilities[b][i]:.2f}")
+            _show(axes[b][i + 1], images.images[b], f"{label} {probabilities[b][i]:.2f}")
             axes[b][i + 1].imshow(maps[b, i], cmap="jet", alpha=0.45, vmin=0, vmax=1)
-            facts = [pictures.names[b], " ".join(names), label, round(probabilities[b][i], 6)]
+            facts = [images.names[b], " ".join(names), label, round(probabilities[b][i], 6)]
             numbers += [[*facts, *cell] for cell in _cells(patches[b, i])]
     return figure, numbers
 
 
 def draw_similarity(runs: Sequence[Trained]) -> tuple[Figure, list[list[Any]]]:
-    """Figure 4: each picture beside S and beside each patch's mean similarity to all others (the numbers)."""
+    """Figure 4: each image beside S and beside each patch's mean similarity to all others (the numbers)."""
     (run,) = runs
-    pictures = load_pictures(run, pick(run.source, forged=3, real=3))
+    images = load_images(run, pick(run.source, forged=3, real=3))
     with torch.inference_mode():
-        similarity = similarity_map(run.network(pictures.images).tokens)  # (B, N, N)
-    count, side = similarity.shape[1], pictures.images.shape[2] // run.config.model.stride
+        similarity = similarity_map(run.network(images.images).tokens)  # (B, N, N)
+    count, side = similarity.shape[1], images.images.shape[2] // run.config.model.stride
     means = (similarity.sum(dim=2) - similarity.diagonal(dim1=1, dim2=2)) / (count - 1)  # (B, N)
     labels = run.config.data.labels
     numbers: list[list[Any]] = [["picture", "sequence", "row", "column", "mean_similarity"]]
     figure = Figure(figsize=(6.6, 2.2 * len(means)), layout="constrained")
     axes = figure.subplots(len(means), 3, squeeze=False)
-    for b, sequence in enumerate(pictures.sequences):
+    for b, sequence in enumerate(images.sequences):
         names = [labels[label - 1] for label in sequence]
         patches = means[b].reshape(side, -1).numpy()
-        _show(axes[b][0], pictures.images[b], ", ".join(names) or "real")
+        _show(axes[b][0], images.images[b], ", ".join(names) or "real")
         shown = zip(axes[b][1:], (similarity[b].numpy(), patches), ("S", "mean per patch"), strict=True)
         for axis, values, title in shown:
-            picture = axis.imshow(values, cmap="viridis", vmin=0, vmax=1)
+            image = axis.imshow(values, cmap="viridis", vmin=0, vmax=1)
             axis.set_title(title, fontsize=8)
             axis.set_axis_off()
-        figure.colorbar(picture, ax=axes[b][2])
-        numbers += [[pictures.names[b], " ".join(names), *cell] for cell in _cells(patches)]
+        figure.colorbar(image, ax=axes[b][2])
+        numbers += [[images.names[b], " ".join(names), *cell] for cell in _cells(patches)]
     return figure, numbers
 
 
 def draw_histograms(runs: Sequence[Trained]) -> tuple[Figure, list[list[Any]]]:
-    """Figure 5: how often each similarity u occurs in real and in forged pictures, one panel per run."""
+    """Figure 5: how often each similarity u occurs in real and in forged images, one panel per run."""
     edges = np.linspace(0, 1, BINS + 1)
     numbers: list[list[Any]] = [["run", "class", "pictures", "from", "to", "share"]]
     figure = Figure(figsize=(4.2 * len(runs), 3), layout="constrained")
@@ -227,7 +227,7 @@ def _similarity_shares(
 ) -> NDArray[np.float64]:
     counts = np.zeros(len(edges) - 1)
     for start in range(0, len(chosen), run.config.batch_size):
-        part = load_pictures(run, chosen[start : start + run.config.batch_size])
+        part = load_images(run, chosen[start : start + run.config.batch_size])
         with torch.inference_mode():
             similarity = similarity_map(run.network(part.images).tokens).clamp_max(1)
         above = np.triu_indices(similarity.shape[1], 1)

@@ -100,7 +100,7 @@ def tuned_figures(predictions: Predictions, order: sequence.Order) -> Figures:
     """Figures with the most accurate threshold per component in the place of 0.5.
 
     Each half of the groups is judged by thresholds chosen on the other. Empty for models whose sequences
-    depend on no threshold, for a single label, and where a half lacks real or forged pictures. Sequences are
+    depend on no threshold, for a single label, and where a half lacks real or forged images. Sequences are
     compared where the order is known, labels where they are; what is known nowhere has no figure.
     """
     if predictions.components.shape[1] == 1 or predictions.predicted is not None:
@@ -132,11 +132,11 @@ def tuned_figures(predictions: Predictions, order: sequence.Order) -> Figures:
 
 
 def _facts(config: TrainConfig) -> dict[str, Any]:
-    _, seconds, pictures = progress_of(config.output)
+    _, seconds, images = progress_of(config.output)
     return {
-        "pictures": pictures,
+        "pictures": images,
         "minutes": seconds / 60,
-        "pictures_per_second": pictures / seconds,
+        "pictures_per_second": images / seconds,
         "backbone": config.model.backbone,
         "kind": config.model.kind,
         "input_size": config.model.input_size,

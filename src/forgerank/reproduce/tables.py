@@ -87,7 +87,7 @@ def run_row(
     request: Request, experiment: Experiment, plan: Plan | None, row: str, seed: int, clock: Clock
 ) -> dict[str, Any] | str:
     """The evaluation of one run, trained first if need be, or why there is none."""
-    config = row_config(request, experiment, row, seed=seed, pictures=plan.pictures if plan else None)
+    config = row_config(request, experiment, row, seed=seed, images=plan.pictures if plan else None)
     if config is None:
         return "no data with its labels"
     if clock.over and not (config.output / "evaluation.json").is_file():
@@ -184,18 +184,18 @@ def _notes(request: Request, experiment: Experiment, plan: Plan | None, results:
         known = {name: ", ".join(map(str, results.facts(name))) for name in FACTS}
         sets = ", ".join(root.name for root in request.data)
         yield (
-            f"Here: {known['evaluated']} pictures of the split {known['split']} of {sets}; percent, "
+            f"Here: {known['evaluated']} images of the split {known['split']} of {sets}; percent, "
             "mean ± standard deviation over the seeds."
         )
         yield (
-            f"Every run saw {known['pictures']} pictures, {known['input_size']} px, {known['backbone']}. "
+            f"Every run saw {known['pictures']} images, {known['input_size']} px, {known['backbone']}. "
             f"Machine: {known['machine']}."
         )
     if plan:
         yield (
             "The published figures are of full training on the academic data, those here of short runs: "
             "compare rows, not columns. "
-            f"Repeat with `forgerank reproduce {request.folder.name} --pictures {plan.pictures}`."
+            f"Repeat with `forgerank reproduce {request.folder.name} --images {plan.pictures}`."
         )
     for row, reason in results.missing.items():
         yield f"Left out: {experiment.rows[row].title}: {reason}."

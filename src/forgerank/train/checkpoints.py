@@ -80,7 +80,7 @@ def _step_is_over(trainer: L.Trainer) -> bool:
 
 
 class TimeLimit(Callback):
-    """Ends training after `minutes` over all sittings."""
+    """Ends training after `minutes` over all sessions."""
 
     def __init__(self, minutes: float) -> None:
         self.minutes = minutes

@@ -41,7 +41,7 @@ class SourceConfig(_Strict):
 
 
 class DataConfig(_Strict):
-    """Which pictures, and how they become tensors: one data set in `roots`, or several as `sources`."""
+    """Which images, and how they become tensors: one data set in `roots`, or several as `sources`."""
 
     dataset: str = "seqdeepfake"  # a key of DATASETS
     roots: tuple[Path, ...] = ()  # the splits of several folders are joined
@@ -57,11 +57,11 @@ class DataConfig(_Strict):
     options: dict[str, Any] = {}  # keywords of the data set
     vocabulary: Literal["components", "attributes", "binary"] = "components"
     mask_size: int | None = Field(default=None, ge=1)  # side of the target masks; None: no masks are read
-    together: int = Field(default=1, ge=1)  # pictures of one group that are drawn side by side
+    together: int = Field(default=1, ge=1)  # images of one group that are drawn side by side
     augment: AugmentConfig = AugmentConfig()
     points_cache: Path | None = None  # folder for detected points, where a data set has none
-    train_pictures: int | None = Field(default=None, ge=1)  # the first so many of the split; None: all
-    val_pictures: int | None = Field(default=None, ge=1)  # so many, evenly spread, of a source; None: all
+    train_images: int | None = Field(default=None, ge=1)  # the first so many of the split; None: all
+    val_images: int | None = Field(default=None, ge=1)  # so many, evenly spread, of a source; None: all
     workers: int = Field(default=2, ge=0)
 
     @model_validator(mode="after")
@@ -116,14 +116,14 @@ class TrainConfig(_Strict):
         ""  # take from `start` what this begins the name of, as "backbone."; "": the whole network
     )
     seed: int = Field(default=0, ge=0)
-    batch_size: int = Field(default=32, ge=1)  # pictures per step, over all processes and parts
+    batch_size: int = Field(default=32, ge=1)  # images per step, over all processes and parts
     accumulate: int = Field(default=1, ge=1)  # parts of a batch, one after the other, in less memory
     early_size: int | None = Field(
         default=None, ge=32
     )  # side of the crops at first, pixels; small ones train faster
     early_share: float = Field(default=0.0, ge=0, le=1)  # of all steps
     mixed_sizes: bool = False  # the steps on small crops lie evenly among the others, not before them
-    pictures_per_epoch: int | None = Field(
+    images_per_epoch: int | None = Field(
         default=None, ge=1
     )  # validation after each; None: one pass over the split
     epochs: int = Field(default=1, ge=1)

@@ -69,7 +69,7 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
     parts = open_validation(config.data)
     validation = Joined(list(parts.values()))
     if not len(validation):
-        raise InputError("the validation split holds no usable picture")
+        raise InputError("the validation split holds no usable image")
     steps = config.epochs * batches_per_epoch(config, len(source))
     trainer = _build_trainer(config, steps, progress=progress)
     share: Share = trainer.global_rank, trainer.world_size
@@ -93,7 +93,7 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
 def _open_training(config: DataConfig) -> Source:
     if config.sources:
         return open_mixture(config)
-    return limited(open_source(config, config.train_split), config.train_pictures)
+    return limited(open_source(config, config.train_split), config.train_images)
 
 
 def _build_module(

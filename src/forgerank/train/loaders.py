@@ -18,7 +18,7 @@ from forgerank.data.formats.registry import DATASETS
 from forgerank.data.formats.seqdeepfake import Samples
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.prepare.points import detect_points
-from forgerank.data.sample import Picture, Sample, Source
+from forgerank.data.sample import LabelledImage, Sample, Source
 from forgerank.train.config import DataConfig, SourceConfig, TrainConfig
 from forgerank.types import InputError
 
@@ -37,8 +37,8 @@ class Joined:
         part, index = self._find(index)
         return part.sample(index)
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
-        """The picture at `index`."""
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
+        """The image at `index`."""
         part, index = self._find(index)
         return part.load(index, rng)
 
@@ -51,9 +51,9 @@ class Joined:
 
 
 def open_source(config: DataConfig, split: str, *, roots: Sequence[Path] | None = None) -> Source:
-    """The pictures of one split, every one with its five points.
+    """The images of one split, every one with its five points.
 
-    Pictures without known points are searched for a face; those without a face are left out, with a warning.
+    Images without known points are searched for a face; those without a face are left out, with a warning.
     """
     places = config.roots if roots is None else roots
     options = {**config.options, "length": len(config.labels)}
@@ -64,14 +64,12 @@ def open_source(config: DataConfig, split: str, *, roots: Sequence[Path] | None 
     samples = [sample for part in on_disk for sample in part.samples]
     kept, lost = detect_points(samples, cache=config.points_cache)
     if lost:
-        Console(stderr=True).print(
-            f"{len(lost)} of {len(samples)} pictures of {split} show no face: left out"
-        )
+        Console(stderr=True).print(f"{len(lost)} of {len(samples)} images of {split} show no face: left out")
     return Samples(kept)
 
 
 def limited(source: Source, count: int | None) -> Source:
-    """`count` pictures, evenly spread over the source."""
+    """`count` images, evenly spread over the source."""
     if count is None or count >= len(source):
         return source
     return _Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int).tolist())
@@ -88,7 +86,7 @@ class _Subset:
     def sample(self, index: int) -> Sample:
         return self.source.sample(self.indices[index])
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         return self.source.load(self.indices[index], rng)
 
 
@@ -128,7 +126,7 @@ def open_validation(config: DataConfig) -> dict[str, Source]:
     """
     if not config.sources:
         source = open_source(config, config.val_split, roots=config.val_roots)
-        return {"": limited(source, config.val_pictures)}
+        return {"": limited(source, config.val_images)}
     opened = {
         source.name: Ingredient(source.name, _open_one(config, source, config.val_split))
         for source in config.sources
@@ -138,13 +136,13 @@ def open_validation(config: DataConfig) -> dict[str, Source]:
         if not wanted.validate_on:
             continue
         own = opened[wanted.name]
-        parts: list[Source] = [limited(own.source, config.val_pictures)]
+        parts: list[Source] = [limited(own.source, config.val_images)]
         for forged in (False, True):
             if len(own.forged if forged else own.real):
                 continue
             partners = [opened[name] for name in wanted.partners]
             indices = [partner.forged if forged else partner.real for partner in partners]
-            count = None if config.val_pictures is None else -(-config.val_pictures // max(len(partners), 1))
+            count = None if config.val_images is None else -(-config.val_images // max(len(partners), 1))
             parts += [
                 limited(_Subset(partner.source, places.tolist()), count)
                 for partner, places in zip(partners, indices, strict=True)
@@ -215,8 +213,8 @@ def crop_size(config: TrainConfig, batch: int, count: int) -> int:
 def batches_per_epoch(config: TrainConfig, count: int) -> int:
     """Whole batches between two validations, at least one. Raises InputError for an empty split."""
     if count == 0:
-        raise InputError("the training split holds no usable picture")
-    return max(1, (config.pictures_per_epoch or count) // config.batch_size)
+        raise InputError("the training split holds no usable image")
+    return max(1, (config.images_per_epoch or count) // config.batch_size)
 
 
 def plain_loader(
@@ -227,7 +225,7 @@ def plain_loader(
     augment: AugmentConfig | None = None,
     share: Share = ALONE,
 ) -> DataLoader[Item]:
-    """Every picture once, in order, or this process's share of them; not augmented unless asked for."""
+    """Every image once, in order, or this process's share of them; not augmented unless asked for."""
     crops = Crops(
         source,
         size=config.model.input_size,

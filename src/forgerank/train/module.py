@@ -33,7 +33,7 @@ def learning_rate_factor(progress: float, config: OptimConfig) -> float:
 
 
 def to_images(batch: Item, *, channels_last: bool = False) -> Tensor:
-    """The pictures of a batch as the network takes them, (B, 3, S, S) float 0..1."""
+    """The images of a batch as the network takes them, (B, 3, S, S) float 0..1."""
     images = batch["image"].float().div_(255)
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
@@ -58,11 +58,11 @@ class ForgeryModule(L.LightningModule):
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=layout)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self._elapsed_before = 0.0  # seconds, of the sittings before this one
+        self._elapsed_before = 0.0  # seconds, of the sessions before this one
         self._started = time.monotonic()
-        self.elapsed_minutes = 0.0  # of the run so far, over all its sittings
+        self.elapsed_minutes = 0.0  # of the run so far, over all its sessions
         self._batch_ended: float | None = None
-        self._waited = 0.0  # seconds without a batch, since the sitting began
+        self._waited = 0.0  # seconds without a batch, since the session began
         self.losses = LOSSES[config.model.kind]
         self.metrics = SequenceMetrics(config.model.components, config.loss.order)
         self.val_sources = dict(val_sources or {})
@@ -140,7 +140,7 @@ class ForgeryModule(L.LightningModule):
         self.log_dict({name: value for name, value in values.items() if name != "train/total"})
         self.log("train/total", values["train/total"], prog_bar=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        # The share of this sitting in which nothing was trained because no batch was there.
+        # The share of this session in which nothing was trained because no batch was there.
         spent = max(time.monotonic() - self._started, 1e-9)
         self.log("time/waited", self._waited / spent)
         return total
@@ -215,7 +215,7 @@ class ForgeryModule(L.LightningModule):
         checkpoint["elapsed_seconds"] = self.elapsed_minutes * 60
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the clock of the earlier sittings."""
+        """Go on with the clock of the earlier sessions."""
         self._elapsed_before = float(checkpoint["elapsed_seconds"])
 
     def _read_clock(self) -> None:

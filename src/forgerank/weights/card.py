@@ -179,7 +179,7 @@ def _thresholds(description: Mapping[str, Any]) -> str:
     )
     for name, rates in ((description.get("metrics") or {}).get("held_out") or {}).items():
         text += (
-            f" On groups left out of the choice, {name} pictures: {rates['false_positive_rate']:.1%}"
+            f" On groups left out of the choice, {name} images: {rates['false_positive_rate']:.1%}"
             f" of real faces called forged, {rates['true_positive_rate']:.1%} of forged ones found."
         )
     return text

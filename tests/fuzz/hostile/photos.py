@@ -65,26 +65,26 @@ def hostile_portrait(rng: Random) -> bytes:
     return bytes(data)
 
 
-def _picture(mode: str) -> Image.Image:
+def _image(mode: str) -> Image.Image:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     noise = np.random.default_rng(0).integers(0, 60, (HEIGHT, WIDTH, 3))
     pixels = np.stack([x * 8, y * 10, 255 - x * 5], axis=-1).clip(0, 195) + noise
-    picture = Image.fromarray(pixels.astype(np.uint8))
+    image = Image.fromarray(pixels.astype(np.uint8))
     if mode == "I;16":
-        return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+        return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     if mode == "LAB":
-        return Image.frombytes("LAB", (WIDTH, HEIGHT), picture.tobytes())
-    return picture.convert(mode)
+        return Image.frombytes("LAB", (WIDTH, HEIGHT), image.tobytes())
+    return image.convert(mode)
 
 
 def saved(mode: str, kind: str, **options: object) -> bytes:
-    """A small picture in this mode and format."""
-    return _encoded(_picture(mode), kind, **options)
+    """A small image in this mode and format."""
+    return _encoded(_image(mode), kind, **options)
 
 
-def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -96,7 +96,7 @@ def _exif() -> bytes:
 
 
 def _jpegs() -> tuple[bytes, ...]:
-    more = [_picture("L").convert("RGB")]
+    more = [_image("L").convert("RGB")]
     return (
         saved("RGB", "JPEG", exif=_exif(), icc_profile=bytes(200), comment=b"a comment"),
         saved("RGB", "JPEG", subsampling=0, quality=95, restart_marker_blocks=1),
@@ -109,7 +109,7 @@ def _jpegs() -> tuple[bytes, ...]:
 
 def _pngs() -> tuple[bytes, ...]:
     plain = [saved(mode, "PNG") for mode in ("1", "L", "LA", "RGB", "RGBA", "I;16", "P")]
-    more = [_picture("L").convert("RGB")]
+    more = [_image("L").convert("RGB")]
     return (
         *plain,
         saved("P", "PNG", transparency=1),
@@ -133,7 +133,7 @@ def _webps() -> tuple[bytes, ...]:
     return (
         saved("RGB", "WEBP", quality=80),
         saved("RGBA", "WEBP", lossless=True, exif=_exif(), icc_profile=bytes(200), xmp=b"<x/>"),
-        saved("RGB", "WEBP", save_all=True, append_images=[_picture("RGBA")], duration=40),
+        saved("RGB", "WEBP", save_all=True, append_images=[_image("RGBA")], duration=40),
     )
 
 
@@ -142,7 +142,7 @@ def _bmps() -> tuple[bytes, ...]:
 
 
 def _run_length_bmp(compression: int) -> bytes:
-    """RLE8 (1) or RLE4 (2), 4 x 2 pixels: runs, a literal stretch, a jump, ends of line and picture."""
+    """RLE8 (1) or RLE4 (2), 4 x 2 pixels: runs, a literal stretch, a jump, ends of line and image."""
     data = bytes([4, 1, 0, 0, 0, 4, 1, 2, 3, 1, 0, 2, 1, 0, 0, 1])
     colours = bytes(range(64))
     info = struct.pack("<IiiHHIIiiII", 40, 4, 2, 1, 8 // compression, compression, len(data), 0, 0, 16, 16)
@@ -157,7 +157,7 @@ def _tiffs() -> tuple[bytes, ...]:
     files += [saved("1", "TIFF", compression=codec) for codec in ("group3", "group4")]
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[0x0112], tags[270], tags[37000] = 8, "description", (1, 2, 3)
-    files.append(saved("RGB", "TIFF", tiffinfo=tags, save_all=True, append_images=[_picture("L")]))
+    files.append(saved("RGB", "TIFF", tiffinfo=tags, save_all=True, append_images=[_image("L")]))
     return (*files, saved("RGB", "TIFF", big_tiff=True, exif=_exif()))
 
 

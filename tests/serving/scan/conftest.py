@@ -35,7 +35,7 @@ def media(tmp_path_factory: pytest.TempPathFactory, astronaut: Pixels, forged_as
     (folder / "again").symlink_to(folder)
     (folder / "truncated.png").write_bytes(good[: len(good) // 2])
     (folder / "empty.jpg").touch()
-    (folder / "text.jpeg").write_text("not a picture")
+    (folder / "text.jpeg").write_text("not an image")
     (folder / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(200))
     (folder / HOSTILE).write_bytes(b"x")
     (folder / "folder.jpg").mkdir()

@@ -61,7 +61,7 @@ def test_a_file_on_which_the_program_fails_is_a_row(
 
 
 @pytest.mark.parametrize("name", ["picture.mp4", "picture.txt"])
-def test_the_name_does_not_decide_how_a_picture_is_judged(
+def test_the_name_does_not_decide_how_a_image_is_judged(
     name: str, media: Path, settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes((media / "forged.png").read_bytes())

@@ -100,5 +100,5 @@ def test_no_room_for_a_copy_is_not_the_fault_of_the_file(
     (small_disk / "filler").unlink()
     outcome = judge(Task("memory:///disk/a.jpg", None, True), lambda outcome: None)
     assert outcome.answer is not None
-    assert outcome.answer["error"].startswith("not a picture")
+    assert outcome.answer["error"].startswith("not an image")
     assert not list(small_disk.iterdir())

@@ -74,7 +74,7 @@ def test_hostile_files_are_rows_with_reasons(reference: Path) -> None:
     }
     assert errors["empty.jpg"] == "empty file"
     assert errors["pipe.jpg"] == "not a regular file"
-    assert errors["truncated.png"].startswith("truncated or damaged picture")
+    assert errors["truncated.png"].startswith("truncated or damaged image")
     for name in errors:
         assert "\n" not in errors[name]
         assert rows[name]["verdict"] is None

@@ -33,8 +33,8 @@ ROWS = [
     judged("e.mp4", "forged", 1.0, kind="video", decoded_seconds=2.5),
     judged("f.jpg", "real", 0.0),
     judged("g.jpg", "undetermined", None, reason="no face found"),
-    {"path": "<script>h\x1b.jpg", "size": 2, "error": "truncated or damaged picture (12 bytes missing)"},
-    {"path": "i.jpg", "size": 3, "error": "truncated or damaged picture (7 bytes missing)"},
+    {"path": "<script>h\x1b.jpg", "size": 2, "error": "truncated or damaged image (12 bytes missing)"},
+    {"path": "i.jpg", "size": 3, "error": "truncated or damaged image (7 bytes missing)"},
     {"path": "j.jpg", "error": "empty file <b>"},
 ]
 
@@ -54,7 +54,7 @@ def test_counts(results: Path) -> None:
     assert summary.verdicts == {"forged": 3, "undetermined": 3, "real": 1}
     assert summary.kinds == {"photograph": 6, "video": 1}
     assert summary.reasons == {"face too small (# px, at least # are needed)": 2, "no face found": 1}
-    assert summary.errors == {"truncated or damaged picture (# bytes missing)": 2, "empty file <b>": 1}
+    assert summary.errors == {"truncated or damaged image (# bytes missing)": 2, "empty file <b>": 1}
     assert summary.histogram == [1, *[0] * 9, 1, *[0] * 8, 4]
     assert summary.thresholds.forged == 0.6
 
@@ -83,7 +83,7 @@ def test_the_text_holds_what_the_page_holds(results: Path, tmp_path: Path) -> No
     text = (tmp_path / "out.txt").read_text(encoding="utf-8")
     assert re.search(r"forged +30.0% +3 *\n", text)
     assert re.search(r"e.mp4 +forged +>99 % +lip, then nose", text)
-    assert re.search(r"truncated or damaged picture \(# bytes missing\) +2 *\n", text)
+    assert re.search(r"truncated or damaged image \(# bytes missing\) +2 *\n", text)
 
 
 def test_many_reasons_end_with_a_line_for_the_rest() -> None:

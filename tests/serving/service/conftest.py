@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from forgerank.detect.detector import Detector
-from forgerank.detect.result import Picture, Report
+from forgerank.detect.result import LoadedImage, Report
 from forgerank.serving.service.app import create_app
 from forgerank.serving.service.context import Service
 from forgerank.serving.service.server import Server
@@ -32,7 +32,7 @@ from postgres import Cluster, MissingError
 
 
 class InstantDetector:
-    """Finds no face in any picture; waits while its gate is closed, breaks at a picture called `poison`."""
+    """Finds no face in any image; waits while its gate is closed, breaks at an image called `poison`."""
 
     def __init__(self, weights: Path) -> None:
         loaded = load_weights(weights)
@@ -41,18 +41,18 @@ class InstantDetector:
         self.gate = threading.Event()
         self.gate.set()
 
-    def detect(self, pictures: Sequence[Picture]) -> list[Report]:
-        names = [picture.path for picture in pictures]
+    def detect(self, images: Sequence[LoadedImage]) -> list[Report]:
+        names = [image.path for image in images]
         self.batches.append(names)
         assert self.gate.wait(60)
         if "poison" in names:
             raise RuntimeError("secret inner workings")
-        return [_no_face(picture) for picture in pictures]
+        return [_no_face(image) for image in images]
 
 
-def _no_face(picture: Picture) -> Report:
-    height, width = picture.image.shape[:2]
-    return Report(picture.path, picture.sha256, width, height, "undetermined", "no face found", ())
+def _no_face(image: LoadedImage) -> Report:
+    height, width = image.image.shape[:2]
+    return Report(image.path, image.sha256, width, height, "undetermined", "no face found", ())
 
 
 @dataclass

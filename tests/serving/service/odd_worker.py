@@ -39,7 +39,7 @@ def judge_file(
                 progress(i, 1000)
             time.sleep(0.05)
     if content == b"bad":
-        raise MediaError(name, "not a picture")
+        raise MediaError(name, "not an image")
     if content == b"bug":
         raise RuntimeError("secret inner workings")
     return Report(name, "0" * 64, 1, 1, "undetermined", "no face found", ())
@@ -87,7 +87,7 @@ ODD = {
     "section": section,
     "html_page": html_page,
     "json_text": json_text,
-    "load_picture": lambda path: None,
+    "load_image": lambda path: None,
 }
 
 

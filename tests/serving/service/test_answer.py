@@ -72,7 +72,7 @@ def test_an_archive_of_all_kinds(
 ) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(video, "clips/1.mp4")
-        archive.writestr("../notes.txt", "no picture")
+        archive.writestr("../notes.txt", "no image")
         archive.write(photo, "photos/0.png")
     folder = tmp_path / "scratch"
     folder.mkdir()

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from forgerank.detect.result import Picture, Report
+from forgerank.detect.result import LoadedImage, Report
 from forgerank.serving.service.batching import Batcher
 from forgerank.serving.service.jobs import QueueFullError
 
 WAIT = 20  # seconds after which a test has failed
 
 
-def picture(name: str) -> Picture:
-    return Picture(name, "0" * 64, np.zeros((2, 3, 3), np.uint8))
+def image(name: str) -> LoadedImage:
+    return LoadedImage(name, "0" * 64, np.zeros((2, 3, 3), np.uint8))
 
 
 class Judge:
@@ -23,8 +23,8 @@ class Judge:
         self.begun = threading.Semaphore(0)
         self.gate = threading.Event()
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Report]:
-        names = [picture.path for picture in pictures]
+    def __call__(self, images: Sequence[LoadedImage]) -> list[Report]:
+        names = [image.path for image in images]
         self.batches.append(names)
         self.begun.release()
         assert self.gate.wait(WAIT)
@@ -48,47 +48,47 @@ def batcher(judge: Judge) -> Iterator[Batcher]:
 
 
 def occupy(batcher: Batcher, judge: Judge) -> None:
-    """Keep the thread busy with a picture of its own until the gate opens."""
-    batcher.submit(picture("first"))
+    """Keep the thread busy with an image of its own until the gate opens."""
+    batcher.submit(image("first"))
     assert judge.begun.acquire(timeout=WAIT)
 
 
 def test_what_comes_while_a_batch_is_judged_makes_the_next_ones(batcher: Batcher, judge: Judge) -> None:
     occupy(batcher, judge)
-    answers = [batcher.submit(picture(name)) for name in "abcde"]
+    answers = [batcher.submit(image(name)) for name in "abcde"]
     assert batcher.waiting == 5
     judge.gate.set()
     assert [answer.result(WAIT).path for answer in answers] == [*"abcde"]
     assert judge.batches == [["first"], ["a", "b", "c"], ["d", "e"]]
 
 
-def test_a_lone_picture_waits_for_company() -> None:
+def test_a_lone_image_waits_for_company() -> None:
     judge = Judge()
     judge.gate.set()
     sizes: list[int] = []
     batcher = Batcher(judge, batch_size=2, wait=60.0, observe=sizes.append)
     batcher.start()
-    first = batcher.submit(picture("a"))
-    second = batcher.submit(picture("b"))  # the full batch does not wait for the minute to end
+    first = batcher.submit(image("a"))
+    second = batcher.submit(image("b"))  # the full batch does not wait for the minute to end
     assert (first.result(WAIT).path, second.result(WAIT).path) == ("a", "b")
     batcher.close()
     assert sizes == [2]
 
 
-def test_one_bad_picture_does_not_fail_its_batch(batcher: Batcher, judge: Judge) -> None:
+def test_one_bad_image_does_not_fail_its_batch(batcher: Batcher, judge: Judge) -> None:
     occupy(batcher, judge)
-    good, bad, fine = (batcher.submit(picture(name)) for name in ("good", "poison", "fine"))
+    good, bad, fine = (batcher.submit(image(name)) for name in ("good", "poison", "fine"))
     judge.gate.set()
     assert good.result(WAIT).path == "good"
     assert fine.result(WAIT).path == "fine"
     with pytest.raises(ValueError, match="poisoned"):
         bad.result(WAIT)
-    assert batcher.submit(picture("later")).result(WAIT).path == "later"
+    assert batcher.submit(image("later")).result(WAIT).path == "later"
 
 
-def test_a_cancelled_picture_is_never_judged(batcher: Batcher, judge: Judge) -> None:
+def test_a_cancelled_image_is_never_judged(batcher: Batcher, judge: Judge) -> None:
     occupy(batcher, judge)
-    dropped, kept = batcher.submit(picture("dropped")), batcher.submit(picture("kept"))
+    dropped, kept = batcher.submit(image("dropped")), batcher.submit(image("kept"))
     assert dropped.cancel()
     judge.gate.set()
     assert kept.result(WAIT).path == "kept"
@@ -109,7 +109,7 @@ def test_no_more_than_the_places_are_let_in(batcher: Batcher) -> None:
 
 def test_closing_judges_what_waits(judge: Judge) -> None:
     batcher = Batcher(judge, batch_size=2)
-    answers = [batcher.submit(picture(name)) for name in "abc"]
+    answers = [batcher.submit(image(name)) for name in "abc"]
     judge.gate.set()
     batcher.start()
     batcher.close()

@@ -114,7 +114,7 @@ def test_what_takes_too_long_is_given_up(start: Start, photo: bytes) -> None:
     assert live.client.post("/v1/detect", content=photo).status_code == 200
 
 
-def test_one_picture_that_breaks_the_detector_is_one_500(start: Start, photo: bytes) -> None:
+def test_one_image_that_breaks_the_detector_is_one_500(start: Start, photo: bytes) -> None:
     live = start()
     detail = problem(live.client.post("/v1/detect?name=poison", content=photo), 500)
     assert "secret" not in detail

@@ -51,8 +51,8 @@ def test_errors_are_told_in_words(start: Start, photo: bytes, tmp_path: Path) ->
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_bytes(photo)
     bad.write_bytes(b"text")
-    assert [report.verdict for report in judge.pictures([good])] == ["undetermined"]
-    with pytest.raises(InputError, match="not a picture"):
-        judge.pictures([bad])
+    assert [report.verdict for report in judge.images([good])] == ["undetermined"]
+    with pytest.raises(InputError, match="not an image"):
+        judge.images([bad])
     with live.service.batcher.place(), pytest.raises(InputError, match="busy"):
-        judge.pictures([good])
+        judge.images([good])

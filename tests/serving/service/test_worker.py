@@ -68,7 +68,7 @@ def test_one_file(store: Store, kind: Kind) -> None:
 
 def test_what_cannot_be_judged_fails_with_its_reason(store: Store) -> None:
     job = judged(store, b"bad")
-    assert (job.state, job.error) == ("failed", "the file: not a picture")
+    assert (job.state, job.error) == ("failed", "the file: not an image")
 
 
 def test_a_bug_fails_its_job_alone_and_tells_no_secrets(
@@ -97,7 +97,7 @@ def test_a_bad_member_costs_no_other(store: Store) -> None:
     assert report(store, job) == {
         "reports": ["a.jpg", "f.mp4"],
         "errors": {
-            "../b": "not a picture",
+            "../b": "not an image",
             "c": "could not be judged: an internal error, see the server's log",
             "d.zip": "an archive in an archive is not opened",
         },

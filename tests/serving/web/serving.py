@@ -20,7 +20,7 @@ ORIGIN = "http://127.0.0.1"
 
 
 class ScriptedJudge:
-    """Pictures are judged by the tiny network; a video goes on as the test tells `script`."""
+    """Images are judged by the tiny network; a video goes on as the test tells `script`."""
 
     def __init__(self, detector: Detector, report: VideoReport) -> None:
         self.detector, self._report = detector, report
@@ -28,7 +28,7 @@ class ScriptedJudge:
         self.stopped = threading.Event()
         self.paths: list[Path] = []  # of what was judged
 
-    def pictures(self, paths: Sequence[Path]) -> list[Report]:
+    def images(self, paths: Sequence[Path]) -> list[Report]:
         self.paths.extend(paths)
         return self.detector.detect(paths)
 

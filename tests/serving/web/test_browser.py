@@ -75,7 +75,7 @@ def test_a_photograph_is_judged_shown_and_downloaded(
 
     frame = slot(page).get_by_title("Report on forged.png")
     report = frame.content_frame
-    expect(report.get_by_text("The face in this picture shows signs of forgery.")).to_be_visible()
+    expect(report.get_by_text("The face in this image shows signs of forgery.")).to_be_visible()
     for component in expected.faces[0].sequence:
         expect(report.locator(".chips.ranked")).to_contain_text(component.name)
     expect(page.get_by_role("heading", name="What the verdict does not mean")).to_be_visible()
@@ -100,7 +100,7 @@ def test_a_photograph_is_judged_shown_and_downloaded(
     assert expected.sha256 in html
 
 
-def test_two_pictures_are_compared(page: Page, photos: tuple[Path, Path]) -> None:
+def test_two_images_are_compared(page: Page, photos: tuple[Path, Path]) -> None:
     page.get_by_role("radio", name="Compare two").check()
     give(page, photos[0], "First file")
     give(page, photos[1], "Second file")
@@ -109,7 +109,7 @@ def test_two_pictures_are_compared(page: Page, photos: tuple[Path, Path]) -> Non
     cells = table.get_by_role("cell")
     expect(table.get_by_role("rowheader")).to_have_text(["Verdict", "Face 1"])
     expect(cells).to_have_count(4)
-    expect(cells.nth(0)).to_contain_text("forged. The face in this picture")
+    expect(cells.nth(0)).to_contain_text("forged. The face in this image")
     expect(cells.nth(1)).to_contain_text("real. No sign of forgery")
     expect(cells.nth(2)).to_contain_text("first to last: nose, lip")
     expect(cells.nth(3)).to_contain_text("real, probability of forgery")
@@ -181,7 +181,7 @@ def test_a_slow_video_is_cancelled_and_its_file_deleted(page: Page, judge: Scrip
 def test_what_cannot_be_judged_gives_one_line(page: Page, judge: ScriptedJudge) -> None:
     alert = slot(page).get_by_role("alert")
     give(page, BROKEN)
-    expect(alert).to_contain_text("broken.jpg: truncated or damaged picture")
+    expect(alert).to_contain_text("broken.jpg: truncated or damaged image")
     give(page, FilePayload(name="huge.png", mimeType="image/png", buffer=bytes(2_000_001)))
     expect(alert).to_have_text("huge.png: over this server's limit on the size of a file.")
     judge.script.put("crash")
@@ -252,7 +252,7 @@ def test_a_screen_reader_is_told_what_everything_is(page: Page) -> None:
                   - button "Real photograph"
           - heading "What the verdict does not mean" [level=2]
           - list:
-            - listitem: /does not prove that the picture is authentic/
+            - listitem: /does not prove that the image is authentic/
     """)
 
 

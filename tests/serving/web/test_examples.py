@@ -10,10 +10,10 @@ from forgerank.serving.web.examples import EXAMPLES, example_bytes
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if not name.endswith(".mp4")])
-def test_every_picture_is_what_its_name_says(name: str, astronaut: NDArray[np.uint8]) -> None:
-    picture = Image.open(io.BytesIO(example_bytes(name)))
-    assert picture.get_format_mimetype() == EXAMPLES[name].media_type
-    same = picture.size == astronaut.shape[1::-1] and np.array_equal(np.asarray(picture), astronaut)
+def test_every_image_is_what_its_name_says(name: str, astronaut: NDArray[np.uint8]) -> None:
+    image = Image.open(io.BytesIO(example_bytes(name)))
+    assert image.get_format_mimetype() == EXAMPLES[name].media_type
+    same = image.size == astronaut.shape[1::-1] and np.array_equal(np.asarray(image), astronaut)
     assert same == (EXAMPLES[name].sequence == ())
 
 

@@ -85,11 +85,11 @@ def test_a_video_tells_its_progress(judge: Any, video_report: VideoReport) -> No
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("note.txt", b"hello", "note.txt: not a picture"),
-        ("../../etc/passwd", b"hello", "passwd: not a picture"),
+        ("note.txt", b"hello", "note.txt: not an image"),
+        ("../../etc/passwd", b"hello", "passwd: not an image"),
         ("C:\\boot.jpg", b"", "boot.jpg: empty file"),
-        ("..", b"hello", "..: not a picture"),
-        ("", b"hello", "file: not a picture"),
+        ("..", b"hello", "..: not an image"),
+        ("", b"hello", "file: not an image"),
         ("line\nbreak", b"\xff\xd8\xff\xe0", "line\\nbreak: "),
     ],
 )

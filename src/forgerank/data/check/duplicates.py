@@ -1,4 +1,4 @@
-"""Near-duplicate pictures by perceptual hash, found without comparing each with each."""
+"""Near-duplicate images by perceptual hash, found without comparing each with each."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,12 @@ from forgerank.types import Image
 BITS = 64
 THUMBNAIL = 32  # side, pixels
 _SPREAD = 48.0  # grey levels: the standard deviation at which thumbnails are compared, usual for faces
-_PARTNERS = 100  # earlier pictures that one is compared with in each band: bounds a cluster's cost
-_EARLIEST = 4096  # pictures of a band that the others in it are compared with: bounds it as well
+_PARTNERS = 100  # earlier images that one is compared with in each band: bounds a cluster's cost
+_EARLIEST = 4096  # images of a band that the others in it are compared with: bounds it as well
 _OUTSIDE = 0.75  # of the difference allowed: around a face there is less to differ in
 _BATCH = 2048  # pairs of thumbnails at a time
 _CELLS = 1 << 18  # of a comparison at a time: bounds its memory
-_FLAT = 2.0  # grey levels: a picture with less contrast has no hash that means anything
+_FLAT = 2.0  # grey levels: an image with less contrast has no hash that means anything
 _PLAIN = 8.0  # grey levels: a thumbnail, or what surrounds the face, tells nothing with less contrast
 _ONES = np.array([value.bit_count() for value in range(1 << 16)], dtype=np.uint8)
 
@@ -39,13 +39,13 @@ _AROUND = _surroundings()
 
 
 def perceptual_hash(image: Image) -> int | None:
-    """64 bits that a resize or another compression hardly changes; None for a flat picture."""
+    """64 bits that a resize or another compression hardly changes; None for a flat image."""
     import imagehash
 
-    picture = PILImage.fromarray(image).convert("L")
-    if np.asarray(picture.resize((32, 32), PILImage.Resampling.BOX)).std() < _FLAT:
+    pil = PILImage.fromarray(image).convert("L")
+    if np.asarray(pil.resize((32, 32), PILImage.Resampling.BOX)).std() < _FLAT:
         return None
-    return int(str(imagehash.phash(picture)), 16)
+    return int(str(imagehash.phash(pil)), 16)
 
 
 class Duplicate(NamedTuple):
@@ -69,7 +69,7 @@ REASONS = {
 
 
 class _Link(NamedTuple):
-    """Two pictures that are near to each other."""
+    """Two images that are near to each other."""
 
     other: int
     bits: int
@@ -82,8 +82,8 @@ _Key = tuple[str, str]  # source and group
 
 def thumbnail(crop: Image) -> NDArray[np.uint8]:
     """What `find_duplicates` compares of an aligned face: (THUMBNAIL, THUMBNAIL) grey levels."""
-    picture = PILImage.fromarray(crop).convert("L")
-    return np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), PILImage.Resampling.BOX))
+    image = PILImage.fromarray(crop).convert("L")
+    return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), PILImage.Resampling.BOX))
 
 
 def find_duplicates(
@@ -140,11 +140,11 @@ def find_duplicates(
 
 
 class _Near(NamedTuple):
-    """Which images are near to which. Images of equal hash and thumbnail are one picture."""
+    """Which images are near to which. Images of equal hash and thumbnail are one image."""
 
-    picture: dict[int, int]  # of each image that is near to one of another group
-    members: dict[int, list[int]]  # images of each such picture, in order
-    links: dict[int, list[_Link]]  # of each such picture, nearest first, itself among them
+    image: dict[int, int]  # of each image that is near to one of another group
+    members: dict[int, list[int]]  # images of each such image, in order
+    links: dict[int, list[_Link]]  # of each such image, nearest first, itself among them
 
 
 def _neighbours(
@@ -157,16 +157,13 @@ def _neighbours(
     members: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     for place in np.flatnonzero(_spreads(thumbnails) >= _PLAIN).tolist():
         members[int(hashes[place]), thumbnails[place].tobytes()].append(place)
-    pictures = list(members.values())
-    if not pictures:
+    images = list(members.values())
+    if not images:
         return _Near({}, {}, {})
-    first = np.array([places[0] for places in pictures])
+    first = np.array([places[0] for places in images])
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     owners = np.array(
-        [
-            numbers[keys[places[0]]] if len({keys[place] for place in places}) == 1 else -1
-            for places in pictures
-        ]
+        [numbers[keys[places[0]]] if len({keys[place] for place in places}) == 1 else -1 for places in images]
     )
     links: dict[int, list[_Link]] = {
         number: [_Link(number, 0, 0.0, same=True)] for number in np.flatnonzero(owners < 0).tolist()
@@ -177,7 +174,7 @@ def _neighbours(
             links.setdefault(here, [_Link(here, 0, 0.0, same=True)]).append(_Link(there, bits, differ, same))
     for found in links.values():
         found.sort(key=lambda link: (link.bits, link.difference, link.other))
-    kept = {number: pictures[number] for number in sorted(links)}
+    kept = {number: images[number] for number in sorted(links)}
     return _Near({place: number for number, places in kept.items() for place in places}, kept, links)
 
 
@@ -210,19 +207,19 @@ def _near_pairs(hashes: Hashes, owners: NDArray[np.int64], distance: int) -> NDA
 def _confirm(
     pairs: NDArray[np.int64], hashes: Hashes, thumbnails: NDArray[np.uint8], difference: float
 ) -> Iterator[tuple[int, int, int, float, bool]]:
-    """Of pairs of pictures those of one photograph: bits, grey levels, and whether the image is the same."""
-    pictures, places = np.unique(pairs, return_inverse=True)
-    whole, around = _scaled(thumbnails[pictures]), _scaled(thumbnails[pictures][:, _AROUND])
+    """Of pairs of images those of one photograph: bits, grey levels, and whether the image is the same."""
+    images, places = np.unique(pairs, return_inverse=True)
+    whole, around = _scaled(thumbnails[images]), _scaled(thumbnails[images][:, _AROUND])
     for start in range(0, len(pairs), _BATCH):
         one, other = places.reshape(pairs.shape)[start : start + _BATCH].T
         differ = np.abs(whole[one] - whole[other]).mean(axis=1)
         outside = np.abs(around[one] - around[other]).mean(axis=1)
-        bits = _differing(hashes[pictures[one]], hashes[pictures[other]])
+        bits = _differing(hashes[images[one]], hashes[images[other]])
         # A plain surrounding is not a number, and near to none.
         for place in np.flatnonzero((differ <= difference) | (outside <= _OUTSIDE * difference)).tolist():
             levels = float(differ[place])
             yield (
-                *(int(pictures[one[place]]), int(pictures[other[place]]), int(bits[place])),
+                *(int(images[one[place]]), int(images[other[place]]), int(bits[place])),
                 *(round(levels, 3), levels <= difference),
             )
 
@@ -241,7 +238,7 @@ def _both_labels(
     near: _Near, keys: Sequence[_Key], labels: Sequence[bool], difference: float
 ) -> dict[int, Duplicate]:
     """Rule 1."""
-    # Two groups per picture and label answer for all: one of them is another one than that of the image.
+    # Two groups per image and label answer for all: one of them is another one than that of the image.
     witnesses: dict[int, dict[bool, dict[_Key, int]]] = {}
     for number, places in near.members.items():
         witnesses[number] = {True: {}, False: {}}
@@ -250,7 +247,7 @@ def _both_labels(
             if len(seen) < 2:
                 seen.setdefault(keys[place], place)
     found = {}
-    for place, number in near.picture.items():
+    for place, number in near.image.items():
         for link in near.links[number]:
             if link.difference > difference:
                 continue
@@ -271,7 +268,7 @@ def _across_splits(
             sets[joined[key]].append(place)
     top = {root: max(ranks[place] for place in places) for root, places in sets.items()}
     closest: dict[_Key, tuple[int, float]] = {}  # link of each group to another one
-    for place, number in near.picture.items():
+    for place, number in near.image.items():
         for link in near.links[number]:
             if any(keys[other] != keys[place] for other in near.members[link.other]):
                 nearest = link.bits, link.difference
@@ -280,18 +277,18 @@ def _across_splits(
     found = {}
     for root, places in sets.items():
         staying = [place for place in places if ranks[place] == top[root]]
-        stands = next((place for place in staying if place in near.picture), staying[0])
+        stands = next((place for place in staying if place in near.image), staying[0])
         split = {"val": "validation"}.get(SPLITS[top[root]], SPLITS[top[root]])
-        shown: dict[int, list[int]] = defaultdict(list)  # images that stay, by picture
+        shown: dict[int, list[int]] = defaultdict(list)  # images that stay, by image
         for place in staying:
-            if place in near.picture:
-                shown[near.picture[place]].append(place)
+            if place in near.image:
+                shown[near.image[place]].append(place)
         for place in places:
             if ranks[place] == top[root]:
                 continue
             direct = (
                 (link, other)
-                for link in near.links.get(near.picture.get(place, -1), ())
+                for link in near.links.get(near.image.get(place, -1), ())
                 for other in shown.get(link.other, ())
                 if keys[other] != keys[place]
             )
@@ -333,24 +330,24 @@ def _repeated(
 ) -> dict[int, Duplicate]:
     """Rule 3."""
     found: dict[int, Duplicate] = {}
-    staying: dict[tuple[int, bool, int], dict[_Key, int]] = defaultdict(dict)  # by picture, label, split
-    for place in sorted(near.picture.keys() - gone.keys()):
+    staying: dict[tuple[int, bool, int], dict[_Key, int]] = defaultdict(dict)  # by image, label, split
+    for place in sorted(near.image.keys() - gone.keys()):
         kind = labels[place], ranks[place]
-        for link in near.links[near.picture[place]]:
+        for link in near.links[near.image[place]]:
             earlier = staying.get((link.other, *kind), {}) if link.same else {}
             other = next((other for key, other in earlier.items() if key != keys[place]), None)
             if other is not None:
                 found[place] = Duplicate(other, place, link.bits, link.difference, "repeated")
                 break
         else:
-            staying[near.picture[place], *kind].setdefault(keys[place], place)
+            staying[near.image[place], *kind].setdefault(keys[place], place)
     return found
 
 
 def nearest_earlier(
     hashes: Sequence[int], ranks: Sequence[int], *, distance: int
 ) -> dict[int, tuple[int, int]]:
-    """For each picture the nearest one of a lower rank, where one differs in at most `distance` of 64 bits.
+    """For each image the nearest one of a lower rank, where one differs in at most `distance` of 64 bits.
 
     Returns position -> (position of the nearest, bits that differ). Two hashes that differ in d bits are
     equal in at least one of d + 1 bands of bits, so only those that share a band are compared.

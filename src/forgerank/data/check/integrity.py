@@ -27,7 +27,7 @@ from forgerank.types import InputError
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many clips or pictures are there, and how many were published; None where nobody says."""
+    """How many clips or images are there, and how many were published; None where nobody says."""
 
     split: str | None  # None: all together
     method: str | None  # empty: real; None: all together
@@ -41,7 +41,7 @@ class CheckReport:
     """What was found."""
 
     dataset: str
-    items: int  # clips or pictures
+    items: int  # clips or images
     counts: list[Count]
     problems: list[Problem]
     notes: list[Problem]  # to be known, but no fault of this copy
@@ -64,7 +64,7 @@ def check_dataset(
     """Check a data set of CHECKED at `root`; `options` are keywords of its reader.
 
     Every listed file is looked for, videos are counted through without decoding, and the middle frame of each
-    clip is decoded and hashed. Pictures of two splits are near-duplicates where their perceptual hashes
+    clip is decoded and hashed. Images of two splits are near-duplicates where their perceptual hashes
     differ in at most `distance` of 64 bits. counts: compare with the published numbers.
 
     Raises InputError for a data set that cannot be listed at all.
@@ -97,7 +97,7 @@ def _excuse(problem: Problem, dataset: str, root: Path) -> str:
 
 
 def list_items(dataset: str, root: Path, options: Mapping[str, Any]) -> tuple[list[Clip], list[Problem]]:
-    """Everything that the data set lists, existing or not, pictures as clips of one frame; and bad lines."""
+    """Everything that the data set lists, existing or not, images as clips of one frame; and bad lines."""
     readers: dict[str, Callable[..., Any]] = {
         **CLIPS,
         "seqdeepfake": _list_sequences,
@@ -156,7 +156,7 @@ def _as_clip(sample: Sample, root: Path) -> Clip:
 
 
 def _method(sample: Sample) -> str:
-    """How a picture was forged, as far as is known; empty for a real one."""
+    """How an image was forged, as far as is known; empty for a real one."""
     steps = len(sample.sequence)
     if steps:
         return f"{steps} edit{'s' if steps > 1 else ''}"
@@ -207,7 +207,7 @@ def _look_at(clips: Sequence[Clip]) -> list[_Look]:
 
 
 def _shortfall(clip: Clip) -> list[Problem]:
-    """What the middle frame does not tell: missing pictures of a folder, the missing end of a video."""
+    """What the middle frame does not tell: missing images of a folder, the missing end of a video."""
     if clip.path.is_dir():
         lost = [name for name in clip.frames if not (clip.path / name).is_file()]
         return [Problem("missing", f"{clip.name}/{name}") for name in lost]

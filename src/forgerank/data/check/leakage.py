@@ -1,4 +1,4 @@
-"""What two splits share: videos, sources, pictures."""
+"""What two splits share: videos, sources, images."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def same_source(items: Sequence[Clip]) -> list[Problem]:
 
 
 def near_duplicates(looked: Sequence[tuple[Clip, int | None]], distance: int) -> list[Problem]:
-    """Each picture once, against the nearest one of the splits before its own: train, val, test."""
+    """Each image once, against the nearest one of the splits before its own: train, val, test."""
     kept = [(item, value) for item, value in looked if value is not None and item.split in SPLITS]
     ranks = [SPLITS.index(item.split) for item, _ in kept]
     near = nearest_earlier([value for _, value in kept], ranks, distance=distance)

@@ -11,7 +11,7 @@ KINDS = {
     "damaged": "damaged frames",
     "same video": "in several splits",
     "same source": "people or sources in several splits",
-    "near-duplicate": "pictures that another split shows too",
+    "near-duplicate": "images that another split shows too",
 }
 
 

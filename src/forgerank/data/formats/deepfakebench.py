@@ -28,14 +28,14 @@ def deepfakebench(
     datasets: str | Iterable[str] | None = None,
     compression: str | Iterable[str] = ("c23",),
     annotations: str = "dataset_json",
-    pictures: str = ".",
+    images: str = ".",
     strip: str = "",
 ) -> list[Clip]:
-    """The clips of every `{annotations}/*.json`; frames lie in `{pictures}`, both relative to `root`.
+    """The clips of every `{annotations}/*.json`; frames lie in `{images}`, both relative to `root`.
 
     `strip` is what listed paths have in front of that, such as the `../datasets/rgb/` of another machine.
     `datasets` are keys of the JSON files, all unless named, and the clips' `dataset`. A clip is a folder of
-    frames, named by its whole path under `pictures`, and `method` is the label of the JSON. Listed frames
+    frames, named by its whole path under `images`, and `method` is the label of the JSON. Listed frames
     may not exist; a video without frames is listed with none. Groups are those of the readers of
     FaceForensics++, DFD and Celeb-DF; the JSON does not say who is in other videos: each stands alone.
     DeepfakeBench gives some videos to several splits: they come once for each, under the same name, so
@@ -63,10 +63,10 @@ def deepfakebench(
                 f"{root}: {dataset} has no videos of compression {', '.join(sorted(missing))}, "
                 f"found {', '.join(sorted(found))}"
             )
-    return _unique(root, pictures, strip, [video for video in videos if video.level in ("", *levels)])
+    return _unique(root, images, strip, [video for video in videos if video.level in ("", *levels)])
 
 
-def _unique(root: Path, pictures: str, strip: str, videos: Iterable[_Video]) -> list[Clip]:
+def _unique(root: Path, images: str, strip: str, videos: Iterable[_Video]) -> list[Clip]:
     """One clip for each place and split. Raises InputError where two annotations of one contradict."""
     made: dict[tuple[str, str], tuple[_Video, str, tuple[str, ...]]] = {}
     for video in videos:
@@ -79,7 +79,7 @@ def _unique(root: Path, pictures: str, strip: str, videos: Iterable[_Video]) -> 
     groups = group_people(_people(video, name) for video, name, _ in made.values())
     return [
         Clip(
-            path=root / pictures / name,
+            path=root / images / name,
             sequence=() if _is_real(video) else (1,),
             group=groups[_people(video, name)],
             split=video.split,

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from forgerank.data.formats.seqdeepfake import Samples
-from forgerank.data.listing import SPLITS, is_file, is_picture, parse_integers
+from forgerank.data.listing import SPLITS, is_file, is_image, parse_integers
 from forgerank.data.sample import Sample
 from forgerank.labels import VOCABULARIES, Parts, check_sequence, presence
 from forgerank.types import InputError
@@ -21,9 +21,9 @@ SHARES = (0.8, 0.1, 0.1)
 
 
 class Folder(Samples):
-    """One split of the pictures at `root` as a `Source`; `read_folder` says how they are read.
+    """One split of the images at `root` as a `Source`; `read_folder` says how they are read.
 
-    Raises InputError as `read_folder` does, and for a picture of the split that is missing.
+    Raises InputError as `read_folder` does, and for an image of the split that is missing.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Folder(Samples):
         ]
         for sample in samples:
             if not is_file(sample.image):
-                raise InputError(f"{sample.image}: missing picture")
+                raise InputError(f"{sample.image}: missing image")
         super().__init__(samples)
 
 
@@ -59,7 +59,7 @@ def read_folder(
     label: Label | None = None,
     parts: Sequence[int | None] | None = None,
 ) -> list[Sample]:
-    """The pictures at `root`, of every split, existing or not.
+    """The images at `root`, of every split, existing or not.
 
     `root` is a folder that holds the table, or the table itself, or a folder with `real/` and `fake/`. The
     table is a CSV with columns `path` or `file` (relative to it, or to `images/` beside it) and `label`
@@ -68,18 +68,18 @@ def read_folder(
     unknown), `group` or `subject`, `split`, `method` and `source`; other columns are left alone.
 
     `length` is that of the vocabulary. 1 asks for real or forged alone, looks at no label's column and sets
-    the sequence of every forged picture to (1,). With larger ones a forged picture without a sequence is
+    the sequence of every forged image to (1,). With larger ones a forged image without a sequence is
     known in part: `Sample.parts` by its columns, None where nothing is known. `label` is that of every
-    picture of a table without the column; `parts`, (length,), is what is known of forged pictures in the
+    image of a table without the column; `parts`, (length,), is what is known of forged images in the
     labels that have no column.
 
-    The group of a picture is its path without ending and without `real/` or `fake/` in front: real/anna.jpg
+    The group of an image is its path without ending and without `real/` or `fake/` in front: real/anna.jpg
     and fake/anna.png are one group. Below `real/` and `fake/`, what lies in one folder is one group. A table
     gives others by its column `group`. Without a column `split`, groups are shared out over train, val and
-    test by a hash of the group, near to `shares`: the same on every machine, and a picture more moves no
+    test by a hash of the group, near to `shares`: the same on every machine, and an image more moves no
     other one.
 
-    Raises InputError, with the line of a table, for a root without pictures and for a bad row, among them a
+    Raises InputError, with the line of a table, for a root without images and for a bad row, among them a
     label, a sequence and labels' columns that contradict each other.
     """
     if label not in (None, "real", "fake"):
@@ -110,17 +110,17 @@ def _check_parts(parts: Sequence[int | None] | None, length: int) -> Parts | Non
 
 
 def _place(base: Path, path: Path) -> Path:
-    """Where a picture lies: beside the table or, where it is not there, in `images/` beside it."""
+    """Where an image lies: beside the table or, where it is not there, in `images/` beside it."""
     inner = base / "images" / path
     return inner if not is_file(base / path) and is_file(inner) else base / path
 
 
 def _read_folders(root: Path, table: str, length: int, parts: Parts | None) -> Iterator[Sample]:
     if not (root / "real").is_dir() and not (root / "fake").is_dir():
-        raise InputError(f"{root}: no pictures here: expected real/ and fake/, or {table}")
+        raise InputError(f"{root}: no images here: expected real/ and fake/, or {table}")
     for name in ("real", "fake"):
         paths = (path.relative_to(root) for path in (root / name).rglob("*"))
-        for path in sorted(path for path in paths if is_picture(path)):
+        for path in sorted(path for path in paths if is_image(path)):
             inner = path.relative_to(name)
             group = inner.parent if inner.parent.parts else inner.with_suffix("")
             sample = Sample(path, (), group.as_posix(), split="", dataset="")
@@ -128,7 +128,7 @@ def _read_folders(root: Path, table: str, length: int, parts: Parts | None) -> I
 
 
 def _forged(sample: Sample, length: int, parts: Parts | None) -> Sample:
-    """A picture of unknown order as a forged one."""
+    """An image of unknown order as a forged one."""
     if length == 1:
         return replace(sample, sequence=(1,))
     return replace(sample, fake=True, parts=parts if parts and parts != (None,) * length else None)
@@ -140,8 +140,8 @@ class _Layout(NamedTuple):
     path: str
     group: str
     labels: tuple[str | None, ...]  # (L,) the column of each label, None where there is none
-    parts: Parts | None  # of forged pictures, for the labels without a column
-    label: Label | None  # of every picture, where there is no column
+    parts: Parts | None  # of forged images, for the labels without a column
+    label: Label | None  # of every image, where there is no column
     split: bool  # whether there is such a column
     length: int
 

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.data.formats.seqdeepfake import read_mask, read_picture
+from forgerank.data.formats.seqdeepfake import read_image, read_mask
 from forgerank.data.listing import read_json
-from forgerank.data.sample import Picture, Sample
+from forgerank.data.sample import LabelledImage, Sample
 from forgerank.faces.align import five_points
 from forgerank.labels import COMPONENTS, Parts, check_sequence
 from forgerank.types import Image, InputError, Points
@@ -205,7 +205,7 @@ class Pack:
             fake=entry.label == "fake",
         )
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         """Read and decode one face; `rng` is not used. Raises InputError for an unreadable one."""
         number, _ = self._places[index]
         sample = self.sample(index)
@@ -214,13 +214,15 @@ class Pack:
         mask = None
         if mask_name in self._parts[number].members and self.length > 1:
             mask = read_mask(sample.image.with_name(mask_name), io.BytesIO(self._read(number, mask_name)))
-        return Picture(self.image(index), sample.points, sample.sequence, mask, sample.parts, sample.fake)
+        return LabelledImage(
+            self.image(index), sample.points, sample.sequence, mask, sample.parts, sample.fake
+        )
 
     def image(self, index: int) -> Image:
         """The stored crop, (H, W, 3)."""
         number, _ = self._places[index]
         name = f"{self.entry(index).key}.jpg"
-        return read_picture(self._parts[number].path / name, io.BytesIO(self._read(number, name)))
+        return read_image(self._parts[number].path / name, io.BytesIO(self._read(number, name)))
 
     def face(self, index: int) -> Face:
         """The crop with its landmarks and hair."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from forgerank.data.listing import is_file, parse_integers
-from forgerank.data.sample import Picture, Sample
+from forgerank.data.sample import LabelledImage, Sample
 from forgerank.labels import COMPONENTS, check_sequence
 from forgerank.media.images import read_photo
 from forgerank.types import Image, InputError, Points
@@ -32,8 +32,8 @@ class Samples:
         """The annotation at `index`."""
         return self.samples[index]
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
-        """Decode the picture and its mask; `rng` is not used. Raises InputError for an unreadable file."""
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
+        """Decode the image and its mask; `rng` is not used. Raises InputError for an unreadable file."""
         return load_sample(self.samples[index])
 
 
@@ -44,7 +44,7 @@ class SeqDeepFake(Samples):
     groups come from `root/records/{split}.jsonl` where it exists. `reverse` turns every sequence round, as
     some follow-ups of the benchmark do: their Fixed-Acc is not comparable.
 
-    Raises InputError naming file and line for a missing picture or a bad label.
+    Raises InputError naming file and line for a missing image or a bad label.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class SeqDeepFake(Samples):
         super().__init__(samples)
 
 
-def load_sample(sample: Sample) -> Picture:
+def load_sample(sample: Sample) -> LabelledImage:
     """Decode one sample. Raises InputError for an unreadable file or a sample without points."""
     if sample.points is None:
         raise InputError(f"{sample.image}: no points of the face are known")
     mask = None if sample.mask is None else read_mask(sample.mask)
-    return Picture(
-        read_picture(sample.image), sample.points, sample.sequence, mask, sample.parts, sample.fake
+    return LabelledImage(
+        read_image(sample.image), sample.points, sample.sequence, mask, sample.parts, sample.fake
     )
 
 
-def read_picture(path: Path, content: IO[bytes] | None = None) -> Image:
-    """A picture as RGB (H, W, 3), turned upright; `content` stands for the file where it is inside another.
+def read_image(path: Path, content: IO[bytes] | None = None) -> Image:
+    """An image as RGB (H, W, 3), turned upright; `content` stands for the file where it is inside another.
 
     Raises InputError for an unreadable file.
     """
@@ -75,7 +75,7 @@ def read_picture(path: Path, content: IO[bytes] | None = None) -> Image:
 
 
 def read_mask(path: Path, content: IO[bytes] | None = None) -> NDArray[np.uint8]:
-    """A mask of edited labels, (H, W), one bit per label; `content` as in `read_picture`.
+    """A mask of edited labels, (H, W), one bit per label; `content` as in `read_image`.
 
     Raises InputError for an unreadable file.
     """
@@ -95,7 +95,7 @@ def read_samples(
 ) -> Iterator[Sample]:
     """The samples of one split in the order of its CSV. Raises InputError as `SeqDeepFake` does.
 
-    With `errors`, bad rows end up there instead, and missing pictures are listed like others.
+    With `errors`, bad rows end up there instead, and missing images are listed like others.
     """
     table = root / "annotations" / f"{split}.csv"
     records = _read_records(root / "records" / f"{split}.jsonl")
@@ -108,7 +108,7 @@ def read_samples(
                 base = next((b for b in (root, root.parent) if is_file(b / file_path)), None)
             image = (base or root) / file_path
             if errors is None and not is_file(image):
-                raise InputError(f"{table}:{line}: missing picture {file_path}")
+                raise InputError(f"{table}:{line}: missing image {file_path}")
             sequence = _parse_label(label, length, f"{table}:{line}")
             sample = _to_sample(image, sequence, split, root, records.get(file_path, {}))
         except InputError as error:

@@ -18,9 +18,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from forgerank.data.formats.seqdeepfake import Samples, read_mask, read_picture
+from forgerank.data.formats.seqdeepfake import Samples, read_image, read_mask
 from forgerank.data.prepare.points import detect_points
-from forgerank.data.sample import Picture, Sample
+from forgerank.data.sample import LabelledImage, Sample
 from forgerank.labels import COMPONENTS, check_sequence
 from forgerank.types import InputError
 
@@ -65,14 +65,14 @@ class Shards:
         """The annotation at `index`; its paths name members: SHARD/MEMBER."""
         return self._samples[index]
 
-    def load(self, index: int, rng: np.random.Generator) -> Picture:
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         """Read and decode one face; `rng` is not used. Raises InputError for an unreadable one."""
         sample = self._samples[index]
         if sample.points is None:
             raise InputError(f"{sample.image}: no points of the face are known")
-        image = read_picture(sample.image, self._open(sample.image, index))
+        image = read_image(sample.image, self._open(sample.image, index))
         mask = None if sample.mask is None else read_mask(sample.mask, self._open(sample.mask, index))
-        return Picture(image, sample.points, sample.sequence, mask, sample.parts, sample.fake)
+        return LabelledImage(image, sample.points, sample.sequence, mask, sample.parts, sample.fake)
 
     def _open(self, path: Path, index: int) -> IO[bytes]:
         # Opened anew for each face: worker processes share nothing, and there is nothing to close.
@@ -96,7 +96,7 @@ def shard_dataset(
 ) -> tuple[int, list[tuple[Path, str]]]:
     """Write one split, `shard_size` faces to a shard. The same samples and seed give the same bytes.
 
-    Points that are missing are detected. Faces whose picture cannot be read or shows no face are left out,
+    Points that are missing are detected. Faces whose image cannot be read or shows no face are left out,
     and listed in DIR/skipped.csv. Returns how many faces were written, and the path and reason of each other
     one. Raises InputError where the folder holds shards of this split, whole or from a run that was killed.
     """
@@ -106,7 +106,7 @@ def shard_dataset(
     usable, faceless = detect_points(usable)
     skipped += [(sample.image, f"{sample.image}: no face found") for sample in faceless]
     if not usable:
-        raise InputError(f"{out}: the {split} split holds no usable picture")
+        raise InputError(f"{out}: the {split} split holds no usable image")
     out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(seed).permutation(len(usable)).tolist()
     width = max(5, len(str(len(usable) // shard_size)))
@@ -129,10 +129,10 @@ def shard_dataset(
 
 
 def samples_on_disk(dataset: Callable[..., Any], root: Path, split: str, **options: Any) -> Sequence[Sample]:
-    """The samples of one split of a data set of files. Raises InputError for one that makes its pictures."""
+    """The samples of one split of a data set of files. Raises InputError for one that makes its images."""
     source = dataset(root, split, **options)
     if not isinstance(source, Samples):
-        raise InputError(f"{root}: only pictures on disk can be written to shards")
+        raise InputError(f"{root}: only images on disk can be written to shards")
     return source.samples
 
 
@@ -140,7 +140,7 @@ def _readable(samples: Sequence[Sample]) -> tuple[list[Sample], list[tuple[Path,
     usable, skipped = [], []
     for sample in samples:
         try:
-            read_picture(sample.image)
+            read_image(sample.image)
             if sample.mask is not None:
                 read_mask(sample.mask)
             usable.append(sample)

@@ -1,4 +1,4 @@
-"""Pictures in a tar, compressed or not: read from front to back, never unpacked to disk."""
+"""Images in a tar, compressed or not: read from front to back, never unpacked to disk."""
 
 import tarfile
 import zlib
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from forgerank.data.listing import inner_path, is_picture
+from forgerank.data.listing import inner_path, is_image
 from forgerank.types import InputError
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -33,11 +33,11 @@ def is_archive(path: Path) -> bool:
 
 
 def tar_names(path: Path) -> Iterator[str]:
-    """The names of the pictures in a tar, in its own order, without the `./` that some have in front.
+    """The names of the images in a tar, in its own order, without the `./` that some have in front.
 
     Raises DamagedTarError after the names before the damage, also for a name that leads out of the tar.
     """
-    return (name for name, _ in _pictures(path))
+    return (name for name, _ in _images(path))
 
 
 def read_archive(path: Path, names: Collection[str]) -> Archive:
@@ -45,7 +45,7 @@ def read_archive(path: Path, names: Collection[str]) -> Archive:
     wanted = {str(PurePosixPath(name)) for name in names}
     contents: dict[str, bytes] = {}
     try:
-        for name, data in _pictures(path, wanted):
+        for name, data in _images(path, wanted):
             contents[name] = data
             if len(contents) == len(wanted):
                 break  # the rest need not be unpacked
@@ -54,13 +54,13 @@ def read_archive(path: Path, names: Collection[str]) -> Archive:
     return Archive(contents, "")
 
 
-def _pictures(path: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of every picture, or of the wanted ones, one by one; none is named before it is read."""
+def _images(path: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every image, or of the wanted ones, one by one; none is named before it is read."""
     try:
         with tarfile.open(path, "r|*") as tar:
             for member in tar:
                 inner = PurePosixPath(member.name)
-                if not member.isfile() or not is_picture(inner):
+                if not member.isfile() or not is_image(inner):
                     continue
                 inner_path(member.name, "unreadable")
                 if wanted is None or str(inner) in wanted:

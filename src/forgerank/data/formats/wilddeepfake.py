@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from forgerank.data.formats.clips import Clip
 from forgerank.data.formats.tars import DamagedTarError, tar_names
-from forgerank.data.listing import check_root, is_picture
+from forgerank.data.listing import check_root, is_image
 from forgerank.types import InputError
 
 _FOLDER = re.compile(r"(real|fake)[_ ](train|val|test)")
@@ -77,7 +77,7 @@ def _clip(part: Path, path: Path, video: str, name: str, frames: Sequence[str]) 
 def _folder_sequences(path: Path) -> tuple[Mapping[str, list[str]], bool]:
     sequences = defaultdict(list)
     for file in path.rglob("*"):
-        if is_picture(file):
+        if is_image(file):
             sequences[file.parent.relative_to(path).as_posix()].append(file.name)
     return sequences, True
 

@@ -61,7 +61,7 @@ class TrainedAutoencoder(NamedTuple):
 
     path: Path  # the weights, .safetensors, with a .json beside them
     steps: int
-    minutes: float  # over all sittings
+    minutes: float  # over all sessions
     loss: float  # running mean at the end
 
 
@@ -142,7 +142,7 @@ def train_autoencoder(
     save_every: float = 2.0,
     progress: Callable[[int, float, float], None] | None = None,
 ) -> TrainedAutoencoder:
-    """Train until `minutes` over all sittings (or `steps`) are over; weights and a checkpoint go to `out`.
+    """Train until `minutes` over all sessions (or `steps`) are over; weights and a checkpoint go to `out`.
 
     crop: gives the aligned crop (S, S, 3) of face i in 0..count-1; faces come in a seeded order, half of them
     mirrored. save_every: minutes between checkpoints, from which `resume` goes on. progress: is told step,

@@ -110,7 +110,7 @@ def cut_face(image: Image, face: Face, config: CutConfig) -> tuple[Image, Square
     Black where the frame ends. Returns it with its place in the frame.
     """
     alignment = estimate_alignment(five_points(face.landmarks), 1)
-    corners = alignment.to_picture(np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32))
+    corners = alignment.to_image(np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32))
     low, high = corners.min(axis=0), corners.max(axis=0)
     side = max(1, round(float((high - low).max()) * (1 + 2 * config.margin)))
     x0, y0 = (round(float(middle) - side / 2) for middle in (low + high) / 2)

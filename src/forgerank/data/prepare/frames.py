@@ -1,4 +1,4 @@
-"""Evenly spaced frames of a clip: out of a video, a folder of pictures, or a tar of pictures."""
+"""Evenly spaced frames of a clip: out of a video, a folder of images, or a tar of images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -28,13 +28,13 @@ def read_frames(clip: Clip, count: int | None, *, archive: Archive | None = None
     elif clip.frames or clip.path.is_dir():
         yield from _from_folder(clip, count)
     elif clip.path.suffix.lower() in PHOTO_EXTENSIONS:
-        yield _from_picture(0, clip.path)
+        yield _from_image(0, clip.path)
     else:
         yield from read_video(clip.path, count)
 
 
 def planned_members(clip: Clip, count: int | None) -> tuple[dict[int, str], str]:
-    """Number -> name of the evenly spaced pictures of a clip in a tar, and why there are none.
+    """Number -> name of the evenly spaced images of a clip in a tar, and why there are none.
 
     A clip that names no frames has all of its tar's; none of a damaged one, whose listing is not whole.
     """
@@ -44,7 +44,7 @@ def planned_members(clip: Clip, count: int | None) -> tuple[dict[int, str], str]
         names = _in_order(tar_names(clip.path))
     except DamagedTarError as error:
         return {}, error.reason
-    return (_planned(names, count), "") if names else ({}, "unreadable: no pictures in the tar")
+    return (_planned(names, count), "") if names else ({}, "unreadable: no images in the tar")
 
 
 def read_together(
@@ -80,7 +80,7 @@ def _from_archive(clip: Clip, names: dict[int, str], archive: Archive) -> Iterat
         if data is None:
             yield Lost(number, archive.reason or "missing")
         else:
-            yield _from_picture(number, clip.path / name, data)
+            yield _from_image(number, clip.path / name, data)
 
 
 def _from_folder(clip: Clip, count: int | None) -> Iterator[Frame | Lost]:
@@ -93,12 +93,12 @@ def _from_folder(clip: Clip, count: int | None) -> Iterator[Frame | Lost]:
             return
         names = _in_order(name for name in files if Path(name).suffix.lower() in PHOTO_EXTENSIONS)
     if not names:
-        yield Lost(None, "unreadable: no pictures in the folder")
+        yield Lost(None, "unreadable: no images in the folder")
     for number, name in _planned(names, count).items():
-        yield _from_picture(number, clip.path / name)
+        yield _from_image(number, clip.path / name)
 
 
-def _from_picture(number: int, path: Path, data: bytes | None = None) -> Frame | Lost:
+def _from_image(number: int, path: Path, data: bytes | None = None) -> Frame | Lost:
     try:
         return Frame(number, None, read_photo(path, data=data))
     except MediaError as error:

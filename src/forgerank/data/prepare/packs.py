@@ -28,7 +28,7 @@ from forgerank.data.formats.pack import (
     pack_parts,
     read_part,
 )
-from forgerank.data.formats.seqdeepfake import Samples, read_mask, read_picture
+from forgerank.data.formats.seqdeepfake import Samples, read_image, read_mask
 from forgerank.data.listing import SPLITS, read_json, read_yaml, write_whole
 from forgerank.data.sample import Sample
 from forgerank.data.workers import process_pool
@@ -44,7 +44,7 @@ ROOM = 0.9  # zoom of the square that is stored: the whole head and room for jit
 LARGEST_PART = 40 * 2**20  # bytes
 _HASH_ZOOM, _HASH_SIDE = 1.3, 64  # of the aligned face whose copies are looked for
 _HAIR_FACE = 90  # pixels from forehead to chin at which hair is looked for
-_SEARCH_SIDE = 640  # pixels: faces are looked for in a picture of at most this long side
+_SEARCH_SIDE = 640  # pixels: faces are looked for in an image of at most this long side
 
 
 class _Strict(BaseModel):
@@ -205,7 +205,7 @@ def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: Pac
     arrays: dict[str, list[NDArray[Any]]] = {"landmarks": [], "hair": [], "thumbnails": []}
     for number, source, sample in rows:
         try:
-            image = read_picture(sample.image)
+            image = read_image(sample.image)
         except InputError:
             skipped[f"{source}: unreadable"] += 1
             continue
@@ -306,7 +306,7 @@ def cut(image: Image, landmarks: Points, side: int) -> Cut:
 
     alignment: Alignment = estimate_alignment(five_points(landmarks), side, ROOM)
     corners = np.array([[0, 0], [side, 0], [0, side], [side, side]], dtype=np.float32)
-    reach = alignment.to_picture(corners)
+    reach = alignment.to_image(corners)
     limit = np.array(image.shape[1::-1])
     left, top = np.clip(np.floor(reach.min(axis=0)).astype(int), 0, limit - 1).tolist()
     right, bottom = np.clip(np.ceil(reach.max(axis=0)).astype(int), [left + 1, top + 1], limit).tolist()

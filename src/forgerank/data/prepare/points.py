@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from forgerank.data.formats.seqdeepfake import read_picture
+from forgerank.data.formats.seqdeepfake import read_image
 from forgerank.data.sample import Sample
 from forgerank.faces.align import five_points
 
@@ -17,10 +17,10 @@ from forgerank.faces.align import five_points
 def detect_points(
     samples: Sequence[Sample], *, cache: Path | None = None, detector: str = "blazeface"
 ) -> tuple[list[Sample], list[Sample]]:
-    """Fill in the missing points with those of the largest face in each picture.
+    """Fill in the missing points with those of the largest face in each image.
 
     `cache` is a folder for the result, keyed by path, size and time of change; None keeps nothing. Returns
-    the samples that have points and those in whose picture no face was found.
+    the samples that have points and those in whose image no face was found.
     """
     missing = [sample.image for sample in samples if sample.points is None]
     if not missing:
@@ -49,7 +49,7 @@ def _detect_all(images: Iterable[Path], cache: Path | None, detector: str) -> di
         return found
     analyzer = FaceAnalyzer(detector=detector)
     for image in track(todo, description="faces"):
-        faces = analyzer.analyze(read_picture(image))
+        faces = analyzer.analyze(read_image(image))
         found[_key(image)] = five_points(faces[0].landmarks).tolist() if faces else None
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forgerank.detect.detector import Detector, load_picture
+from forgerank.detect.detector import Detector, load_image
 from forgerank.detect.result import Report, VideoReport
 from forgerank.detect.videos import Cancelled
 from forgerank.judging import json_text, judge_file, render, section
@@ -83,7 +83,7 @@ def _archive(judge: Judge, job: Job, path: Path, folder: Path) -> tuple[str, str
 
 
 class _Answers:
-    """Gathers the members' answers, each drawn at once: neither files nor pictures have to be kept."""
+    """Gathers the members' answers, each drawn at once: neither files nor images have to be kept."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -105,8 +105,8 @@ class _Answers:
         try:
             result = self._judge.file(path, name, whole=False)
             credentials = read_credentials(path)
-            picture = load_picture(path) if isinstance(result, Report) else None
-            drawn = section(len(self._results) + 1, result, picture, detector, credentials)
+            image = load_image(path) if isinstance(result, Report) else None
+            drawn = section(len(self._results) + 1, result, image, detector, credentials)
         except Cancelled:
             raise
         except InputError as error:

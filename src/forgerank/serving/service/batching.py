@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import BoundedSemaphore, Thread
 
-from forgerank.detect.result import Picture, Report
+from forgerank.detect.result import LoadedImage, Report
 from forgerank.serving.service.jobs import QueueFullError
 
-Judge = Callable[[Sequence[Picture]], list[Report]]  # Detector.detect
+Judge = Callable[[Sequence[LoadedImage]], list[Report]]  # Detector.detect
 
 
 class Batcher:
-    """Hands pictures to `judge` (Detector.detect) together and each report back to the one who waits for it.
+    """Hands images to `judge` (Detector.detect) together and each report back to the one who waits for it.
 
-    A batch is closed at `batch_size` pictures or `wait` seconds after its first one. `places` bounds the
-    pictures that are in the house: uploading, waiting and being judged. `observe` is told every batch's size.
+    A batch is closed at `batch_size` images or `wait` seconds after its first one. `places` bounds the
+    images that are in the house: uploading, waiting and being judged. `observe` is told every batch's size.
     """
 
     def __init__(
@@ -30,17 +30,17 @@ class Batcher:
         observe: Callable[[int], object] = lambda size: None,
     ) -> None:
         self._judge, self._batch_size, self._wait, self._observe = judge, batch_size, wait, observe
-        self._queue: SimpleQueue[tuple[Picture, Future[Report]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[LoadedImage, Future[Report]] | None] = SimpleQueue()
         self._places = BoundedSemaphore(places)
         self._thread = Thread(target=self._run, name="batcher", daemon=True)
 
     def start(self) -> None:
-        """Begin to judge; pictures may be submitted before."""
+        """Begin to judge; images may be submitted before."""
         self._thread.start()
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Room for one picture, from before its upload to after its answer. Raises QueueFullError."""
+        """Room for one image, from before its upload to after its answer. Raises QueueFullError."""
         if not self._places.acquire(blocking=False):
             raise QueueFullError
         try:
@@ -48,20 +48,20 @@ class Batcher:
         finally:
             self._places.release()
 
-    def submit(self, picture: Picture) -> Future[Report]:
+    def submit(self, image: LoadedImage) -> Future[Report]:
         """The report to come. A future that is cancelled while it waits costs no work."""
         answer: Future[Report] = Future()
-        self._queue.put((picture, answer))
+        self._queue.put((image, answer))
         return answer
 
     @property
     def waiting(self) -> int:
-        """Decoded pictures that no batch has taken yet."""
+        """Decoded images that no batch has taken yet."""
         return self._queue.qsize()
 
     @property
     def alive(self) -> bool:
-        """Whether pictures are still being judged."""
+        """Whether images are still being judged."""
         return self._thread.is_alive()
 
     def close(self) -> None:
@@ -74,14 +74,14 @@ class Batcher:
         while more:
             batch, more = self._collect()
             # From here on an answer can no longer be cancelled.
-            batch = [(picture, answer) for picture, answer in batch if answer.set_running_or_notify_cancel()]
+            batch = [(image, answer) for image, answer in batch if answer.set_running_or_notify_cancel()]
             if batch:
                 self._observe(len(batch))
                 self._answer(batch)
 
-    def _collect(self) -> tuple[list[tuple[Picture, Future[Report]]], bool]:
+    def _collect(self) -> tuple[list[tuple[LoadedImage, Future[Report]]], bool]:
         """The next batch, and whether there will be more after it."""
-        batch: list[tuple[Picture, Future[Report]]] = []
+        batch: list[tuple[LoadedImage, Future[Report]]] = []
         closes = None
         while len(batch) < self._batch_size:
             try:
@@ -95,14 +95,14 @@ class Batcher:
             closes = closes or time.monotonic() + self._wait
         return batch, True
 
-    def _answer(self, batch: list[tuple[Picture, Future[Report]]]) -> None:
+    def _answer(self, batch: list[tuple[LoadedImage, Future[Report]]]) -> None:
         try:
-            reports = self._judge([picture for picture, _ in batch])
+            reports = self._judge([image for image, _ in batch])
         except Exception as error:  # whatever it is, those who wait must hear of it
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
                 return
-            for entry in batch:  # one picture's trouble is not the others'
+            for entry in batch:  # one image's trouble is not the others'
                 self._answer([entry])
             return
         for (_, answer), report in zip(batch, reports, strict=True):

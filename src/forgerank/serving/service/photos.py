@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from starlette.requests import Request
 
-from forgerank.detect.result import Picture, Report
+from forgerank.detect.result import LoadedImage, Report
 from forgerank.detect.runtime import usable_cores
 from forgerank.media.images import MediaError, TooManyPixelsError, UnknownFormatError, read_photo
 from forgerank.report.credentials import read_credentials
@@ -63,13 +63,13 @@ class Photos:
         async with AsyncExitStack() as stack:
             async with self._free:
                 loop, limit = asyncio.get_running_loop(), self._settings.photo_pixels
-                picture, credentials = await loop.run_in_executor(self._decoders, decode, file, name, limit)
-                # No other picture is decoded before this one has its room.
-                await stack.enter_async_context(self._budget.room(picture.image.size // 3))
-            return await asyncio.wrap_future(self._batcher.submit(picture)), credentials
+                image, credentials = await loop.run_in_executor(self._decoders, decode, file, name, limit)
+                # No other image is decoded before this one has its room.
+                await stack.enter_async_context(self._budget.room(image.image.size // 3))
+            return await asyncio.wrap_future(self._batcher.submit(image)), credentials
 
 
-def decode(file: BinaryIO, name: str, max_pixels: int) -> tuple[Picture, Credentials | None]:
+def decode(file: BinaryIO, name: str, max_pixels: int) -> tuple[LoadedImage, Credentials | None]:
     """The photograph in an upload, and what its content credentials say.
 
     Raises ProblemError: 413 for more than `max_pixels`, 415 for no photograph, 422 for a damaged one.
@@ -81,8 +81,8 @@ def decode(file: BinaryIO, name: str, max_pixels: int) -> tuple[Picture, Credent
     except MediaError as error:
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 422)
         raise ProblemError(status, error.reason) from None
-    picture = Picture(name, hashlib.sha256(data).hexdigest(), image)
-    return picture, read_credentials(BytesIO(data))
+    pil = LoadedImage(name, hashlib.sha256(data).hexdigest(), image)
+    return pil, read_credentials(BytesIO(data))
 
 
 _STATUS: dict[type[MediaError], int] = {UnknownFormatError: 415, TooManyPixelsError: 413}

@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
 
 def share_arenas() -> None:
     """Let glibc's threads share two memory arenas. With one each, every thread keeps room for the largest
-    picture that it ever decoded, and the server grows for hours. Call it before threads begin; elsewhere than
+    image that it ever decoded, and the server grows for hours. Call it before threads begin; elsewhere than
     under glibc it does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

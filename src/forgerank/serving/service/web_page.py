@@ -33,7 +33,7 @@ class BatchedJudge:
         self._batcher, self._settings = batcher, settings
         self._videos = threading.BoundedSemaphore(_VIDEOS_AT_ONCE)
 
-    def pictures(self, paths: Sequence[Path]) -> list[Report]:
+    def images(self, paths: Sequence[Path]) -> list[Report]:
         """One report per photograph, in order."""
         answers: list[Future[Report]] = []
         with ExitStack() as places:
@@ -41,8 +41,8 @@ class BatchedJudge:
                 for path in paths:
                     places.enter_context(self._batcher.place())
                     with open(path, "rb") as file:
-                        picture, _ = decode(file, str(path), self._settings.photo_pixels)
-                    answers.append(self._batcher.submit(picture))
+                        image, _ = decode(file, str(path), self._settings.photo_pixels)
+                    answers.append(self._batcher.submit(image))
             except QueueFullError:
                 raise InputError("the server is busy; try again in a moment") from None
             except ProblemError as error:

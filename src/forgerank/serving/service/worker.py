@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 def main(settings: Settings) -> None:
     """What the process runs: judge jobs until SIGTERM comes or the server is gone.
 
-    After SIGTERM the picture in hand is finished; a longer job goes back to its place in the queue.
+    After SIGTERM the image in hand is finished; a longer job goes back to its place in the queue.
     """
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -14,7 +14,7 @@ from forgerank.judging import render, wants_video
 from forgerank.media.images import MediaError
 from forgerank.report.html import html_page
 from forgerank.report.schema import encodable
-from forgerank.report.words import percent, picture_sentence, printable, video_sentence
+from forgerank.report.words import image_sentence, percent, printable, video_sentence
 from forgerank.serving.web.judge import Judge, Progress
 from forgerank.types import InputError
 
@@ -45,7 +45,7 @@ def answer(judge: Judge, path: Path, name: str, progress: Progress) -> dict[str,
         if wants_video(path, name):
             result = replace(judge.video(path, progress), path=name)
         else:
-            result = replace(judge.pictures([path])[0], path=name)
+            result = replace(judge.images([path])[0], path=name)
         text, page = render(judge.detector, [result], [path])
     except Cancelled:
         raise
@@ -58,7 +58,7 @@ def answer(judge: Judge, path: Path, name: str, progress: Progress) -> dict[str,
     return {
         "name": printable(encodable(name)),
         "verdict": result.verdict,
-        "sentence": video_sentence(result) if isinstance(result, VideoReport) else picture_sentence(result),
+        "sentence": video_sentence(result) if isinstance(result, VideoReport) else image_sentence(result),
         "faces": [_face(face) for face in faces_of(result)],
         "json": text,
         "html": page,

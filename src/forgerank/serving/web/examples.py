@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.forge.chain import forge_picture
+from forgerank.forge.chain import forge_image
 from forgerank.forge.photos import Photo
-from forgerank.types import Image as Picture
+from forgerank.types import Image as LoadedImage
 
 _FRAMES, _REAL_FRAMES, _RATE, _SIDE = 72, 12, 12, 512  # of the video: the rest is forged; 1/s; pixels
 _turn = threading.Lock()
@@ -54,24 +54,24 @@ def _make(name: str) -> bytes:
         Image.fromarray(photo.image).save(buffer, "PNG")
         return buffer.getvalue()
     rng = np.random.default_rng(example.seed)
-    return forge_picture(photo, example.sequence, rng, lambda: ("mirrored", _photo(mirrored=True))).encoded
+    return forge_image(photo, example.sequence, rng, lambda: ("mirrored", _photo(mirrored=True))).encoded
 
 
 @cache
 def _photo(*, mirrored: bool) -> Photo:
     from skimage import data
 
-    image: Picture = data.astronaut()  # type: ignore[no-untyped-call]
+    image: LoadedImage = data.astronaut()  # type: ignore[no-untyped-call]
     if mirrored:
         image = np.ascontiguousarray(image[:, ::-1])
     return Photo.prepare(image, FaceAnalyzer().analyze(image)[0].landmarks)
 
 
 def _video(real: bytes, forged: bytes) -> bytes:
-    """A camera that moves in slowly on one picture and then on the other."""
+    """A camera that moves in slowly on one image and then on the other."""
     import av
 
-    pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in (real, forged)]
+    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in (real, forged)]
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         options = {"preset": "superfast", "crf": "20", "threads": "1"}
@@ -79,10 +79,10 @@ def _video(real: bytes, forged: bytes) -> bytes:
         stream.width = stream.height = _SIDE
         stream.pix_fmt = "yuv420p"
         for i in range(_FRAMES):
-            picture = pictures[i >= _REAL_FRAMES]
-            margin = 0.001 * i * picture.width
-            box = (margin, 0.2 * margin, picture.width - margin, picture.height - 1.8 * margin)
-            frame = picture.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, box)
+            image = images[i >= _REAL_FRAMES]
+            margin = 0.001 * i * image.width
+            box = (margin, 0.2 * margin, image.width - margin, image.height - 1.8 * margin)
+            frame = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, box)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(frame), format="rgb24")))
         container.mux(stream.encode())
     return buffer.getvalue()

@@ -20,7 +20,7 @@ class Judge(Protocol):
 
     detector: Detector  # whose weights answer: the report names them
 
-    def pictures(self, paths: Sequence[Path]) -> list[Report]:
+    def images(self, paths: Sequence[Path]) -> list[Report]:
         """One report per photograph, in order."""
         ...
 
@@ -38,7 +38,7 @@ class DetectorJudge:
         self._max_seconds = max_seconds
         self._turn = threading.Lock()
 
-    def pictures(self, paths: Sequence[Path]) -> list[Report]:
+    def images(self, paths: Sequence[Path]) -> list[Report]:
         with self._turn:
             return self.detector.detect(paths)
 

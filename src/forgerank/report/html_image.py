@@ -1,10 +1,10 @@
-"""A picture in the HTML report: boxes and heatmaps over it, a card per face."""
+"""An image in the HTML report: boxes and heatmaps over it, a card per face."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from forgerank.detect.result import FaceReport, Picture, Report
+from forgerank.detect.result import FaceReport, LoadedImage, Report
 from forgerank.report.entries import Credentials
 from forgerank.report.heatmap import crop_layer, face_maps
 from forgerank.report.html_pieces import (
@@ -18,34 +18,34 @@ from forgerank.report.html_pieces import (
     text,
     who,
 )
-from forgerank.report.words import face_sentence, picture_sentence
+from forgerank.report.words import face_sentence, image_sentence
 from forgerank.types import Image
 from forgerank.weights.description import Thresholds
 
-_LONGEST_SIDE = 1280  # pixels of the embedded picture
+_LONGEST_SIDE = 1280  # pixels of the embedded image
 _MAP_SIDE, _THUMBNAIL_SIDE = 160, 128
 
 
-def picture_section(
+def image_section(
     number: int,
     report: Report,
-    picture: Picture,
+    image: LoadedImage,
     thresholds: Thresholds,
     credentials: Credentials | None = None,
 ) -> str:
-    """One picture: boxes and heatmaps over it, its verdict, and a card per face. `number` counts from 1."""
+    """One image: boxes and heatmaps over it, its verdict, and a card per face. `number` counts from 1."""
     shown = _first_map(report)
     cards = "".join(
-        _face_card(i, face, picture.image, thresholds) for i, face in enumerate(report.faces, start=1)
+        _face_card(i, face, image.image, thresholds) for i, face in enumerate(report.faces, start=1)
     )
     faces = tuple(enumerate(report.faces, start=1))
     bar = controls(f"map-{number}", report.faces[0], shown) if report.faces else ""
     return (
         f'<section class="item {report.verdict}" id="item-{number}">'
-        f"<h2>{text(report.path or f'picture {number}')}</h2>"
-        f'<p class="headline">{badge(report.verdict)} {text(picture_sentence(report))}</p>'
+        f"<h2>{text(report.path or f'image {number}')}</h2>"
+        f'<p class="headline">{badge(report.verdict)} {text(image_sentence(report))}</p>'
         f'<div class="columns"><figure class="maps">'
-        f"{canvas(picture.image, faces, shown, 'the picture with its faces')}{bar}</figure>"
+        f"{canvas(image.image, faces, shown, 'the image with its faces')}{bar}</figure>"
         f'<div class="cards">{cards}{credentials_note(credentials)}</div></div>'
         f'<p class="fine">{report.width} by {report.height} px · SHA-256 <code>{report.sha256}</code></p>'
         "</section>"
@@ -59,9 +59,9 @@ def canvas(
     label: str,
     longest: int = _LONGEST_SIDE,
 ) -> str:
-    """The picture (H, W, 3) under the maps of its numbered faces and their boxes.
+    """The image (H, W, 3) under the maps of its numbered faces and their boxes.
 
-    `shown` names the map to begin with, or is "none"; `longest` limits the embedded picture, in pixels.
+    `shown` names the map to begin with, or is "none"; `longest` limits the embedded image, in pixels.
     """
     height, width = image.shape[:2]
     stroke = max(width, height) / 320
@@ -76,7 +76,7 @@ def canvas(
 
 def _layers(face: FaceReport, shown: str) -> str:
     size = face.alignment.size
-    place = f'width="{size}" height="{size}" transform="{_crop_to_picture(face)}"'
+    place = f'width="{size}" height="{size}" transform="{_crop_to_image(face)}"'
     return "".join(
         f'<image class="layer{"" if name == shown else " hidden"}" data-map="{text(name)}" {place} '
         f'href="{layer_uri(crop_layer(values, _MAP_SIDE))}"/>'
@@ -96,9 +96,9 @@ def _box(number: int, face: FaceReport, stroke: float) -> str:
     )
 
 
-def _crop_to_picture(face: FaceReport) -> str:
+def _crop_to_image(face: FaceReport) -> str:
     size = float(face.alignment.size)
-    origin, right, down = face.alignment.to_picture(
+    origin, right, down = face.alignment.to_image(
         np.array([[0.0, 0.0], [size, 0.0], [0.0, size]], dtype=np.float32)
     )
     (a, b), (c, d) = (right - origin) / size, (down - origin) / size
@@ -140,5 +140,5 @@ def _face_card(number: int, face: FaceReport, image: Image, thresholds: Threshol
 
 
 def thumbnail(number: int, face: FaceReport, image: Image) -> str:
-    """The aligned face as a small picture."""
+    """The aligned face as a small image."""
     return f'<img alt="face {number}" src="{photo_uri(face.alignment.crop(image), _THUMBNAIL_SIDE)}">'
