@@ -3,9 +3,9 @@
     python benchmarks/atheris_targets.py photograph --seconds 120
     python benchmarks/atheris_targets.py video crash-1234...        # repeats one input
 
-The targets are the kinds of tests/fuzz/targets.py; those that are judged, and bombs, are slow. What reaches
-new code is kept in runs/atheris/TARGET, beginning from tests/fuzz/corpus/TARGET where it exists. Python code
-is followed; of decoders in C only the behaviour is seen. Further options are libFuzzer's, as -max_len=100000.
+The targets are the kinds of tests/fuzz/targets.py; those that are judged, and bombs, are slow. Inputs that
+reach new code are kept in runs/atheris/TARGET; the first come from tests/fuzz/corpus/TARGET where it exists.
+Coverage is that of Python code, without decoders in C. Further options are libFuzzer's, as -max_len=100000.
 """
 
 import shutil
@@ -20,9 +20,12 @@ SECONDS, MEBIBYTES = 10, 4096  # limits of one input
 
 
 def main() -> None:
+    kind = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if kind in ("-h", "--help"):
+        print(__doc__)
+        return
     import atheris
 
-    kind = sys.argv[1] if len(sys.argv) > 1 else ""
     folder = Path(tempfile.mkdtemp(prefix="atheris-"))
 
     def test(content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One bfloat16 training step of the default backbone, with torch's depthwise gradient and with ours, in turn.
+"""A bfloat16 training step of the default backbone, with the depthwise gradient of torch and with our own.
 
 python benchmarks/depthwise.py [--size 224] [--batch 16] [--rounds 3]
 """
@@ -51,7 +51,7 @@ def main() -> None:
         for name, net in nets.items():
             times[name].append(step_seconds(net, images))
     medians = {name: statistics.median(values) for name, values in times.items()}
-    table = Table("gradient of depthwise convolutions", "pictures/s", "ratio")
+    table = Table("gradient of depthwise convolutions", "images/s", "ratio")
     for name, median in medians.items():
         table.add_row(name, f"{options.batch / median:.1f}", f"{medians['torch'] / median:.2f}x")
     console = Console()

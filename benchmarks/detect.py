@@ -3,7 +3,7 @@
     python benchmarks/detect.py [--weights DIR] [--repeats 5]
 
 Cold start: a fresh process runs `forgerank detect` on one photograph; the median over the repeats, after one
-that does not count. Per face: how much longer a warm image of the same size takes when it holds four faces
+that is not counted. Per face: how much longer a warm image of the same size takes when it holds four faces
 instead of one, a third of it, everything included (detection, landmarks, alignment, network). ResNet-50: one
 image of 256 px, random weights, same ONNX Runtime, same threads; the warm runs take turns.
 """
@@ -11,16 +11,14 @@ image of 256 px, random weights, same ONNX Runtime, same threads; the warm runs 
 import argparse
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from measuring import median_seconds, processor
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -46,8 +44,8 @@ def main() -> None:
         Image.fromarray(portrait).save(photo, quality=92)
         command = [sys.executable, "-c", RUN, "detect", str(photo)]
         command += ["--weights", str(options.weights)] if options.weights else []
-        (cold,) = median_times(
-            [lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)], options.repeats
+        cold = median_seconds(
+            {"cold": lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)}, options.repeats
         )
         resnet = resnet50(Path(folder) / "resnet50.onnx")
 
@@ -58,27 +56,15 @@ def main() -> None:
     faces = [len(report.faces) for report in detector.detect([one, four])]
     assert faces == [1, 4], f"expected one and four faces, found {faces}"
     noise = np.random.default_rng(0).random((1, 3, 256, 256), dtype=np.float32)
-    one_face, four_faces, plain = median_times(
-        [
-            lambda: detector.detect([one]),
-            lambda: detector.detect([four]),
-            lambda: resnet.run(None, {"images": noise}),
-        ],
+    warm = median_seconds(
+        {
+            "one": lambda: detector.detect([one]),
+            "four": lambda: detector.detect([four]),
+            "resnet": lambda: resnet.run(None, {"images": noise}),
+        },
         4 * options.repeats,
     )
-    report(cold, one_face, (four_faces - one_face) / 3, plain)
-
-
-def median_times(actions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of actions that take turns, after one round that does not count."""
-    times: list[list[float]] = [[] for _ in actions]
-    for turn in range(repeats + 1):
-        for action, taken in zip(actions, times, strict=True):
-            start = time.perf_counter()
-            action()
-            if turn > 0:
-                taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in times]
+    report(cold["cold"], warm["one"], (warm["four"] - warm["one"]) / 3, warm["resnet"])
 
 
 def resnet50(path: Path) -> ort.InferenceSession:
@@ -119,17 +105,6 @@ def report(cold: float, one: float, further: float, plain: float) -> None:
     console.print(
         f"{usable_cores()} cores, {processor()}, load {load:.1f}, Python {platform.python_version()}, "
         f"onnxruntime {ort.__version__}"
-    )
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
     )
 
 

@@ -34,10 +34,10 @@ from rich.progress import Progress
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "fuzz"), str(ROOT / "tests")]
 
-# How often each kind comes, and READER each reader of annotations. What is judged, and bombs, take longest.
+# How often each kind comes, relative to the others. Inputs that are judged, and bombs, take longest.
 SHARES = {"photograph": 450, "photograph, judged": 40, "bomb": 2, "video": 290, "video, judged": 40}
 SHARES |= {"network": 40, "description": 30, "archive": 20, "results": 15, "report": 15}
-READER = 5
+READER = 5  # of each reader of annotations
 BLOCK = 100  # inputs between two notes of what was found
 SECONDS = 60.0  # that one input may take
 STARTING = 300.0  # seconds that a worker may take to import everything
@@ -117,7 +117,7 @@ def work(pipe: Any, seed: int) -> None:
     from targets import answer, detector
 
     warnings.simplefilter("ignore")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff and FFmpeg print what they think of a file
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff and FFmpeg print warnings
     detector()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # all that is written to, libraries left out
     pipe.send(None)
@@ -151,7 +151,7 @@ def reason(answer: str) -> str:
 
 
 class Worker:
-    """A process, the numbers that it is to try, and since when it is at the present one."""
+    """A process, the numbers of its block, and the deadline of the current one."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.block, self.todo = seed, -1, deque[int]()
@@ -181,7 +181,7 @@ class Worker:
             self.pipe.send(self.number)
 
     def lost(self, why: str) -> None:
-        """Note what the process died of, or was ended for; keep the input; start another process."""
+        """Record why the process ended, keep the input, and start another process."""
         self.process.kill()
         self.process.join()
         if self.number is None:

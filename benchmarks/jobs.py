@@ -37,9 +37,9 @@ from rich.console import Console
 from skimage import data
 from sqlalchemy import Engine, func, select
 
-from forgerank.serving.service.database_schema import completions, jobs
-from forgerank.serving.service.settings import Settings
-from forgerank.serving.service.store import open_store
+from forgerank.serving.service.database import open_database
+from forgerank.serving.service.database_tables import completions, jobs
+from forgerank.serving.service.service_settings import ServiceSettings
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from postgres import Cluster
@@ -184,7 +184,7 @@ def outcome(engine: Engine, url: str, sent: dict[str, list[str]]) -> dict[str, i
 def run(options: argparse.Namespace, folder: Path, database: str) -> dict[str, int]:
     rng = random.Random(options.seed)
     moments = sorted(rng.uniform(0, 0.95 * options.jobs) for _ in range(options.kills))
-    engine = open_store(Settings(data=folder, database=database).database_url)
+    engine = open_database(ServiceSettings(data=folder, database=database).database_url)
     server = Server(folder, database, options.jobs + 100)
     server.start()
     with ThreadPoolExecutor(SENDERS) as pool:

@@ -1,21 +1,21 @@
-"""Exact l_MIL of forgerank against the letter of Eq. 4-10: time and peak memory on the CPU.
+"""Exact l_MIL of forgerank against a literal implementation of Eq. 4-10: time and peak memory on the CPU.
 
-Both go from tokens (B, N, d) to the scalar l_MIL and its gradient with respect to the tokens. The letter
+Both go from tokens (B, N, d) to the scalar l_MIL and its gradient with respect to the tokens. The literal one
 sorts u, loops over 100 evenly spaced k with slice means, and takes the logarithm of tanh. Times alternate
 between the two in one process and the fastest round counts; memory is the growth of the peak resident set in
 a fresh process for each, or on a GPU that of its peak memory in this one. --device cuda: on a GPU.
 """
 
 import argparse
-import platform
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from measuring import peak_growth, processor
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -49,7 +49,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"exact": exact_mil, "li
 
 
 def make_batch(count: int, device: str) -> tuple[Tensor, Tensor]:
-    """Tokens of real images alike, of forged ones with a quarter of them apart."""
+    """Tokens that are similar in real images; in forged ones a quarter of them differs from the others."""
     generator = torch.Generator().manual_seed(count)
     tokens = torch.randn(BATCH, count, WIDTH, generator=generator)
     tokens += torch.randn(BATCH, 1, WIDTH, generator=generator)
@@ -68,29 +68,20 @@ def run_once(name: str, tokens: Tensor, forged: Tensor) -> float:
 
 
 def wait_for(device: torch.device) -> None:
-    """A GPU is still at work when a call returns."""
+    """Wait for the kernels of a GPU, which run on when a call returns."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def peak_growth(name: str, count: int) -> float:
-    """MiB by which one pass raises the peak resident set; only meaningful in a fresh process."""
-    run_once(name, *make_batch(4, "cpu"))  # libraries and thread pools come in before the count starts
+def pass_growth(name: str, count: int) -> float:
+    """MiB by which one pass raises the peak resident set; meaningful only in a fresh process."""
+    run_once(name, *make_batch(4, "cpu"))  # loads libraries and starts thread pools
     tokens, forged = make_batch(count, "cpu")
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak: importing torch has the highest so far
-    before = resident_peak()
-    run_once(name, tokens, forged)
-    return resident_peak() - before
-
-
-def resident_peak() -> float:
-    """MiB. Not from getrusage, whose peak a process inherits from the one that started it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    return peak_growth(lambda: run_once(name, tokens, forged))
 
 
 def gpu_peak_growth(name: str, count: int) -> float:
-    """MiB that one pass has on the GPU beside its inputs, at most."""
+    """Peak of the GPU memory in one pass beside its inputs, MiB."""
     tokens, forged = make_batch(count, "cuda")
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -115,13 +106,6 @@ def measure_times(count: int, rounds: int, device: str) -> dict[str, float]:
     return {name: 1000 * min(times[1:]) for name, times in seconds.items()}  # the first round warms up
 
 
-def machine() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {len(names) or '?'} cores"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
@@ -131,7 +115,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.memory:
-        print(peak_growth(options.memory[0], int(options.memory[1])))
+        print(pass_growth(options.memory[0], int(options.memory[1])))
         return 0
     where = f"{options.threads} threads" if options.device == "cpu" else torch.cuda.get_device_name()
     table = Table(title=f"l_MIL, forward + backward, batch {BATCH}, d {WIDTH}, {where}")
@@ -147,7 +131,7 @@ def main() -> int:
         row = [f"{times['exact']:.1f}", f"{times['literal']:.1f}", f"{ratio:.1f}x"]
         table.add_row(str(count), *row, f"{memory['exact']:.1f}", f"{memory['literal']:.1f}")
     console.print(table)
-    console.print(f"{machine()}, torch {torch.__version__}", highlight=False)
+    console.print(f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}", highlight=False)
     console.print(f"at least {REQUIRED_SPEEDUP:g}x as fast in no more memory: {'yes' if passed else 'NO'}")
     return 0 if passed else 1
 

@@ -6,7 +6,7 @@ FORGED has the layout of `forgerank forge`. Half of the clips show a real photog
 of each person one of either at most. A clip is a photograph under a camera that shifts, turns and zooms a
 little, in changing light with sensor noise, compressed with H.264 or HEVC at a CRF of 18 to 33. Frames are
 judged as `forgerank detect` judges them. Intervals: 95 %, bootstrap over people. "One stray" is the AUC when
-one frame of every clip is exchanged for one of another clip, as by a mistake of the tracking, mean of 20
+one frame of every clip is exchanged for one of another clip, as by an error of the tracker, mean of 20
 draws. The last columns are the shares of clips at or above and below the saved thresholds.
 """
 
@@ -39,11 +39,11 @@ CRFS = (18, 23, 28, 33)
 
 
 class Clip(NamedTuple):
-    """What the network said about one clip."""
+    """The scores of one clip."""
 
     person: str
     forged: bool
-    probabilities: NDArray[np.float64]  # (M,) of the frames that can be judged
+    probabilities: NDArray[np.float64]  # (M,) of the frames whose face is good enough
     weights: NDArray[np.float64]  # (M,)
 
 

@@ -4,7 +4,7 @@
 
 Three scans of the same seeded files: left alone; killed with SIGKILL at random moments, as are single worker
 processes, and repeated until it is done; on Ray. Their Parquet files must be equal byte for byte, every file
-must have one row. Then the figures of docs/scaling.md: files per second and core on photographs of 2
+must have one row. Then the figures of docs/scanning.md: files per second and core on photographs of 2
 megapixels with a face, the journal's cost per million files, and the machines that follow from them.
 """
 
@@ -161,7 +161,7 @@ def make_files(folder: Path, count: int, rng: random.Random) -> Counter[str]:
     made, good = Counter[str](), list[Path]()
     kinds = [
         "face",
-        "picture",
+        "image",
         "duplicate",
         "truncated",
         "renamed",
@@ -173,13 +173,13 @@ def make_files(folder: Path, count: int, rng: random.Random) -> Counter[str]:
     ]
     weights = [20, 34, 12, 9, 6, 5, 4, 5, 4, 1]
     for i in range(count):
-        kind = rng.choices(kinds, weights)[0] if i >= 20 else ("face", "picture")[i % 2]
+        kind = rng.choices(kinds, weights)[0] if i >= 20 else ("face", "image")[i % 2]
         place = folder / f"{rng.randrange(20):02d}"
         place.mkdir(exist_ok=True)
         path = place / f"{i:06d}.{rng.choice(('jpg', 'png'))}"
         if kind == "face":
             save(jittered(portrait, rng), path)
-        elif kind in ("picture", "odd name"):
+        elif kind in ("image", "odd name"):
             path = place / f"{i:06d}{odd_name(rng)}.jpg" if kind == "odd name" else path
             save(noise.integers(0, 256, (rng.randrange(16, 160), rng.randrange(16, 160), 3), np.uint8), path)
         elif kind == "duplicate":
@@ -199,7 +199,7 @@ def make_files(folder: Path, count: int, rng: random.Random) -> Counter[str]:
         else:
             path = path.with_suffix(".mp4")
             save_video(jittered(portrait, rng), path, rng.randrange(4, 24))
-        if kind in ("face", "picture", "video"):
+        if kind in ("face", "image", "video"):
             good.append(path)
         made[kind] += 1
     return made
@@ -245,7 +245,7 @@ def save_video(pixels: Pixels, path: Path, frames: int) -> None:
 
 
 def speed(folder: Path, options: argparse.Namespace, console: Console) -> None:
-    """The figures of docs/scaling.md, as Markdown."""
+    """The figures of docs/scanning.md, as Markdown."""
     shutil.rmtree(folder / "in", ignore_errors=True)
     (folder / "in").mkdir()
     rng, portrait = random.Random(options.seed), Image.fromarray(data.astronaut())

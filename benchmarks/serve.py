@@ -145,7 +145,7 @@ def run_wrk(url: str, script: Path, clients: int, seconds: float) -> Load:
 def report(plain: float, loads: dict[int, list[Load]]) -> None:
     """The table, the goal, the machine."""
     table = Table(title=f"512 px photographs with one face, {usable_cores()} cores")
-    for column in ("", "pictures/s", "plain = 1", "p50, ms", "p99, ms", "failed"):
+    for column in ("", "images/s", "plain = 1", "p50, ms", "p99, ms", "failed"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row("Detector.detect alone", f"{plain:.2f}", "1.00", "", "", "")
     ratios = {}

@@ -4,19 +4,20 @@ python benchmarks/train_step.py [--backbone resnet50] [--size 256] [--batch 8] [
 python benchmarks/train_step.py --parts | --speed [--batch 32] [--config configs/default.yaml] [--cpu]
     [--processes 2]
 
-Both have the same backbone, pyramid and encoder, and random weights. The decoder says one label at a time: it
-is measured re-running the whole network for each, and with its encoder cached. In training it may also read
-the true labels, all steps in one pass (teacher forcing, as this family is trained). Variants take turns, the
-median round counts; memory is the growth of the peak resident set over one step in a fresh process for each.
+Both have the same backbone, pyramid and encoder, and random weights. The decoder predicts one label at a
+time: it is measured re-running the whole network for each, and with its encoder cached. In training it may
+also read the true labels, all steps in one pass (teacher forcing, as this family is trained). Variants take
+turns, the median round counts; memory is the growth of the peak resident set over one step in a fresh process
+for each.
 
-With --flags: what each setting of docs/scale.md does to our own training step.
+With --flags: what each setting of docs/distributed-training.md does to our own training step.
 
 With --parts and --speed the network, the losses and the optimiser are those of a configuration, weights and
 images are random. --parts: where a step's time goes, at 160 px and at the full size; "before" is the network
-as it was trained until pooling could come first and convolutions were joined with their ReLU6, "now" the one
-with both. --speed: images per second of "before" at the full size against those of a run whose first half is
-at 160 px; on a GPU with and without torch.compile, on a CPU with --processes also by so many processes of one
-thread each, gradients averaged over gloo as under torchrun. --cpu counts the processor time of all threads:
+without pooling first and without convolutions fused with their ReLU6, "now" the one with both. --speed:
+images per second of "before" at the full size against those of a run whose first half is at 160 px; on a GPU
+with and without torch.compile, on a CPU with --processes also by so many processes of one thread each,
+gradients averaged over gloo as under torchrun. --cpu counts the processor time of all threads:
 fairer on a busy machine.
 """
 
@@ -36,15 +37,15 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from measuring import median_seconds, peak_growth
 from rich.console import Console
 from rich.table import Table
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from forgerank.labels import COMPONENTS
+from forgerank.labels import COMPONENTS, presence
 from forgerank.losses.mil import forgery_gap, mil_loss
-from forgerank.losses.steps import step_targets
 from forgerank.losses.total import LOSSES, LossConfig, Targets
 from forgerank.model.activated import ActivatedConv2d
 from forgerank.model.baselines import build_network
@@ -64,9 +65,10 @@ def make_batch(options: argparse.Namespace) -> tuple[Tensor, Targets]:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(options.batch, 3, options.size, options.size, generator=generator)
     count = len(COMPONENTS)
-    order = torch.rand(options.batch, count, generator=generator).argsort(dim=1) + 1  # (B, L) positions
-    present = order <= (torch.arange(options.batch) % (count + 1))[:, None]
-    return images, Targets(present.float(), torch.where(present, order, count))
+    labels = torch.rand(options.batch, count, generator=generator).argsort(dim=1) + 1  # (B, L)
+    kept = torch.arange(count) < (torch.arange(options.batch) % (count + 1))[:, None]
+    sequences = torch.where(kept, labels, 0)
+    return images, Targets(presence(sequences, count).float(), sequences)
 
 
 def build(kind: Kind, options: argparse.Namespace) -> nn.Module:
@@ -97,10 +99,10 @@ def training(
     def step() -> None:
         optimizer.zero_grad()
         for rows in torch.arange(options.batch).chunk(parts):
-            part = Targets(targets.presence[rows], targets.ranks[rows])
-            told = (step_targets(part.presence, part.ranks, "first_to_last"),) if teacher else ()
+            part = Targets(targets.presence[rows], targets.sequences[rows])
+            true = (part.sequences,) if teacher else ()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                output = network(images[rows], *told, **decoding)
+                output = network(images[rows], *true, **decoding)
             (LOSSES[kind](output, part, LossConfig())["total"] / parts).backward()
         optimizer.step()
 
@@ -108,7 +110,7 @@ def training(
 
 
 def inference(kind: Kind, options: argparse.Namespace, **decoding: bool) -> Step:
-    """One batch of answers."""
+    """One batch in evaluation mode, without gradients."""
     network = build(kind, options).eval()
     images, _ = make_batch(options)
 
@@ -141,32 +143,6 @@ FLAGS: dict[str, dict[str, Make]] = {
         "checkpoint_activations": partial(training, "ranking", recompute=True),
     }
 }
-
-
-def median_seconds(steps: dict[str, Step], rounds: int) -> dict[str, float]:
-    """Of each step; they take turns, after one round that does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 1):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            if turn:
-                taken[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in taken.items()}
-
-
-def peak_growth(step: Step) -> float:
-    """MiB by which a step raises the peak resident set; only meaningful in a fresh process."""
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak: importing torch has the highest so far
-    before = resident_peak()
-    step()
-    return resident_peak() - before
-
-
-def resident_peak() -> float:
-    """MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def measure_memory(section: str, name: str) -> float:
@@ -208,11 +184,11 @@ class Trained:
         compiled: bool = False,
         shared: bool = False,
     ) -> None:
-        """shared: a batch is shared out over all processes, which average their gradients."""
+        """shared: a batch is split over all processes, which average their gradients."""
         torch.manual_seed(0)
         model = config.model.model_copy(update={"pretrained": False, "pool_first": now})
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        network = Network(model) if now else separated(Network(model))
+        network = Network(model) if now else unfused(Network(model))
         self.network: nn.Module = network.to(options.device).to(memory_format=layout).train()
         self.average = [value.detach().clone() for value in self.network.parameters()]
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
@@ -221,7 +197,7 @@ class Trained:
         batch = options.batch
         if shared:
             batch //= dist.get_world_size()
-            # As the trainer has it: heads that one loss leaves out have no gradient in that step.
+            # As in the trainer.
             self.network = DistributedDataParallel(self.network, find_unused_parameters=False)
         images, targets = make_batch(argparse.Namespace(batch=batch, size=size))
         cells = size // model.stride
@@ -267,7 +243,7 @@ class Trained:
 
         def after_backbone(_: nn.Module, given: tuple[list[Tensor], tuple[int, int]]) -> object:
             mark("backbone")
-            # of their own, because the backbone's next stage adds to the gradient of what it hands out
+            # Views, because the next stage of the backbone adds to the gradient of the levels themselves.
             levels = [level.view_as(level) for level in given[0]]
             for level in levels:
                 level.register_hook(on_gradient("pyramid: backward"))
@@ -307,8 +283,8 @@ class Trained:
         return clock(self.options) - started
 
 
-class Apart(nn.Module):
-    """A convolution and ReLU6 one after the other, in place, as timm has them."""
+class Unfused(nn.Module):
+    """A convolution followed by ReLU6 in place, as in timm."""
 
     def __init__(self, layer: ActivatedConv2d) -> None:
         super().__init__()
@@ -326,12 +302,12 @@ class Apart(nn.Module):
         return F.relu6(output, inplace=True) if layer.relu6 else output
 
 
-def separated(network: Network) -> Network:
-    """With every convolution apart from its ReLU6, and attention in torch's own form, in place."""
+def unfused(network: Network) -> Network:
+    """Change the network in place: convolutions not fused with their ReLU6, attention as in torch."""
     network.encoder.__class__ = nn.TransformerEncoder
     for name, layer in list(network.named_modules()):
         if isinstance(layer, ActivatedConv2d):
-            network.set_submodule(name, Apart(layer))
+            network.set_submodule(name, Unfused(layer))
     return network
 
 
@@ -366,8 +342,8 @@ def measure_parts(config: TrainConfig, options: argparse.Namespace) -> Table:
     return table
 
 
-class Way(NamedTuple):
-    """How a step is taken."""
+class Variant(NamedTuple):
+    """How a step is computed."""
 
     now: bool
     compiled: bool = False
@@ -377,45 +353,45 @@ class Way(NamedTuple):
 def measure_speed(config: TrainConfig, options: argparse.Namespace) -> Table:
     """Images per second before, now, and over a run of which half of the images are small."""
     if options.processes == 1:
-        return speed_table(config, options, time_ways(config, options))
+        return speed_table(config, options, time_variants(config, options))
     with tempfile.TemporaryDirectory() as folder:
         spawn = torch.multiprocessing.get_context("spawn")
         results = spawn.SimpleQueue()
-        arguments = (config, options, f"file://{folder}/meeting", results)
+        arguments = (config, options, f"file://{folder}/rendezvous", results)
         torch.multiprocessing.spawn(take_part, arguments, nprocs=options.processes, join=True)
         return speed_table(config, options, results.get())
 
 
 def take_part(
-    rank: int, config: TrainConfig, options: argparse.Namespace, meeting: str, results: Any
+    rank: int, config: TrainConfig, options: argparse.Namespace, rendezvous: str, results: Any
 ) -> None:
-    """What one process does; the first of them takes the steps that are not shared."""
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.processes)
-    seconds = time_ways(config, options)
+    """The work of one process; only the first computes the steps that are not shared."""
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=options.processes)
+    seconds = time_variants(config, options)
     if rank == 0:
         results.put(seconds)
     dist.destroy_process_group()
 
 
-def time_ways(config: TrainConfig, options: argparse.Namespace) -> dict[tuple[str, int], list[float]]:
-    """Seconds of every step, by its way and size; they take turns."""
-    ways = {"before": Way(now=False), "now": Way(now=True)}
+def time_variants(config: TrainConfig, options: argparse.Namespace) -> dict[tuple[str, int], list[float]]:
+    """Seconds of every step, by variant and size; the variants take turns."""
+    variants = {"before": Variant(now=False), "now": Variant(now=True)}
     if options.device == "cuda":
-        ways |= {f"{name}, compiled": way._replace(compiled=True) for name, way in ways.items()}
+        variants |= {f"{name}, compiled": one._replace(compiled=True) for name, one in variants.items()}
     if options.processes > 1:
-        ways[f"now, {options.processes} processes"] = Way(now=True, shared=True)
+        variants[f"now, {options.processes} processes"] = Variant(now=True, shared=True)
     alone = options.processes == 1 or dist.get_rank() == 0
     seconds: dict[tuple[str, int], list[float]] = {
-        (name, size): [] for name in ways for size in (EARLY_SIZE, config.model.input_size)
+        (name, size): [] for name in variants for size in (EARLY_SIZE, config.model.input_size)
     }
     trained = {
-        (name, size): Trained(config, options, size, **ways[name]._asdict())
+        (name, size): Trained(config, options, size, **variants[name]._asdict())
         for name, size in seconds
-        if alone or ways[name].shared
+        if alone or variants[name].shared
     }
     for turn in range(options.rounds + 2):
         for key, values in seconds.items():
-            shared = ways[key[0]].shared
+            shared = variants[key[0]].shared
             torch.set_num_threads(1 if shared else options.threads)
             if options.processes > 1:
                 dist.barrier()
@@ -459,7 +435,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), help="default: the configuration's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=1, help="--speed on a CPU: also by so many")
-    parser.add_argument("--cpu", action="store_true", help="count processor time, not time")
+    parser.add_argument("--cpu", action="store_true", help="count processor time, not wall time")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--flags", action="store_true")

@@ -4,8 +4,8 @@
 
 The clip is H.264 at 1280 x 720 and the bit rate given in kbit/s (5000 is what upload guides recommend for
 this size): one face that moves before a hand-held camera, with its sensor's noise. Decoding alone, with and
-without conversion to RGB arrays, runs as fast as PyAV can, on all cores; judging looks at 2 frames a second.
-They take turns in one process after one round that does not count; the ratio is that of their medians. Peak
+without conversion to RGB arrays, runs as fast as PyAV can, on all cores; judging samples 2 frames a second.
+They take turns in one process after one round that is not counted; the ratio is that of their medians. Peak
 memory is measured in a fresh process per clip.
 """
 
@@ -21,19 +21,20 @@ from pathlib import Path
 
 import av
 import numpy as np
+from measuring import median_seconds, processor
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from skimage import data
 
-from detect import median_times, processor
 from forgerank.detect import Detector
 from forgerank.detect.runtime import usable_cores
 from forgerank.detect.videos import detect_video
 
 WIDTH, HEIGHT = 1280, 720
 WANTED = 0.5
+JUDGE = "judge 2 frames a second"
 
 
 def main() -> None:
@@ -58,12 +59,12 @@ def main() -> None:
         detector = Detector(options.weights)
         found = [len(track.moments) for track in detect_video(detector, short).tracks]
         assert len(found) == 1, f"expected one person, found {len(found)}"
-        times = median_times(
-            [
-                lambda: decode(short, rgb=False),
-                lambda: decode(short, rgb=True),
-                lambda: detect_video(detector, short),
-            ],
+        times = median_seconds(
+            {
+                "decode alone": lambda: decode(short, rgb=False),
+                "decode alone, to RGB": lambda: decode(short, rgb=True),
+                JUDGE: lambda: detect_video(detector, short),
+            },
             options.repeats,
         )
         report(times, short.stat().st_size, found[0], options)
@@ -85,7 +86,7 @@ def write_clip(path: Path, count: int, rate: int, kilobits: int) -> None:
 
 
 def frames(count: int, rate: int) -> Iterator[NDArray[np.uint8]]:
-    """The images of the clip, (720, 1280, 3)."""
+    """The frames of the clip, (720, 1280, 3)."""
     scene = np.asarray(Image.fromarray(data.astronaut()).resize((1600, 1200), Image.Resampling.BICUBIC))
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 4, (HEIGHT + 64, WIDTH + 64, 3))
@@ -114,14 +115,13 @@ def peak_memory(path: Path, weights: Path | None) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def report(times: list[float], size: int, moments: int, options: argparse.Namespace) -> None:
+def report(times: dict[str, float], size: int, moments: int, options: argparse.Namespace) -> None:
     """The table, and the machine it was measured on."""
-    plain, converted, judged = times
     count = options.seconds * options.rate
     table = Table("", "s", "frames of video per s", "judging is")
-    for name, seconds in (("decode alone", plain), ("decode alone, to RGB", converted)):
-        table.add_row(name, f"{seconds:.2f}", f"{count / seconds:.0f}", f"{seconds / judged:.2f} as fast")
-    table.add_row("judge 2 frames a second", f"{judged:.2f}", f"{count / judged:.0f}", f"wanted {WANTED}")
+    for name, seconds in times.items():
+        ratio = f"wanted {WANTED}" if name == JUDGE else f"{seconds / times[JUDGE]:.2f} as fast"
+        table.add_row(name, f"{seconds:.2f}", f"{count / seconds:.0f}", ratio)
     console = Console()
     console.print(table)
     console.print(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from forgerank.detect import Detector
-from forgerank.media.images import find_photos
+from forgerank.media.files import find_photos
 from forgerank.types import InputError
 
 

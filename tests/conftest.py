@@ -64,7 +64,7 @@ def pack_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pack_root(pack_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pack of `packs.recipe_of`, not to be written to."""
-    from forgerank.data.prepare.packs import write_pack
+    from forgerank.data.prepare.pack_writer import write_pack
     from packs import recipe_of
 
     out = tmp_path_factory.mktemp("pack") / "pack"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Engine
 
 from forgerank.serving.service.jobs import Job, Jobs
-from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Kind, Uploads
 
 
@@ -14,7 +14,7 @@ class Store:
     """A queue with a clock that stands still until it is set, and the files behind it."""
 
     engine: Engine
-    settings: Settings
+    settings: ServiceSettings
     uploads: Uploads
     now: float = 1_000_000_000.0
     jobs: Jobs = field(init=False)

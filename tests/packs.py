@@ -12,7 +12,7 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.data.prepare.packs import PackRecipe, PackSource
+from forgerank.data.prepare.pack_writer import PackRecipe, PackSource
 from forgerank.types import Image
 
 SIDE = 200  # pixels of a photograph

@@ -69,7 +69,7 @@ def tiny_settings(root: Path, output: Path, **changes: Any) -> dict[str, Any]:
         "loss": {"lambda_mask": 1.0, "direct": "pairwise"},
         "optim": {"lr": 3e-3, "backbone_lr": 3e-3},
         "batch_size": 8,
-        "average_decay": 0.9,
+        "ema_decay": 0.9,
         "log_steps": 1,
         "threads": 1,
         "accelerator": "cpu",

@@ -18,12 +18,15 @@ from typer.testing import CliRunner
 import forgerank
 from forgerank.cli.main import app
 from forgerank.weights.description import ASSETS
+from test_layers import LEVELS
 from videos import first_person, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path(forgerank.__file__).parent
+INVENTED = {"configs/NAME.yaml"}  # paths that a page makes up
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PAGES = [ROOT / "README.md", CONTRIBUTING, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def page_name(page: Path) -> str:
@@ -132,3 +135,28 @@ def test_doctests(path: Path) -> None:
 def test_pages_link_to_what_exists(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_tour_names_every_room_in_the_order_of_imports() -> None:
+    rooms = re.findall(r"^\| `([a-z]+)(?:\.py|/)` \|", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(rooms) == set(LEVELS) - {"", "__main__"}
+    assert rooms == sorted(rooms, key=LEVELS.__getitem__)  # stable: equal levels keep their order
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "results" not in page.parts], ids=page_name)
+def test_paths_of_the_repository_exist(page: Path) -> None:
+    """Results are left out: they name what was there when they were measured."""
+    text = page.read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:src|tests|configs|docs|benchmarks|examples)/[\w./-]+)`", text)
+    assert [path for path in paths if not (ROOT / path).exists() and path not in INVENTED] == []
+
+
+def test_the_three_questions_are_answered_by_what_is_there() -> None:
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    for question, content in (
+        ("Eq. 9", r'"""Eq\. 9'),
+        ("AUC", r"detection\.auc\("),
+        ("forgerank.json", "def read_description"),
+    ):
+        (path,) = re.findall(rf"^- .*{re.escape(question)}.*\? `(\S+)`$", text, re.MULTILINE)
+        assert re.search(content, (ROOT / path).read_text(encoding="utf-8")), path

@@ -1,6 +1,5 @@
-"""One function for any file, one for its reports."""
+"""One function for any file."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ from PIL import Image as PILImage
 
 import videos
 from forgerank.detect import Detector, Report, VideoReport
-from forgerank.detect.detector import load_image
-from forgerank.judging import judge_file, render, wants_video
-from forgerank.media.images import MediaError, TooManyPixelsError
-from forgerank.report.schema import ErrorEntry
+from forgerank.judging import judge_file
+from forgerank.media.files import MediaError
+from forgerank.media.images import TooManyPixelsError
 
 Pixels = NDArray[np.uint8]
 
@@ -39,19 +37,21 @@ def test_content_decides_and_the_name_is_shown(
     swapped[1].write_bytes(photo.read_bytes())
     video = judge_file(tiny_detector, swapped[0], name="theirs.bin")
     image = judge_file(tiny_detector, swapped[1])
+    assert isinstance(judge_file(tiny_detector, clip, name="theirs.jpg"), VideoReport)
+    assert isinstance(judge_file(tiny_detector, photo, name="theirs.mp4"), Report)
     assert isinstance(video, VideoReport)
     assert isinstance(image, Report)
     assert (video.path, video.verdict) == ("theirs.bin", "forged")
     assert (image.path, image.verdict) == (str(swapped[1]), "real")
 
 
-def test_the_name_decides_where_the_content_does_not(clip: Path, photo: Path, tmp_path: Path) -> None:
+def test_the_name_decides_where_the_content_does_not(tiny_detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "upload").write_text("neither")
-    assert wants_video(tmp_path / "upload", "theirs.mp4")
-    assert not wants_video(tmp_path / "upload", "theirs.jpg")
-    assert not wants_video(tmp_path / "upload")
-    assert wants_video(clip, "theirs.jpg")
-    assert not wants_video(photo, "theirs.mp4")
+    with pytest.raises(MediaError, match="not a video"):
+        judge_file(tiny_detector, tmp_path / "upload", name="theirs.mp4")
+    for name in ("theirs.jpg", None):
+        with pytest.raises(MediaError, match="not an image"):
+            judge_file(tiny_detector, tmp_path / "upload", name=name)
 
 
 def test_errors_show_the_name_alone(tiny_detector: Detector, clip: Path, photo: Path, tmp_path: Path) -> None:
@@ -66,15 +66,3 @@ def test_errors_show_the_name_alone(tiny_detector: Detector, clip: Path, photo: 
         judge_file(tiny_detector, photo, max_pixels=1000)
     with pytest.raises(MediaError, match="no such file"):
         judge_file(tiny_detector, tmp_path / "missing.mp4")
-
-
-def test_json_and_page_of_several_files(tiny_detector: Detector, clip: Path, photo: Path) -> None:
-    results = [judge_file(tiny_detector, path, name=path.name) for path in (clip, photo, photo)]
-    error = ErrorEntry(path="bad.mp4", reason="not a video")
-    text, page = render(tiny_detector, results, [clip, load_image(photo), photo], [error])
-    report = json.loads(text)
-    assert [entry["path"] for entry in report["reports"]] == ["photo.png", "photo.png"]
-    assert [(entry["path"], entry["verdict"]) for entry in report["videos"]] == [("clip.mp4", "forged")]
-    assert report["errors"] == [{"path": "bad.mp4", "reason": "not a video"}]
-    assert page.count('<section class="item') == 3
-    assert page.index("clip.mp4") < page.index("photo.png")

@@ -15,7 +15,7 @@ PACKAGE = Path(forgerank.__file__).parent
 
 # A module may import from lower levels and from its own package.
 LEVELS = {
-    "": 0, "types": 0, "labels": 0, "extras": 0,
+    "": 0, "types": 0, "labels": 0, "extras": 0, "files": 0, "processes": 0,
     "media": 1,
     "faces": 2,
     "forge": 3,
@@ -31,7 +31,10 @@ LEVELS = {
     "cli": 13, "__main__": 14,
 }  # fmt: skip
 
-BASE = {"", "types", "labels", "extras", "media", "faces", "weights", "detect", "report", "judging", "cli"}
+BASE = {
+    "", "types", "labels", "extras", "files", "media", "faces", "weights", "detect", "report", "judging",
+    "cli",
+}  # fmt: skip
 # Of `weights`, what a shared network needs beside its description.
 NEEDS_TORCH = {"weights/hub.py"}
 NOT_IN_BASE = {

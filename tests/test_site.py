@@ -7,16 +7,19 @@ import sys
 import types
 from html.parser import HTMLParser
 from pathlib import Path
+from shutil import copytree
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
 from forgerank.losses import total
-from forgerank.reproduce.experiments import load_experiment
+from forgerank.reproduce.table_file import load_table, row_values
+from forgerank.train.config import parse_config
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = ROOT / "docs" / "tutorials" / "new-loss.md"
+TABLES = ROOT / "docs" / "reproduce.md"
+YAML = re.compile(r"^```yaml[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TITLED = re.compile(r'^```(\w+) title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
 
 
@@ -85,7 +88,7 @@ def test_the_tutorials_loss_passes_its_test(monkeypatch: pytest.MonkeyPatch) -> 
     exec(compile(files["tests/losses/test_margin.py"], "test_margin.py", "exec"), tests)
     for scale in (0.0, 1.0, 1e4):
         tests["test_against_loops"](scale)  # type: ignore[operator]
-    for name in ("test_real_pictures_have_no_order", "test_gradient"):
+    for name in ("test_real_images_have_no_order", "test_gradient"):
         tests[name]()  # type: ignore[operator]
 
 
@@ -96,12 +99,18 @@ def test_the_tutorials_change_fits_the_source() -> None:
         assert line[0] == "+" or line[1:] in source, line
 
 
-def test_the_tutorials_table_loads(tmp_path: Path) -> None:
-    for path, text in titled().items():
-        if path.startswith("configs/margin/"):
-            (tmp_path / Path(path).name).write_text(text)
-    rows = load_experiment(tmp_path).rows
-    assert set(rows) == {"paper", "pairwise", "margin"}
+@pytest.mark.parametrize(
+    ("page", "rows"), [(TUTORIAL, ["paper", "pairwise", "margin"]), (TABLES, ["plain", "sharp"])]
+)
+def test_the_tables_of_the_pages_load(page: Path, rows: list[str], tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    path = copytree(ROOT / "configs", tmp_path / "configs") / "mine.yaml"
+    path.write_text(next(code for code in YAML.findall(text) if "\nrows:" in code), encoding="utf-8")
+    table = load_table(path)
+    assert list(table.rows) == rows
     for row in rows:
-        base = yaml.safe_load((tmp_path / f"{row}.yaml").read_text())["base"]
-        assert (ROOT / "configs" / "margin" / base).resolve().is_file()
+        for small in (False, True):
+            values = row_values(path, table, row, small=small)
+            if values["loss"].get("direct") == "margin":  # the tutorial's own
+                values["loss"]["direct"] = "pairwise"
+            assert parse_config(values, row).name == f"mine-{row}"

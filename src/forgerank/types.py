@@ -1,4 +1,4 @@
-"""Results that travel between the stages: frozen, with units in the comments."""
+"""Types that several packages share: frozen, with units in the comments."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 Verdict = Literal["real", "forged", "undetermined"]
 Image = NDArray[np.uint8]  # (H, W, 3) RGB, 0..255
 Points = NDArray[np.float32]  # (K, 2) x, y in pixels of the image, origin at the top left corner
+SPLITS = ("train", "val", "test")  # of a data set
 
 
 class InputError(Exception):
     """Bad input from the user: `str()` is one line naming the file and the reason; the CLI exits with 2.
 
-    Names and reasons come from files and from other libraries: what is not printable in them appears escaped.
+    Names and reasons come from files and other libraries: unprintable characters appear escaped.
     """
 
     def __str__(self) -> str:
@@ -23,7 +24,7 @@ class InputError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One face as a detector gives it."""
+    """One face found by a detector."""
 
     box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the image
     score: float  # 0..1
@@ -32,7 +33,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What decides whether a face can be judged at all."""
+    """Measures that decide whether a face can be judged."""
 
     size: float  # longer side of the face box, pixels
     sharpness: float  # variance of the Laplacian of the aligned grey crop, (grey levels)^2, >= 0
@@ -45,9 +46,10 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A face that was detected and measured: everything alignment and abstention need."""
+    """A detected and measured face: what alignment and abstention need."""
 
     box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the image
     score: float  # detection score, 0..1
     landmarks: Points  # (468, 2) MediaPipe Face Mesh numbering, pixels of the image
     quality: Quality
+    crop: Image  # (224, 224, 3): the aligned head, on which the quality was measured

@@ -13,7 +13,8 @@ from PIL import Image as PILImage
 from typer.testing import CliRunner, Result
 
 from forgerank import __version__
-from forgerank.cli.main import app, one_line_errors, parse_steps
+from forgerank.cli.forge import parse_steps
+from forgerank.cli.main import app, one_line_errors
 from forgerank.cli.progress import progress_bar
 from forgerank.extras import MissingExtraError
 from forgerank.types import InputError
@@ -101,13 +102,18 @@ def test_steps_that_are_no_range(text: str) -> None:
 
 def test_train_reads_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    replace_module(
-        monkeypatch, "forgerank.train.config", load_config=lambda path, overrides: (path, overrides)
-    )
-    replace_module(monkeypatch, "forgerank.train.fit", run=lambda config, resume: f"{config[1]} {resume}")
-    assert (
-        call("train", "c.yaml", "--set", "a=1", "--set", "b=2", "--resume").stdout == "['a=1', 'b=2'] True\n"
-    )
+    replace_module(monkeypatch, "forgerank.reproduce.table_file", load_run=lambda *asked: asked)
+    replace_module(monkeypatch, "forgerank.train.fit", run=lambda config, resume: f"{config[1:]} {resume}")
+    result = call("train", "c.yaml", "--set", "a=1", "--set", "b=2", "--resume")
+    assert result.stdout == "(None, ['a=1', 'b=2']) True\n"
+    assert call("train", "table.yaml", "--row", "mine").stdout == "('mine', ()) False\n"
+
+
+def test_a_table_is_not_trained_as_a_whole() -> None:
+    pytest.importorskip("torch")
+    error = call("train", Path(__file__).resolve().parents[2] / "configs" / "table4.yaml").exception
+    assert isinstance(error, InputError)
+    assert str(error).endswith("table4.yaml: is a table: add --row with one of multicls, ours")
 
 
 def test_evaluate_and_export_pass_their_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,16 +122,17 @@ def test_evaluate_and_export_pass_their_options_on(monkeypatch: pytest.MonkeyPat
 
     def evaluate(weights: Path, **options: Any) -> str:
         seen.update(options)
-        return "figures"
+        return "measured"
 
     def export(weights: Path, out: Path, **options: Any) -> types.SimpleNamespace:
         seen.update(options)
         return types.SimpleNamespace(name="n", version="2", input_size=224)
 
-    replace_module(monkeypatch, "forgerank.evaluation.evaluate", evaluate=evaluate, print_evaluation=print)
+    replace_module(monkeypatch, "forgerank.evaluation.evaluate", evaluate=evaluate)
+    replace_module(monkeypatch, "forgerank.evaluation.printing", print_evaluation=print)
     replace_module(monkeypatch, "forgerank.export.package", export=export, LICENCE="research")
     result = call("evaluate", "w", "--data", tmp_path, "--split", "test", "--wild", "--limit", 9)
-    assert result.stdout == "figures\n"
+    assert result.stdout == "measured\n"
     assert (seen["roots"], seen["split"], seen["wild"], seen["limit"]) == ([tmp_path], "test", True, 9)
     assert (seen["others"], seen["reverse"], seen["tune"], seen["dataset"]) == ([], None, None, None)
     call("evaluate", "w", "x", "run", "--no-reverse", "--tune", "val/9", "--dataset", "shards")

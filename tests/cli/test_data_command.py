@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import layouts
-from forgerank.cli.data import parse_options
 from forgerank.cli.main import app
+from forgerank.cli.options import parse_settings
 from forgerank.extras import MissingExtraError
 from forgerank.types import InputError
 
@@ -123,7 +123,7 @@ def test_download_lists_what_is_to_be_unpacked(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("text", ["compression", "=c40", "a=[1", "a=b: c: d"])
 def test_options_that_cannot_be_read(text: str) -> None:
     with pytest.raises(InputError, match="--set"):
-        parse_options([text])
+        parse_settings([text])
 
 
 def test_unknown_names_are_listed(tmp_path: Path) -> None:

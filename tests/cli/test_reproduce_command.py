@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 from forgerank.cli.main import app
 from forgerank.reproduce import figures, tables
-from forgerank.reproduce.experiments import Request
+from forgerank.reproduce.runs import Request
 from squares import write_squares
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
@@ -70,7 +70,7 @@ def test_baselines_of_every_kind_come_out_in_one_table(tmp_path: Path) -> None:
         assert 60 < float(published) < 80
         assert 0 <= float(here) <= 100
     assert lines[ours + 1].rstrip("| ").endswith("0")
-    assert "--images 16" in table.read_text()
+    assert "--pictures 16" in table.read_text()
 
 
 def test_options_reach_the_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_options_reach_the_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     def make_table(request: Request) -> Path:
         seen.append(request)
-        (tmp_path / "table.md").write_text("figures")
+        (tmp_path / "table.md").write_text("measured")
         return tmp_path / "table.md"
 
     monkeypatch.setattr(tables, "make_table", make_table)
@@ -100,9 +100,9 @@ def test_options_reach_the_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         *("--rows", "model-1", "--set", "loss.tau=0.2", "--split", "val"),
     )
     assert result.exit_code == 0, result.exception
-    assert result.stdout == f"figures\n{tmp_path / 'table.md'}\n"
+    assert result.stdout == f"measured\n{tmp_path / 'table.md'}\n"
     assert seen[0] == Request(
-        folder=Path("configs/table3"),
+        table=Path("configs/table3.yaml"),
         data=(Path("a"), Path("b")),
         out=tmp_path / "table3",
         seeds=2,
@@ -118,7 +118,7 @@ def test_figures_share_the_runs_of_table_3(monkeypatch: pytest.MonkeyPatch, tmp_
     seen: list[Any] = []
 
     def make_figure(name: str, request: Request, folder: Path) -> Path:
-        seen.append((name, request.folder.name, request.out, request.seeds, folder))
+        seen.append((name, request.table.stem, request.out, request.seeds, folder))
         return folder / f"{name}.png"
 
     monkeypatch.setattr(figures, "make_figure", make_figure)
@@ -137,4 +137,4 @@ def test_the_command_documents_itself() -> None:
 
 def test_an_unknown_table_is_one_line(tmp_path: Path) -> None:
     result = call("reproduce", "table9", "--data", tmp_path, "--configs", CONFIGS)
-    assert "table9/table.yaml: cannot be read" in str(result.exception)
+    assert "table9.yaml: cannot be read" in str(result.exception)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from forgerank.cli.main import app
 from forgerank.serving.scan import run
-from forgerank.serving.scan.settings import StoppedError
+from forgerank.serving.scan.scan_settings import StoppedError
 
 
 def call(*arguments: object) -> Result:

@@ -20,6 +20,7 @@ from forgerank.data.prepare.autoencoder import (
     train_autoencoder,
 )
 from forgerank.types import Image, InputError
+from forgerank.weights.description import sealed_json
 
 SIZE, COUNT = 32, 8
 DECODERS: tuple[Decoder, ...] = ("transposed", "nearest", "shuffle")
@@ -135,12 +136,15 @@ def test_what_does_not_fit_is_said(images: NDArray[np.uint8], tmp_path: Path) ->
         train_autoencoder(images.__getitem__, 0, small(), minutes=1, out=tmp_path)
     with pytest.raises(InputError, match="has shape"):
         train_autoencoder(lambda i: images[i, :16], COUNT, small(), minutes=1, out=tmp_path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot read"):
         load_autoencoder(tmp_path)
     path = train_autoencoder(images.__getitem__, COUNT, small(), minutes=0, out=tmp_path).path
     description = json.loads(path.with_suffix(".json").read_text())
     description["settings"]["width"] = 12
     path.with_suffix(".json").write_text(json.dumps(description))
+    with pytest.raises(InputError, match="changed since it was written"):
+        load_autoencoder(path)
+    path.with_suffix(".json").write_bytes(sealed_json(description))
     with pytest.raises(InputError, match="does not fit its own settings"):
         load_autoencoder(path)
     path.write_bytes(path.read_bytes() + b" ")

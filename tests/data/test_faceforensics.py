@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.data.formats.clips import Clip
-from forgerank.data.formats.faceforensics import dfd, faceforensics
+from forgerank.data.clip import Clip
+from forgerank.data.formats.faceforensics import as_names, dfd, faceforensics
 from forgerank.types import InputError
 from layouts import METHODS, PAIRS, write_dfd, write_faceforensics
 
@@ -154,3 +154,11 @@ def test_the_two_data_sets_of_one_download_stay_apart(tmp_path: Path) -> None:
     assert len(dfd(tmp_path)) == 7
     with pytest.raises(InputError, match="no videos of compression raw, found c23"):
         dfd(tmp_path, compression="raw")
+
+
+def test_an_option_is_one_name_or_several() -> None:
+    assert as_names("c23", ("raw", "c23"), "compression") == ("c23",)
+    assert as_names(["raw", "c23"], ("raw", "c23"), "compression") == ("raw", "c23")
+    for value in ("c24", [], ["raw", "c24"]):
+        with pytest.raises(InputError, match="compression must be of raw, c23"):
+            as_names(value, ("raw", "c23"), "compression")

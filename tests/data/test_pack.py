@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
+from forgerank.data.check.pack_integrity import check_parts
 from forgerank.data.formats.pack import HAIR_SIDE, Pack, pack_hair, pack_parts, read_part, unpack_hair
-from forgerank.data.formats.seqdeepfake import read_image
-from forgerank.data.prepare import packs as packing
-from forgerank.data.prepare.packs import (
+from forgerank.data.prepare import pack_writer as packing
+from forgerank.data.prepare.pack_writer import (
     LARGEST_PART,
     PackRecipe,
-    check_parts,
     cut,
     find_largest,
     list_faces,
@@ -25,7 +24,7 @@ from forgerank.data.prepare.packs import (
     load_summary,
     write_pack,
 )
-from forgerank.data.sample import Sample
+from forgerank.data.sample import Sample, read_image
 from forgerank.faces.align import five_points
 from forgerank.types import InputError
 from packs import NAMES, NOSE, SIDE, SMALL_SIDE, person, recipe_of

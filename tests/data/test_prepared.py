@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import layouts
-from forgerank.data.formats.clips import Clip
+from forgerank.data.clip import Clip
 from forgerank.data.formats.prepared import Prepared
 from forgerank.data.formats.registry import DATASETS
-from forgerank.data.prepare.crops import CutConfig
-from forgerank.data.prepare.videos import prepare
+from forgerank.data.prepare.face_crops import CutConfig
+from forgerank.data.prepare.video_faces import prepare
 from forgerank.faces.align import TEMPLATE, estimate_alignment
 from forgerank.types import InputError
 

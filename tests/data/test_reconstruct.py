@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from forgerank.data.forged_pack import PackForge
 from forgerank.data.formats.pack import Pack
+from forgerank.data.formats.reconstructions import ZOOM, Reconstructions
+from forgerank.data.pack_forge import PackForge
 from forgerank.data.prepare.autoencoder import Autoencoder, AutoencoderConfig
 from forgerank.data.prepare.reconstruct import cached_crops, face_crop, reconstruct_pack
-from forgerank.data.reconstructions import ZOOM, Reconstructions
 from forgerank.faces.align import TEMPLATE, estimate_alignment
 
 SIZE = 32

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forgerank.data.formats.seqdeepfake import SeqDeepFake, load_sample, read_samples
+from forgerank.data.formats.seqdeepfake import SeqDeepFake, read_samples
+from forgerank.data.sample import load_sample
 from forgerank.types import InputError
 
 HEADER = "file_path,label"

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from forgerank.data.forged import OnTheFlyForge
 from forgerank.data.formats.seqdeepfake import SeqDeepFake
-from forgerank.data.formats.shards import SKIPPED, Shards, samples_on_disk, shard_dataset
+from forgerank.data.formats.shards import Shards
+from forgerank.data.photo_forge import PhotoForge
+from forgerank.data.prepare.shard_writer import SKIPPED, samples_on_disk, shard_dataset
 from forgerank.data.sample import Source
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.train.loaders import open_source, train_loader
@@ -193,4 +194,4 @@ def test_shards_are_never_overwritten(folder: Path, shards: Path, tmp_path: Path
 def test_only_images_on_disk_are_sharded(folder: Path, tmp_path: Path) -> None:
     assert len(samples_on_disk(SeqDeepFake, folder, "train")) == COUNT
     with pytest.raises(InputError, match="only images on disk"):
-        samples_on_disk(lambda root, split: object.__new__(OnTheFlyForge), tmp_path, "train")
+        samples_on_disk(lambda root, split: object.__new__(PhotoForge), tmp_path, "train")

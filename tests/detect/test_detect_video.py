@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import videos
 from forgerank.detect import Detector, VideoReport
 from forgerank.detect.videos import Cancelled, detect_video
-from forgerank.media.images import MediaError
+from forgerank.media.files import MediaError
 from videos import beside, cut_file, damage_file, shots, write_video
 
 Pixels = NDArray[np.uint8]

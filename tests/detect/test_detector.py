@@ -112,3 +112,20 @@ def test_the_zoom_of_the_weights_is_that_of_the_crop(
     )
     assert near_face.alignment.scale == pytest.approx(1.5 * far_face.alignment.scale, rel=1e-3)
     assert near_face.alignment.size == far_face.alignment.size
+
+
+@pytest.mark.parametrize(("size", "zoom", "reused"), [(224, 1.0, True), (224, 1.2, False), (64, 1.0, False)])
+def test_the_crop_that_quality_was_measured_on_is_reused_where_it_is_the_same(
+    make_weights: Callable[..., Path],
+    tmp_path: Path,
+    astronaut: Pixels,
+    size: int,
+    zoom: float,
+    reused: bool,
+) -> None:
+    detector = Detector(make_weights(tmp_path, input_size=size, zoom=zoom))
+    [face] = detector.analyzer.analyze(astronaut)
+    [aligned] = detector.align(astronaut, [face])
+    assert (aligned.crop is face.crop) == reused
+    np.testing.assert_array_equal(aligned.crop, aligned.alignment.crop(astronaut))
+    assert aligned.crop.shape == (size, size, 3)

@@ -8,7 +8,7 @@ from sklearn import metrics
 
 from forgerank.data.sample import Sample
 from forgerank.detect.verdict import calibrated
-from forgerank.evaluation.binary import binary_figures, split_video
+from forgerank.evaluation.binary import binary_metrics, split_video
 from forgerank.evaluation.protocols import summarize
 from forgerank.evaluation.scorers import Predictions, join
 from forgerank.types import InputError
@@ -51,7 +51,7 @@ FACES = [
 
 
 def figures(faces: Sequence[tuple[float, Sample]], **options: Any) -> dict[str, Any]:
-    return binary_figures(to_predictions(faces), resamples=20, **options)
+    return binary_metrics(to_predictions(faces), resamples=20, **options)
 
 
 def values(part: dict[str, Any]) -> dict[str, float]:

@@ -9,15 +9,14 @@ from PIL import Image
 from rich.console import Console
 
 from forgerank.data.formats.prepared_index import schema
+from forgerank.data.formats.registry import identify_dataset
 from forgerank.evaluation.evaluate import (
     evaluate,
     evaluate_sources,
     find_checkpoints,
     open_split,
-    print_evaluation,
-    print_sources,
-    recognise,
 )
+from forgerank.evaluation.printing import print_evaluation, print_sources
 from forgerank.evaluation.scorers import open_scorer
 from forgerank.faces.align import TEMPLATE
 from forgerank.model.baselines import build_network
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 
 
 def test_what_folders_hold(tmp_path: Path, squares: Path) -> None:
-    assert recognise(squares) == "seqdeepfake"
+    assert identify_dataset(squares) == "seqdeepfake"
     for name, kind in (
         ("a/index.parquet", "prepared"),
         ("b/test.jsonl", "shards"),
@@ -41,7 +40,7 @@ def test_what_folders_hold(tmp_path: Path, squares: Path) -> None:
     ):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
-        assert recognise(tmp_path / Path(name).parts[0]) == kind
+        assert identify_dataset(tmp_path / Path(name).parts[0]) == kind
     for name in ("last.ckpt", "best.ckpt", "a.ckpt"):
         (tmp_path / name).touch()
     assert [path.name for path in find_checkpoints(tmp_path)] == ["best.ckpt", "a.ckpt", "last.ckpt"]
@@ -211,7 +210,7 @@ def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
         assert sum(f" {name} " in line for line in lines) == 1
     with pytest.raises(InputError, match=r"name no data\.sources"):
         evaluate_sources(weights, config.data.model_copy(update={"sources": (), "roots": (pack_root,)}))
-    assert recognise(pack_root) == "pack"
+    assert identify_dataset(pack_root) == "pack"
     # All sources as one split, as `evaluate` takes them.
     _, source = open_split(config, (), "val", limit=None, workers=0)
     assert len(source) == 8

@@ -7,7 +7,7 @@ import pytest
 
 from forgerank.evaluation.protocols import best_of, summarize
 from forgerank.evaluation.scorers import Predictions, join
-from forgerank.metrics.sequence import pad_sequences
+from forgerank.labels import pad_sequences
 from forgerank.weights.description import Calibration, Thresholds
 
 PREDICTIONS = Predictions(
@@ -34,7 +34,7 @@ def test_golden_summary() -> None:
     assert values == pytest.approx(
         {
             "auc": 3 / 4,
-            "component_map": 1,
+            "component_ap": 1,
             "multi_label_accuracy": 1,
             "fixed_accuracy": 1,
             "adaptive_accuracy": 1,
@@ -91,7 +91,7 @@ def test_own_sequences_are_judged_as_they_are() -> None:
     found = values(summarize(own, order="last_to_first", thresholds=thresholds, resamples=2))
     assert found["fixed_accuracy"] == 6 / 8
     assert found["multi_label_accuracy"] == 6 / 8
-    assert found["component_map"] == 1  # of the scores
+    assert found["component_ap"] == 1  # of the scores
     assert "fixed_accuracy_at_half" not in found
 
 
@@ -147,7 +147,7 @@ def test_labels_known_in_part() -> None:
     assert values(result) == pytest.approx(
         {
             "auc": 5 / 6,  # every image; only 0.4 lies under a real one
-            "component_map": (1 + (1 + 2 / 3) / 2) / 2,
+            "component_ap": (1 + (1 + 2 / 3) / 2) / 2,
             "multi_label_accuracy": 6 / 7,
             # of the first three images: (), (2), (2, 1) where (), (), (2, 1) are true
             "fixed_accuracy": 5 / 6,
@@ -199,7 +199,7 @@ def test_every_forged_image_has_unknown_labels(reverse: bool) -> None:
     assert found["auc"] == pytest.approx(5 / 6)
     assert found["true_positive_rate"] == pytest.approx(2 / 3)
     assert found["multi_label_accuracy"] == found["fixed_accuracy"] == 3 / 4  # of the real ones
-    assert found["component_map"] is None
+    assert found["component_ap"] is None
     assert found["pairwise_order"] is None
     assert result["by_component"] == result["order_r2_by_component"] == [None, None]
     assert set(result["by_length"]) == {"0", "unknown"}

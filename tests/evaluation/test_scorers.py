@@ -16,12 +16,11 @@ from forgerank.data.sample import LabelledImage, Sample
 from forgerank.evaluation.evaluate import evaluate
 from forgerank.evaluation.protocols import summarize
 from forgerank.evaluation.scorers import Predictions, join, open_scorer, predict
-from forgerank.labels import answer
+from forgerank.labels import Order, face_labels, pad_sequences
 from forgerank.losses.mil import forgery_gap, forgery_probability
-from forgerank.losses.ranking import Order
 from forgerank.losses.total import LossConfig
 from forgerank.metrics.scores import Scores, to_scores
-from forgerank.metrics.sequence import pad_sequences, predict_sequences
+from forgerank.metrics.sequence import predict_sequences
 from forgerank.model.network import LinearOutput, Output, StepOutput
 from forgerank.train import fit
 from forgerank.train.config import TrainConfig, parse_config
@@ -54,13 +53,13 @@ def test_sure_answers_tell_one_sequence_by_every_way(order: Order) -> None:
     """Probabilities and order scores, read as the paper's are, give the network's own sequence."""
     rng = np.random.default_rng(0)
     truth = [rng.permutation(5)[: rng.integers(0, 6)] + 1 for _ in range(40)]
-    steps = torch.tensor(pad_sequences([s if order == "first_to_last" else s[::-1] for s in truth]))
+    steps = torch.tensor(pad_sequences([s if order == "first_to_last" else s[::-1] for s in truth], 5))
     logits = F.one_hot(steps, 6) * 12.0 + torch.rand(40, 5, 6, generator=torch.Generator().manual_seed(0))
     scores = to_scores(StepOutput(logits, steps), LossConfig(order=order))
     assert scores.sequences is not None
-    assert scores.sequences.tolist() == pad_sequences(truth).tolist()
+    assert scores.sequences.tolist() == pad_sequences(truth, 5).tolist()
     derived = predict_sequences(scores.components, np.full(5, 0.5), order, scores.order)
-    assert derived.tolist() == pad_sequences(truth).tolist()
+    assert derived.tolist() == pad_sequences(truth, 5).tolist()
     assert ((scores.probability > 0.5) == (steps[:, 0] > 0)).all()
 
 
@@ -169,13 +168,13 @@ FACES: tuple[dict[str, Any], ...] = (
 def shown(faces: Sequence[dict[str, Any]], length: int) -> Item:
     """The batch that a loader makes of these faces, without their images."""
     truth = [
-        answer(face.get("sequence", ()), length, parts=face.get("parts"), fake=face.get("fake", False))
+        face_labels(face.get("sequence", ()), length, parts=face.get("parts"), fake=face.get("fake", False))
         for face in faces
     ]
     return Item(
         index=torch.arange(len(faces)),
         presence=torch.tensor([[float(part or 0) for part in face.presence] for face in truth]),
-        ranks=torch.tensor([face.ranks for face in truth]),
+        sequence=torch.tensor([face.sequence for face in truth]),
         forged=torch.tensor([float(face.forged) for face in truth]),
         known=torch.tensor([[part is not None for part in face.presence] for face in truth]),
         ordered=torch.tensor([face.ordered for face in truth]),
@@ -194,7 +193,7 @@ def test_predictions_tell_what_is_known(tiny_config: Callable[..., TrainConfig])
         [0] * 5,
         [0] * 5,
     ]
-    assert found.sequences.tolist() == pad_sequences([[4, 2], [], [], [], [3], [], []]).tolist()
+    assert found.sequences.tolist() == pad_sequences([[4, 2], [], [], [], [3], [], []], 5).tolist()
     assert found.forged.tolist() == [1, 0, 1, 1, 1, 0, 1]
     assert found.ordered.tolist() == [True, True, False, False, True, True, False]
     assert found.known.sum(axis=1).tolist() == [5, 5, 0, 4, 5, 5, 5]
@@ -254,7 +253,7 @@ def test_every_kind_trains_and_evaluates_by_one_way(
         assert scorer.config.model.kind == kind
         found = evaluate(path, limit=12, resamples=2, progress=False)["metrics"]
         names = {"fixed_accuracy": "fixed", "multi_label_accuracy": "accuracy", "pairwise_order": "order"}
-        for ours, theirs in {**names, "auc": "auc", "component_map": "map"}.items():
+        for ours, theirs in {**names, "auc": "auc", "component_ap": "map"}.items():
             assert found[ours]["value"] == pytest.approx(trained[f"val/{theirs}"], abs=1e-6), ours
 
 

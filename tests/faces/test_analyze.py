@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_drawing(face: Face, portrait: np.ndarray, scale: int) -> None:
     """Every component's colour shows, small images are enlarged, and far from the face nothing changes."""
     image = np.asarray(PILImage.fromarray(portrait).resize((300 * scale, 300 * scale)))
     box = tuple(scale * value for value in face.box)
-    drawn = draw_faces(image, [Face(box, face.score, face.landmarks * scale, face.quality)])
+    drawn = draw_faces(image, [replace(face, box=box, landmarks=face.landmarks * scale)])
     assert drawn.shape == ((600, 600, 3) if scale == 1 else image.shape)
     assert list(COLOURS) == list(COMPONENTS)
     for colour in COLOURS.values():

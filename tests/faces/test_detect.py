@@ -148,11 +148,11 @@ def test_suppress_drops_parts_that_lie_in_a_better_face() -> None:
 
 
 def test_a_portrait_is_found_in_one_view(detector: BlazeFaceDetector, portrait: np.ndarray) -> None:
-    (face,) = detector.portrait(portrait)
+    (face,) = detector.detect_portrait(portrait)
     (whole,) = detector.detect(portrait)
     assert iou(face.box, whole.box) > 0.8
     # Cut by the border, it is found on a larger canvas.
     x0, y0, x1, y1 = (round(value) for value in whole.box)
-    (cut,) = detector.portrait(np.ascontiguousarray(portrait[y0:y1, x0:x1]))
+    (cut,) = detector.detect_portrait(np.ascontiguousarray(portrait[y0:y1, x0:x1]))
     assert iou(cut.box, (0.0, 0.0, float(x1 - x0), float(y1 - y0))) > 0.5
-    assert detector.portrait(np.full((100, 160, 3), 90, dtype=np.uint8)) == []
+    assert detector.detect_portrait(np.full((100, 160, 3), 90, dtype=np.uint8)) == []

@@ -60,6 +60,20 @@ def test_priors() -> None:
     assert len(retinaface_priors(65, 33)) == 2 * (9 * 5 + 5 * 3 + 3 * 2)
 
 
+def test_priors_are_computed_once_per_input_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
+    detector = RetinaFaceDetector(graph(tmp_path / "r.onnx", *outputs_with({0: 0.9}), fixed=False))
+    retinaface_priors.cache_clear()
+    first = detector.detect(image)
+    assert retinaface_priors.cache_info().misses == 1
+    monkeypatch.setattr("forgerank.faces.retinaface.ceil", None)  # what computing them again would fail on
+    assert [face.box for face in detector.detect(image)] == [face.box for face in first]
+    with pytest.raises(TypeError):
+        retinaface_priors(SIDE, 2 * SIDE)
+    with pytest.raises(ValueError, match="read-only"):
+        retinaface_priors(SIDE, SIDE)[0] = 0
+
+
 def test_decoding_against_the_formulas() -> None:
     prior = np.array([[0.5, 0.25, 0.2, 0.4]], dtype=np.float32)
     location = np.array([[1.0, -2.0, np.log(2) / 0.2, 0.0]], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Tracking on synthetic boxes and looks: unit vectors whose products are chosen."""
+"""Tracking on synthetic boxes and embeddings: unit vectors whose products are chosen."""
 
 import numpy as np
 import pytest
@@ -7,30 +7,30 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.faces.track import Sighting, Trail, appearance, assign
+from forgerank.faces.track import Observation, Track, assign, embed
 
 Box = tuple[float, float, float, float]
 LEFT, RIGHT, FAR = (0, 0, 10, 10), (100, 0, 110, 10), (500, 0, 510, 10)
 
 
-def look(alike: float, person: int = 1) -> NDArray[np.float32]:
-    """A unit vector whose product with `look(1, 0)` is `alike`."""
+def embedding(alike: float, person: int = 1) -> NDArray[np.float32]:
+    """A unit vector whose product with `embedding(1)` is `alike`."""
     vector = np.zeros(6, np.float32)
     vector[0], vector[person] = alike, np.sqrt(1 - alike * alike)
     return vector
 
 
-A, B = look(1), look(0.3)
+A, B = embedding(1), embedding(0.3)
 
 
 def follow(*frames: list[tuple[Box, NDArray[np.float32]]], cuts: tuple[int, ...] = ()) -> list[list[int]]:
-    """The number of the trail of every face, frame by frame."""
-    trails: list[Trail] = []
+    """The number of the track of every face, frame by frame."""
+    tracks: list[Track] = []
     numbers = []
     for i, frame in enumerate(frames):
-        sightings = [Sighting(box, face) for box, face in frame]
-        trails, places = assign(trails, sightings, cut=i in cuts)
-        numbers.append(places)
+        observations = [Observation(box, face) for box, face in frame]
+        tracks, assigned = assign(tracks, observations, cut=i in cuts)
+        numbers.append(assigned)
     return numbers
 
 
@@ -42,18 +42,18 @@ def test_a_face_that_moves_stays_one() -> None:
     assert follow(*[[(moved(LEFT, 3 * i), A)] for i in range(5)]) == [[0]] * 5
 
 
-def test_a_face_that_jumps_is_known_by_its_look() -> None:
-    assert follow([(LEFT, A)], [(FAR, look(0.95))]) == [[0], [0]]
-    assert follow([(LEFT, A)], [(FAR, look(0.8))]) == [[0], [1]]
+def test_a_face_that_jumps_is_known_by_its_embedding() -> None:
+    assert follow([(LEFT, A)], [(FAR, embedding(0.95))]) == [[0], [0]]
+    assert follow([(LEFT, A)], [(FAR, embedding(0.8))]) == [[0], [1]]
 
 
 def test_a_face_that_turns_is_known_by_its_place() -> None:
-    assert follow([(LEFT, A)], [(LEFT, look(0.6))]) == [[0], [0]]
+    assert follow([(LEFT, A)], [(LEFT, embedding(0.6))]) == [[0], [0]]
 
 
 def test_over_a_cut_place_means_nothing() -> None:
-    assert follow([(LEFT, A)], [(LEFT, look(0.8))], cuts=(1,)) == [[0], [1]]
-    assert follow([(LEFT, A)], [(LEFT, look(0.95))], cuts=(1,)) == [[0], [0]]
+    assert follow([(LEFT, A)], [(LEFT, embedding(0.8))], cuts=(1,)) == [[0], [1]]
+    assert follow([(LEFT, A)], [(LEFT, embedding(0.95))], cuts=(1,)) == [[0], [0]]
 
 
 def test_another_person_in_the_same_place_is_another() -> None:
@@ -61,7 +61,7 @@ def test_another_person_in_the_same_place_is_another() -> None:
 
 
 def test_place_means_nothing_after_an_absence() -> None:
-    assert follow([(LEFT, A)], [], [(LEFT, look(0.7))]) == [[0], [], [1]]
+    assert follow([(LEFT, A)], [], [(LEFT, embedding(0.7))]) == [[0], [], [1]]
 
 
 def test_who_comes_back_is_joined_again() -> None:
@@ -78,18 +78,18 @@ def test_people_who_swap_sides_keep_their_numbers() -> None:
 
 
 def test_people_who_look_alike_are_told_by_place() -> None:
-    twin = look(0.96)
+    twin = embedding(0.96)
     frames = [[(moved(LEFT, i), A), (moved(RIGHT, i), twin)] for i in range(3)]
     swapped = [face if i % 2 else face[::-1] for i, face in enumerate(frames)]
     assert follow(*swapped) == [[0, 1], [1, 0], [0, 1]]
 
 
-def test_two_faces_never_share_a_trail() -> None:
+def test_two_faces_never_share_a_track() -> None:
     assert follow([(LEFT, A)], [(LEFT, A), (RIGHT, A)]) == [[0], [0, 1]]
 
 
-def test_several_looks_of_a_person_are_remembered() -> None:
-    turned = look(0.6, person=2)
+def test_several_embeddings_of_a_person_are_remembered() -> None:
+    turned = embedding(0.6, person=2)
     frames = [[(LEFT, A)], [(LEFT, turned)], [(RIGHT, B)], [(FAR, turned)], [(LEFT, A)]]
     assert follow(*frames, cuts=(2, 3, 4)) == [[0], [0], [1], [0], [0]]
 
@@ -99,29 +99,31 @@ def test_several_looks_of_a_person_are_remembered() -> None:
         st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.floats(-1, 1)), max_size=4), max_size=8
     )
 )
-def test_every_face_has_its_own_trail_and_memory_is_bounded(
+def test_every_face_has_its_own_track_and_memory_is_bounded(
     frames: list[list[tuple[int, int, float]]],
 ) -> None:
-    trails: list[Trail] = []
+    tracks: list[Track] = []
     total = 0
     for frame in frames:
-        sightings = [Sighting(moved(LEFT, 5 * x), look(alike, person)) for x, person, alike in frame]
-        before = len(trails)
-        trails, places = assign(trails, sightings)
-        total += len(sightings)
-        assert len(set(places)) == len(places)
-        assert before <= len(trails) <= total
-        assert sorted(place for place in places if place >= before) == list(range(before, len(trails)))
-        assert all(len(trail.looks) <= 8 for trail in trails)
+        observations = [
+            Observation(moved(LEFT, 5 * x), embedding(alike, person)) for x, person, alike in frame
+        ]
+        before = len(tracks)
+        tracks, numbers = assign(tracks, observations)
+        total += len(observations)
+        assert len(set(numbers)) == len(numbers)
+        assert before <= len(tracks) <= total
+        assert sorted(number for number in numbers if number >= before) == list(range(before, len(tracks)))
+        assert all(len(track.embeddings) <= 8 for track in tracks)
 
 
-def test_appearance_ignores_light_and_tells_people_apart(astronaut: NDArray[np.uint8]) -> None:
+def test_an_embedding_ignores_light_and_tells_people_apart(astronaut: NDArray[np.uint8]) -> None:
     crop = astronaut[60:180, 160:280]
-    own = appearance(crop)
+    own = embed(crop)
     assert own.shape == (432,)
     assert float(own @ own) == pytest.approx(1)
-    assert float(own @ appearance((crop * 0.7 + 20).astype(np.uint8))) > 0.98
+    assert float(own @ embed((crop * 0.7 + 20).astype(np.uint8))) > 0.98
     shifted = np.asarray(PILImage.fromarray(astronaut[62:182, 161:281]).resize((64, 64)))
-    assert float(own @ appearance(shifted)) > 0.9
-    assert float(own @ appearance(crop[:, ::-1, ::-1])) < 0.5
-    assert np.isfinite(appearance(np.zeros((32, 32, 3), np.uint8))).all()
+    assert float(own @ embed(shifted)) > 0.9
+    assert float(own @ embed(crop[:, ::-1, ::-1])) < 0.5
+    assert np.isfinite(embed(np.zeros((32, 32, 3), np.uint8))).all()

@@ -86,9 +86,9 @@ def _settings(root: Path) -> object:
 
 
 def _table(root: Path) -> object:
-    from forgerank.reproduce.experiments import load_experiment
+    from forgerank.reproduce.table_file import load_table
 
-    return load_experiment(root)
+    return load_table(root / "table.yaml")
 
 
 def _splits(root: Path) -> object:
@@ -120,8 +120,9 @@ _SETTINGS = {
     "seed": 1,
 }
 _TABLE = {
-    **{"title": "x", "origin": "y", "size": "small.yaml", "figures": ["fixed"]},
-    **{"rows": {"a": {"title": "A", "paper": {"fixed": 1.5}}}, "others": {"b": {"fixed": 2}}, "cross": ["c"]},
+    **{"title": "x", "origin": "y", "base": "base.yaml", "sizes": ["small"], "columns": ["fixed"]},
+    **{"overrides": {"seed": 1}, "others": {"b": {"fixed": 2}}, "cross": ["c"]},
+    "rows": {"a": {"title": "A", "published": {"fixed": 1.5}, "overrides": {"loss": {"tau": 0.2}}}},
 }
 _CSV = [["file_path", "label"], ["a.png", "[1, 2, 0, 0, 0]"]]
 _FOLDER = [

@@ -44,13 +44,16 @@ def _check_photo(image: np.ndarray) -> None:
 
 def _judge_photo(content: bytes, folder: Path) -> None:
     """The whole way with the package's weights: JSON and HTML included."""
-    from forgerank.judging import judge_file, render
+    from forgerank.judging import judge_file
+    from forgerank.report.builder import ReportBuilder
     from forgerank.report.credentials import read_credentials
 
     path = files.write(folder, "photo", content)
     read_credentials(path)
     report = judge_file(detector(), path)
-    text, page = render(detector(), [report], [path])
+    builder = ReportBuilder(detector())
+    builder.add(report, path)
+    text, page = builder.json(), builder.html()
     assert json.loads(text)["reports"]
     assert page
 
@@ -88,11 +91,14 @@ def _read_video(content: bytes, folder: Path) -> None:
 
 def _judge_video(content: bytes, folder: Path) -> None:
     """The whole way with the package's weights: JSON and HTML included."""
-    from forgerank.judging import judge_file, render
+    from forgerank.judging import judge_file
+    from forgerank.report.builder import ReportBuilder
 
     path = files.write(folder, "video", content)
     report = judge_file(detector(), path, fps=10.0, max_frames=4)
-    text, page = render(detector(), [report], [path])
+    builder = ReportBuilder(detector())
+    builder.add(report, path)
+    text, page = builder.json(), builder.html()
     assert json.loads(text)
     assert page
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from readers import READERS
 from targets import KINDS, answer
 
-from forgerank.data.listing import parse_yaml
-from forgerank.media.images import MediaError, read_photo
+from forgerank.files import parse_yaml
+from forgerank.media.files import MediaError
+from forgerank.media.images import read_photo
 from forgerank.types import InputError
 
 EXAMPLES = {"photograph": 800, "video": 500, "network": 150, "description": 200, "archive": 150}

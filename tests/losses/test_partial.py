@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forgerank.labels import answer
+from forgerank.labels import Order, face_labels, largest_first
 from forgerank.losses.localization import mask_loss
 from forgerank.losses.multilabel import multilabel_loss
-from forgerank.losses.ranking import Order, pairwise_rank_loss, plackett_luce_loss, rank_loss
-from forgerank.losses.steps import step_loss, step_targets
+from forgerank.losses.ranking import pairwise_rank_loss, plackett_luce_loss, rank_loss
+from forgerank.losses.steps import step_loss
 from forgerank.losses.total import LossConfig, Targets, linear_total, steps_total, total_loss
 from forgerank.model.network import LinearOutput, Output, StepOutput
 
@@ -33,12 +33,12 @@ SEEDS = st.integers(0, 2**16)
 
 
 def make_targets(faces: list[tuple], seed: int) -> Targets:  # type: ignore[type-arg]
-    truth = [answer(sequence, LENGTH, parts=parts, fake=fake) for sequence, parts, fake in faces]
+    truth = [face_labels(sequence, LENGTH, parts=parts, fake=fake) for sequence, parts, fake in faces]
     generator = torch.Generator().manual_seed(seed)
     known = torch.tensor([[part is not None for part in row.presence] for row in truth])
     return Targets(
         presence=torch.tensor([[float(part or 0) for part in row.presence] for row in truth]),
-        ranks=torch.tensor([row.ranks for row in truth]),
+        sequences=torch.tensor([row.sequence for row in truth]),
         masks=torch.rand(len(faces), LENGTH, 6, 6, generator=generator),
         forged=torch.tensor([float(row.forged) for row in truth]),
         known=known,
@@ -108,12 +108,12 @@ def test_what_is_unknown_has_no_gradient_and_changes_nothing(
         assert gradient is not None
         assert gradient.isfinite().all(), name
         assert not gradient[rows].any(), name
-    # Other labels, other ranks and other masks where nothing is known: the same loss, the same gradient.
+    # Other labels, other sequences and other masks where nothing is known: the same loss, the same gradient.
     turned = targets._replace(
         presence=torch.where(
             targets.known & targets.ordered[:, None], targets.presence, 1 - targets.presence
         ),
-        ranks=torch.where(targets.ordered[:, None], targets.ranks, LENGTH + 1 - targets.ranks),
+        sequences=torch.where(targets.ordered[:, None], targets.sequences, torch.arange(1, LENGTH + 1)),
         masks=torch.where(targets.masks_known[:, :, None, None], targets.masks, 1 - targets.masks),
     )
     turned = turned._replace(presence=torch.where(targets.known, targets.presence, turned.presence))
@@ -135,7 +135,7 @@ def test_all_known_is_bit_for_bit_as_if_nothing_were_said(
     said = make_targets([(sequence, None, False) for sequence in sequences], seed)
     said = said._replace(masks_known=torch.ones(len(sequences), LENGTH, dtype=torch.bool))
     results = []
-    for targets in (said, Targets(said.presence, said.ranks, said.masks)):
+    for targets in (said, Targets(said.presence, said.sequences, said.masks)):
         leaves = make_leaves(len(sequences), seed)
         losses = total_loss(make_output(leaves), targets, config(direct, order))
         losses["total"].backward()
@@ -157,19 +157,16 @@ def test_a_row_of_unknown_order_counts_in_the_mean_and_brings_no_pair(
 ) -> None:
     """L_Rank is a mean over the batch; pairs and choices are those of the other rows."""
     targets = make_targets([(sequence, None, False) for sequence in sequences], seed)
-    labels = targets.presence, targets.ranks
+    labels = largest_first(targets.sequences, order)
     logits = make_leaves(len(sequences), seed)["logits"].detach().double()
     ordered = torch.arange(len(sequences)) > 0
-    rest = tuple(part[1:] for part in labels)
     share = (len(sequences) - 1) / len(sequences)
     torch.testing.assert_close(
-        rank_loss(logits, *labels, order=order, ordered=ordered),
-        rank_loss(logits[1:], *rest, order=order) * share,
+        rank_loss(logits, labels, ordered=ordered),
+        rank_loss(logits[1:], labels[1:]) * share,
     )
     for loss in (pairwise_rank_loss, plackett_luce_loss):
-        torch.testing.assert_close(
-            loss(logits, *labels, order=order, ordered=ordered), loss(logits[1:], *rest, order=order)
-        )
+        torch.testing.assert_close(loss(logits, labels, ordered=ordered), loss(logits[1:], labels[1:]))
 
 
 def test_means_are_over_the_whole_batch_worked_out_by_hand() -> None:
@@ -198,11 +195,11 @@ def test_even_what_is_no_number_is_left_out(value: float) -> None:
     assert logits.grad.tolist() == [[0.5, 0, 0.5]]
     assert maps.grad[0, 1].tolist() == [[0, 0], [0, 0]]
     assert maps.grad.isfinite().all()
-    presence, ranks = torch.tensor([[1.0, 1, 0], [1, 1, 1]]), torch.tensor([[1, 2, 3], [3, 3, 3]])
+    sequences = torch.tensor([[1, 2, 0], [3, 1, 2]])
     ordered = torch.tensor([True, False])
     for loss in (rank_loss, pairwise_rank_loss, plackett_luce_loss):
         rows = torch.tensor([[0.0, 1, 2], [value] * 3]).requires_grad_()
-        result = loss(rows, presence, ranks, ordered=ordered)
+        result = loss(rows, sequences, ordered=ordered)
         result.backward()
         assert result.isfinite()
         assert rows.grad is not None
@@ -225,18 +222,17 @@ def test_steps_leave_out_rows_of_unknown_order(faces: list, seed: int, order: Or
     assert logits.grad is not None
     assert not logits.grad[~targets.ordered].any()
     rows = targets.ordered
-    told = step_targets(targets.presence, targets.ranks, order)
-    assert 0 <= told.min() <= told.max() <= LENGTH  # of unknown rows too: the decoder reads them
-    assert loss == (step_loss(logits[rows], told[rows]) if rows.any() else 0)
+    wanted = largest_first(targets.sequences, order)
+    assert 0 <= wanted.min() <= wanted.max() <= LENGTH  # of unknown rows too: the decoder reads them
+    assert loss == (step_loss(logits[rows], wanted[rows]) if rows.any() else 0)
     if rows.all():
-        assert loss == steps_total(steps, Targets(targets.presence, targets.ranks), settings_)["total"]
+        assert loss == steps_total(steps, Targets(targets.presence, targets.sequences), settings_)["total"]
 
 
 def test_the_linear_baseline_learns_known_labels() -> None:
     logits = torch.zeros(2, 2, requires_grad=True)
     known = torch.tensor([[True, False], [True, True]])
-    presence, ranks = torch.tensor([[1.0, 0], [0, 0]]), torch.full((2, 2), 2)
-    targets = Targets(presence, ranks, known=known)
+    targets = Targets(torch.tensor([[1.0, 0], [0, 0]]), torch.tensor([[1, 0], [0, 0]]), known=known)
     linear_total(LinearOutput(logits), targets, LossConfig())["total"].backward()
     assert logits.grad is not None
     assert logits.grad.tolist() == [[-0.25, 0], [0.25, 0.25]]
@@ -244,9 +240,9 @@ def test_the_linear_baseline_learns_known_labels() -> None:
 
 def test_a_single_label_is_known_from_forged() -> None:
     nothing = torch.zeros(2, 1, dtype=torch.bool)
-    truth, ranks = torch.tensor([[1.0], [0.0]]), torch.ones(2, 1, dtype=torch.long)
-    unknown = Targets(torch.zeros(2, 1), ranks, None, truth[:, 0], nothing, nothing[:, 0])
-    plain = Targets(truth, ranks)
+    truth, zeros = torch.tensor([[1.0], [0.0]]), torch.zeros(2, 1, dtype=torch.long)
+    unknown = Targets(zeros.float(), zeros, None, truth[:, 0], nothing, nothing[:, 0])
+    plain = Targets(truth, truth.long())
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 1, generator=generator)
     tokens = F.normalize(torch.randn(2, 4, 6, generator=generator), dim=-1)

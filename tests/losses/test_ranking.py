@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forgerank.labels import presence, ranks
+from forgerank.labels import Order, largest_first, pad_sequences, ranks
 from forgerank.losses.ranking import (
-    Order,
     pairwise_rank_loss,
     plackett_luce_loss,
     predicted_ranks,
@@ -29,10 +28,13 @@ ORDERS = st.sampled_from(["first_to_last", "last_to_first"])
 Batch = list[tuple[list[int], list[float]]]
 
 
-def tensors(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def padded(*sequences: list[int]) -> torch.Tensor:
+    return torch.from_numpy(pad_sequences(sequences, LENGTH))
+
+
+def tensors(batch: Batch, order: Order) -> tuple[torch.Tensor, torch.Tensor]:
     logits = torch.tensor([row for _, row in batch], dtype=torch.float64)
-    labels = torch.tensor([presence(sequence, LENGTH) for sequence, _ in batch]).double()
-    return logits, labels, torch.tensor([ranks(sequence, LENGTH) for sequence, _ in batch])
+    return logits, largest_first(padded(*(sequence for sequence, _ in batch)), order)
 
 
 def softplus(x: float) -> float:
@@ -80,16 +82,16 @@ def reference_plackett_luce(batch: Batch, order: Order) -> float:
 @settings(max_examples=80, deadline=None)
 @given(BATCHES, ORDERS, st.sampled_from([0.5, 1.0]))
 def test_rank_loss_matches_nested_loops(batch: Batch, order: Order, alpha: float) -> None:
-    found = rank_loss(*tensors(batch), alpha=alpha, order=order).item()
+    found = rank_loss(*tensors(batch, order), alpha=alpha).item()
     assert found == pytest.approx(reference_rank_loss(batch, alpha, order), rel=1e-9, abs=1e-12)
 
 
 @settings(max_examples=80, deadline=None)
 @given(BATCHES, ORDERS)
 def test_direct_losses_match_nested_loops(batch: Batch, order: Order) -> None:
-    found = pairwise_rank_loss(*tensors(batch), order=order).item()
+    found = pairwise_rank_loss(*tensors(batch, order)).item()
     assert found == pytest.approx(reference_pairwise(batch, order), rel=1e-9, abs=1e-12)
-    found = plackett_luce_loss(*tensors(batch), order=order).item()
+    found = plackett_luce_loss(*tensors(batch, order)).item()
     assert found == pytest.approx(reference_plackett_luce(batch, order), rel=1e-9, abs=1e-9)
 
 
@@ -97,13 +99,13 @@ def test_direct_losses_match_nested_loops(batch: Batch, order: Order) -> None:
 @given(BATCHES, ORDERS)
 def test_gradients_are_finite_and_batch_order_is_free(batch: Batch, order: Order) -> None:
     for loss in (rank_loss, pairwise_rank_loss, plackett_luce_loss):
-        logits, labels, positions = tensors(batch)
+        logits, sequences = tensors(batch, order)
         logits.requires_grad_()
-        value = loss(logits, labels, positions, order=order)
+        value = loss(logits, sequences)
         value.backward()
         assert logits.grad is not None
         assert logits.grad.isfinite().all()
-        turned = loss(logits.flip(0), labels.flip(0), positions.flip(0), order=order)
+        turned = loss(logits.flip(0), sequences.flip(0))
         torch.testing.assert_close(value, turned)
 
 
@@ -116,36 +118,31 @@ def test_gradcheck(loss: object, order: Order) -> None:
         ([], [0.1, 0.2, 0.3, 0.4, 0.5]),
         ([1], [2.0, 0, 1, -1, 3]),
     ]
-    logits, labels, positions = tensors(batch)
-    assert torch.autograd.gradcheck(
-        lambda f: loss(f, labels, positions, order=order), (logits.requires_grad_(),)
-    )
+    logits, sequences = tensors(batch, order)
+    assert torch.autograd.gradcheck(lambda f: loss(f, sequences), (logits.requires_grad_(),))
 
 
 def test_golden_labels_of_the_paper() -> None:
     """L = 5, Y = {4, 2}: r = (5, 2, 5, 1, 5), and Eq. 14 worked out by hand."""
-    labels, positions = torch.tensor([presence([4, 2], 5)]).float(), torch.tensor([ranks([4, 2], 5)])
-    assert positions.tolist() == [[5, 2, 5, 1, 5]]
+    sequences = padded([4, 2])
+    assert ranks(sequences, 5).tolist() == [[5, 2, 5, 1, 5]]
     logits = torch.tensor([[0.4, 0.9, 0.7, 0.5, -1.0]])
     assert predicted_ranks(logits).tolist() == [[4, 1, 2, 3, 5]]
     # 1 and 5 are absent, below |Y| = 2: alpha; 3 is absent but ranked 2: |2 - 5|; 2 and 4 are off by 1 and 2
-    assert rank_weights(logits, labels, positions, alpha=0.5).tolist() == [[0.5, 0.5, 1.5, 1.0, 0.5]]
-    reverse = rank_weights(logits, labels, positions, order="last_to_first")
-    assert reverse.tolist() == [[1.0, 0.0, 3.0, 1.0, 1.0]]
+    assert rank_weights(logits, sequences, alpha=0.5).tolist() == [[0.5, 0.5, 1.5, 1.0, 0.5]]
+    backwards = rank_weights(logits, largest_first(sequences, "last_to_first"))
+    assert backwards.tolist() == [[1.0, 0.0, 3.0, 1.0, 1.0]]
 
 
 def test_a_full_sequence_differs_from_one_without_its_last() -> None:
-    """Both have r = (1, 2, 3, 4, 5): only the presence tells them apart."""
+    """Both have r = (1, 2, 3, 4, 5): only the presence differs."""
+    assert ranks(padded([1, 2, 3, 4, 5], [1, 2, 3, 4]), 5).tolist() == [[1, 2, 3, 4, 5]] * 2
     logits = torch.tensor([[4.0, 3.0, 2.0, 0.0, 1.0]])
-    weights = [
-        rank_weights(logits, torch.tensor([presence(sequence, 5)]), torch.tensor([ranks(sequence, 5)]))
-        for sequence in ([1, 2, 3, 4, 5], [1, 2, 3, 4])
-    ]
+    weights = [rank_weights(logits, padded(sequence)) for sequence in ([1, 2, 3, 4, 5], [1, 2, 3, 4])]
     assert weights[0].tolist() == [[0, 0, 0, 1, 1]]
     assert weights[1].tolist() == [[0, 0, 0, 1, 1]]
     logits = torch.tensor([[4.0, 3.0, 2.0, 1.0, 0.0]])
-    full = rank_weights(logits, torch.ones(1, 5), torch.tensor([[1, 2, 3, 4, 5]]))
-    short = rank_weights(logits, torch.tensor([[1.0, 1, 1, 1, 0]]), torch.tensor([[1, 2, 3, 4, 5]]))
+    full, short = rank_weights(logits, padded([1, 2, 3, 4, 5])), rank_weights(logits, padded([1, 2, 3, 4]))
     assert full[0, 4] == 0
     assert short[0, 4] == 1
 
@@ -154,12 +151,12 @@ def test_a_full_sequence_differs_from_one_without_its_last() -> None:
 @pytest.mark.parametrize("loss", [pairwise_rank_loss, plackett_luce_loss])
 def test_descent_finds_the_order(loss: object, order: Order) -> None:
     assert callable(loss)
-    logits, labels, positions = tensors([([3, 1, 4, 2], [0.0] * 5)])
+    logits, sequences = tensors([([3, 1, 4, 2], [0.0] * 5)], order)
     logits.requires_grad_()
     optimizer = torch.optim.SGD([logits], lr=1.0)
     for _ in range(50):
         optimizer.zero_grad()
-        loss(logits, labels, positions, order=order).backward()
+        loss(logits, sequences).backward()
         optimizer.step()
     found = [i + 1 for i in logits[0].argsort(descending=True).tolist() if i != 4]
     assert found == ([3, 1, 4, 2] if order == "first_to_last" else [2, 4, 1, 3])

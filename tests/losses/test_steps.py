@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forgerank.labels import presence, ranks
-from forgerank.losses.steps import step_loss, step_targets
+from forgerank.losses.steps import step_loss
 
 
 def reference(logits: torch.Tensor, sequences: torch.Tensor) -> float:
@@ -48,26 +47,3 @@ def test_step_loss_is_computed_in_float32_at_least() -> None:
     loss = step_loss(logits, torch.tensor([[1]]))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(math.log1p(math.exp(-10)), rel=1e-2)
-
-
-@pytest.mark.parametrize("length", [1, 5])
-@given(st.data())
-@settings(max_examples=40, deadline=None)
-def test_step_targets_undo_presence_and_ranks(length: int, data: st.DataObject) -> None:
-    sequences = data.draw(
-        st.lists(
-            st.integers(0, length).flatmap(
-                lambda n: st.permutations(range(1, length + 1)).map(lambda p: p[:n])
-            ),
-            min_size=1,
-            max_size=4,
-        )
-    )
-    y = torch.tensor([presence(sequence, length) for sequence in sequences], dtype=torch.float32)
-    r = torch.tensor([ranks(sequence, length) for sequence in sequences])
-    for order, expected in (
-        ("first_to_last", sequences),
-        ("last_to_first", [sequence[::-1] for sequence in sequences]),
-    ):
-        padded = [[*sequence, *[0] * (length - len(sequence))] for sequence in expected]
-        assert step_targets(y, r, order).tolist() == padded

@@ -1,4 +1,4 @@
-"""Photographs of every kind that is read, and a one-line reason for all the others."""
+"""Photographs of every format that is read, and a one-line reason for all the others."""
 
 import os
 import struct
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from forgerank.media.images import MediaError, find_media, find_photos, read_photo
+from forgerank.media.files import MediaError
+from forgerank.media.images import read_photo
 from forgerank.types import InputError
 
 
@@ -144,7 +145,7 @@ def assert_refused(path: Path, reason: str, **options: int) -> None:
     assert message == f"{refusal.value.path}: {refusal.value.reason}"
 
 
-def test_missing_directory_empty_and_not_a_image(tmp_path: Path) -> None:
+def test_missing_directory_empty_and_not_an_image(tmp_path: Path) -> None:
     assert_refused(tmp_path / "none.jpg", "no such file")
     assert_refused(tmp_path, "is a directory")
     (tmp_path / "empty.jpg").write_bytes(b"")
@@ -179,7 +180,7 @@ def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
     PILImage.fromarray(noise).save(tmp_path / f"whole.{suffix}")
     content = (tmp_path / f"whole.{suffix}").read_bytes()
     (tmp_path / f"cut.{suffix}").write_bytes(content[: int(len(content) * share)])
-    assert_refused(tmp_path / f"cut.{suffix}", "picture")
+    assert_refused(tmp_path / f"cut.{suffix}", "image")
 
 
 def test_pixel_limit(tmp_path: Path) -> None:
@@ -212,47 +213,3 @@ def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
     PILImage.fromarray(gradient()).save(tmp_path / "a.png")
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
     assert_refused(tmp_path / "a.png", "not enough memory")
-
-
-def test_find_photos_expands_folders_in_order(tmp_path: Path) -> None:
-    for name in ("b/2.png", "b/1.JPG", "a/x.webp", "c.tif", "a/notes.txt", "video.mp4"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "b" / "loop").symlink_to(tmp_path)
-    (tmp_path / "empty").mkdir()
-    missing = tmp_path / "missing"
-    paths, errors = find_photos([tmp_path, missing, tmp_path / "video.mp4", tmp_path / "empty", "a\0"])
-    names = [str(path.relative_to(tmp_path)) for path in paths]
-    assert names == ["c.tif", "a/x.webp", "b/1.JPG", "b/2.png", "video.mp4"]
-    assert [error.reason for error in errors] == [
-        "leads back to a folder that it lies in",
-        "no such file or folder",
-        "no photograph in this folder",
-        "not a valid path",
-    ]
-    assert [error.path for error in errors[:2]] == [str(tmp_path / "b" / "loop"), str(missing)]
-
-
-def test_find_media_finds_videos_as_well(tmp_path: Path) -> None:
-    for name in ("b.MP4", "a.webm", "c.png", "notes.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "empty").mkdir()
-    paths, errors = find_media([tmp_path, tmp_path / "empty"])
-    assert [path.name for path in paths] == ["a.webm", "b.MP4", "c.png"]
-    assert [error.reason for error in errors] == ["no photograph or video in this folder"]
-
-
-def test_find_photos_reports_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scandir = os.scandir
-
-    def refuse(path: str) -> object:
-        if str(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    (tmp_path / "locked").mkdir()
-    (tmp_path / "a.png").touch()
-    monkeypatch.setattr(os, "scandir", refuse)
-    paths, errors = find_photos([tmp_path])
-    assert paths == [tmp_path / "a.png"]
-    assert [str(error) for error in errors] == [f"{tmp_path / 'locked'}: permission denied"]

@@ -1,4 +1,4 @@
-"""Sampling of videos whose frames say their number, and telling videos from other files."""
+"""Sampling of videos whose frames show their number."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from forgerank.extras import MissingExtraError
-from forgerank.media.videos import Progress, Sample, is_video, open_video
+from forgerank.media.videos import Progress, Sample, open_video
 from videos import cut_file, damage_file, write_sound, write_video
 
 COUNT = 40
@@ -107,34 +107,6 @@ def test_extent_is_read_without_decoding(tmp_path: Path) -> None:
         assert len(list(video.samples(5.0))) == 8  # and it can be read afterwards
 
 
-@pytest.mark.parametrize(
-    "name", ["a.mp4", "a.mov", "a.mkv", "a.avi", "a.ts", "a.flv", "a.mpg", "a.wmv", "a.ogv"]
-)
-def test_videos_are_told_by_their_content(name: str, tmp_path: Path) -> None:
-    codec = {"a.mpg": "mpeg2video", "a.wmv": "wmv2", "a.avi": "mpeg4"}.get(name, "libx264")
-    if name == "a.ogv":
-        (tmp_path / "a").write_bytes(b"OggS" + bytes(40))
-    else:
-        write_video(tmp_path / name, greys(25), rate=25, codec=codec).rename(tmp_path / "a")
-    assert is_video(tmp_path / "a")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\x89PNG\r\n\x1a\n" + bytes(40), b"RIFF\x00\x00\x00\x00WEBPVP8 ", b"....ftypavif", b"....ftypheic",
-     b"#EXTM3U\n", b"G" + bytes(2000), b"text"],
-)  # fmt: skip
-def test_other_files_are_no_videos(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(content)
-    assert not is_video(tmp_path / "a.mp4")
-
-
-def test_what_cannot_be_read_is_no_video(tmp_path: Path) -> None:
-    assert not is_video(tmp_path / "missing")
-    assert not is_video(tmp_path)
-    assert not is_video("a\0b")
-
-
 def test_a_name_like_a_protocol_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "a.mp4", greys(5)).rename(tmp_path / "http:x%20\udce4.mp4")
@@ -148,6 +120,6 @@ def test_without_pyav_one_line_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     def missing(extra: str) -> None:
         raise MissingExtraError(f"no {extra}")
 
-    monkeypatch.setattr("forgerank.media.videos.require", missing)
+    monkeypatch.setattr("forgerank.media.containers.require", missing)
     with pytest.raises(MissingExtraError, match="no video"), open_video(path):
         pass

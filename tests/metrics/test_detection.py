@@ -1,10 +1,11 @@
+import itertools
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics
+from numpy.typing import NDArray
 
 from forgerank.metrics.detection import (
     accuracy,
@@ -15,8 +16,10 @@ from forgerank.metrics.detection import (
     mean_average_precision,
     threshold_at_fpr,
     tpr_at_fpr,
+    true_positive_rate,
 )
 
+Array = NDArray[np.float64]
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 SCORES = np.array([0.1, 0.2, 0.3, 0.8, 0.25, 0.6, 0.7, 0.9])
 
@@ -46,9 +49,7 @@ def test_perfect_and_reversed_scores() -> None:
     st.floats(0, 1),
 )
 def test_thresholds_keep_the_rate_and_could_not_be_lower(rows: list[tuple[int, int]], rate: float) -> None:
-    labels, scores = np.array(rows).T
-    if labels.all():
-        return
+    labels, scores = np.array([(0, 3), *rows]).T
     threshold = threshold_at_fpr(labels, scores, rate)
     assert false_positive_rate(labels, scores, threshold) <= rate + 1e-9
     lower = scores[scores < threshold]
@@ -58,18 +59,38 @@ def test_thresholds_keep_the_rate_and_could_not_be_lower(rows: list[tuple[int, i
         )
 
 
+def pairs_won(labels: Array, scores: Array) -> float:
+    """AUC as a probability: a forged image scores higher than a real one; ties count half."""
+    wins = [
+        1.0 if forged > real else 0.5 if forged == real else 0.0
+        for forged in scores[labels == 1]
+        for real in scores[labels == 0]
+    ]
+    return sum(wins) / len(wins)
+
+
+def precision_at_each_recall(labels: Array, scores: Array) -> float:
+    """AP = sum over thresholds, from the highest down, of (R_n - R_(n-1)) P_n."""
+    total, last = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        called = scores >= threshold
+        recall = labels[called].sum() / labels.sum()
+        total += (recall - last) * labels[called].mean()
+        last = recall
+    return total
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_agrees_with_scikit_learn(seed: int) -> None:
+def test_areas_are_their_definitions(seed: int) -> None:
     rng = np.random.default_rng(seed)
     presence = rng.integers(0, 2, size=(20, 3))
     presence[:2] = [[0, 0, 0], [1, 1, 1]]
-    scores = rng.integers(0, 8, size=(20, 3)) / 8
-    assert auc(presence[:, 0], scores[:, 0]) == pytest.approx(
-        metrics.roc_auc_score(presence[:, 0], scores[:, 0])
-    )
-    expected = metrics.average_precision_score(presence, scores, average="macro")
-    assert mean_average_precision(presence, scores) == pytest.approx(expected)
+    scores = rng.integers(0, 8, size=(20, 3)) / 8  # with ties
+    assert auc(presence[:, 0], scores[:, 0]) == pytest.approx(pairs_won(presence[:, 0], scores[:, 0]))
+    expected = [precision_at_each_recall(presence[:, i], scores[:, i]) for i in range(3)]
+    assert average_precision(presence, scores).tolist() == pytest.approx(expected)
+    assert mean_average_precision(presence, scores) == pytest.approx(sum(expected) / 3)
 
 
 def test_missing_classes_are_not_a_number() -> None:
@@ -78,7 +99,9 @@ def test_missing_classes_are_not_a_number() -> None:
     assert math.isnan(equal_error_rate(none[:, 0], SCORES[:4]))
     assert math.isnan(mean_average_precision(none, np.zeros((4, 2))))
     assert math.isnan(false_positive_rate([1, 1], [0, 1], 0.5))
+    assert math.isnan(true_positive_rate([0, 0], [0, 1], 0.5))
     assert math.isnan(tpr_at_fpr([0, 0], [0, 1], 0.5))
+    assert math.isnan(tpr_at_fpr([1, 1], [0, 1], 0.5))
     one = np.array([[1, 0], [0, 0]])
     assert average_precision(one, one)[0] == 1
     assert math.isnan(average_precision(one, one)[1])
@@ -101,18 +124,30 @@ def test_golden_accuracy_and_rare_false_alarms() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_rates_agree_with_the_roc_curve(seed: int) -> None:
+def test_rates_by_trying_every_threshold(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = np.array([0, 1, *rng.integers(0, 2, 40)])
     scores = rng.integers(0, 20, 42) / 20
-    false, true, _ = metrics.roc_curve(labels, scores, drop_intermediate=False)
+    real, forged = scores[labels == 0], scores[labels == 1]
+    # (false positive rate, true positive rate) at every threshold, from "none is forged" to "all are".
+    curve = [
+        (float((real >= cut).mean()), float((forged >= cut).mean()))
+        for cut in (np.inf, *sorted(set(scores.tolist()), reverse=True))
+    ]
     for rate in (0.01, 0.1, 0.5):
-        # The best point of the curve within the rate; between two scores no threshold does better.
-        assert tpr_at_fpr(labels, scores, rate) == pytest.approx(true[false <= rate].max())
+        assert tpr_at_fpr(labels, scores, rate) == max(true for false, true in curve if false <= rate)
     error = equal_error_rate(labels, scores)
-    assert np.interp(error, false, true) == pytest.approx(1 - error) or error in false
+    # On the segment of the curve where the false positive rate overtakes the false negative rate.
+    (x0, y0), (x1, y1) = next(
+        (before, after) for before, after in itertools.pairwise(curve) if after[0] >= 1 - after[1]
+    )
+    assert min(x0, x1) <= error <= max(x0, x1)
+    assert (error - x0) * (y1 - y0) == pytest.approx((1 - error - y0) * (x1 - x0))
     cut = rng.random()
-    assert accuracy(labels, scores, cut) == metrics.accuracy_score(labels, scores >= cut)
+    decisions = [(score >= cut) == (label == 1) for score, label in zip(scores, labels, strict=True)]
+    assert accuracy(labels, scores, cut) == sum(decisions) / 42
+    assert true_positive_rate(labels, scores, cut) == (forged >= cut).sum() / len(forged)
+    assert false_positive_rate(labels, scores, cut) == (real >= cut).sum() / len(real)
 
 
 def test_precision_of_labels_known_in_part() -> None:
@@ -123,7 +158,7 @@ def test_precision_of_labels_known_in_part() -> None:
     found = average_precision(np.where(known, presence, -1), scores, known)
     for i in range(2):
         rows = known[:, i]
-        assert found[i] == metrics.average_precision_score(presence[rows, i], scores[rows, i])
+        assert found[i] == pytest.approx(precision_at_each_recall(presence[rows, i], scores[rows, i]))
     assert math.isnan(found[2])  # of one class
     assert mean_average_precision(presence, scores, known) == pytest.approx(found[:2].mean())
     everything = np.ones((40, 3), dtype=bool)

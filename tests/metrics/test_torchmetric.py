@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from forgerank.labels import presence, ranks
+from forgerank.labels import pad_sequences, presence
 from forgerank.metrics.torchmetric import KEYS, SequenceMetrics
 
 Rows = dict[str, Tensor]
@@ -20,15 +20,16 @@ def make_rows(count: int, *, own: bool = False, seed: int = 0) -> Rows:
     """Random truth and answers; with `own`, sequences as of a step model, repeats and gaps included."""
     rng = np.random.default_rng(seed)
     truth = [rng.permutation(5)[: rng.integers(0, 6)] + 1 for _ in range(count)]
+    sequences = torch.from_numpy(pad_sequences(truth, 5))
     rows = {
         "probability": torch.from_numpy(rng.random(count)),
         "components": torch.from_numpy(rng.random((count, 5))),
         "order": torch.from_numpy(rng.random((count, 5))),
-        "presence": torch.tensor([presence(sequence, 5) for sequence in truth]),
-        "ranks": torch.tensor([ranks(sequence, 5) for sequence in truth]),
+        "presence": presence(sequences, 5),
+        "sequences": sequences,
     }
     if own:
-        rows["sequences"] = torch.from_numpy(rng.integers(0, 6, (count, 5)))
+        rows["predicted"] = torch.from_numpy(rng.integers(0, 6, (count, 5)))
     return rows
 
 
@@ -51,7 +52,7 @@ def test_golden_values() -> None:
         components=torch.tensor([[0, high, 0, 0.8, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, low]]),
         order=torch.tensor([[0, 0.1, 0, 0.7, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0.5]]),
         presence=torch.tensor([[0, 1, 0, 1, 0], [0] * 5, [0, 0, 0, 0, 1]]),
-        ranks=torch.tensor([[5, 2, 5, 1, 5], [5] * 5, [5, 5, 5, 5, 1]]),
+        sequences=torch.tensor([[4, 2, 0, 0, 0], [0] * 5, [5, 0, 0, 0, 0]]),
     )
     values = {name: float(value) for name, value in metric.compute().items()}
     assert tuple(values) == KEYS
@@ -72,9 +73,9 @@ def test_golden_values() -> None:
 def test_a_models_own_sequences_are_judged_as_they_are() -> None:
     rows = part(make_rows(1), 0, 1) | {
         "presence": torch.tensor([[1, 0, 1, 0, 0]]),
-        "ranks": torch.tensor([[2, 5, 1, 5, 5]]),
+        "sequences": torch.tensor([[3, 1, 0, 0, 0]]),
         # a repeat and a gap
-        "sequences": torch.tensor([[3, 3, 0, 2, 0]]),
+        "predicted": torch.tensor([[3, 3, 0, 2, 0]]),
     }
     values = in_one_go(rows)
     assert values["fixed"] == pytest.approx(3 / 5)  # positions 1, 3 and 5
@@ -104,7 +105,7 @@ def test_batch_by_batch_is_all_at_once(own: bool) -> None:
 def test_what_is_undefined_is_not_a_number() -> None:
     real = part(make_rows(4), 0, 4) | {
         "presence": torch.zeros(4, 5, dtype=torch.long),
-        "ranks": torch.full((4, 5), 5),
+        "sequences": torch.zeros(4, 5, dtype=torch.long),
     }
     values = in_one_go(real)
     assert {name for name, value in values.items() if np.isnan(value)} == {"auc", "map", "order"}
@@ -159,7 +160,7 @@ PARTIAL: Rows = {
     "components": torch.tensor([[0.1, 0.9, 0.6], [0.2, 0.2, 0.3], [0.7, 0.8, 0.2], [0.9, 0.9, 0.9]]),
     "order": torch.tensor([[0.1, 0.9, 0.6], [0.2, 0.2, 0.3], [0.7, 0.8, 0.2], [0.9, 0.9, 0.9]]),
     "presence": torch.tensor([[0, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]]),
-    "ranks": torch.tensor([[3, 1, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]]),
+    "sequences": torch.tensor([[2, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]]),
     "forged": torch.tensor([1.0, 0, 1, 1]),
     "known": torch.tensor([[True] * 3, [True] * 3, [True, False, True], [False] * 3]),
     "ordered": torch.tensor([True, True, False, False]),
@@ -193,7 +194,7 @@ def test_labels_known_in_part() -> None:
 def test_what_stands_where_nothing_is_known_changes_no_figure(value: int) -> None:
     other = PARTIAL | {
         "presence": torch.where(PARTIAL["known"], PARTIAL["presence"], value),
-        "ranks": torch.where(PARTIAL["ordered"][:, None], PARTIAL["ranks"], 1),
+        "sequences": torch.where(PARTIAL["ordered"][:, None], PARTIAL["sequences"], 1),
     }
     assert partial_values(other) == pytest.approx(partial_values(PARTIAL), rel=0, abs=0, nan_ok=True)
 
@@ -226,7 +227,7 @@ def test_a_single_label_is_known_from_forged() -> None:
             "components": scores,
             "order": scores,
             "presence": torch.zeros(3, 1),
-            "ranks": torch.ones(3, 1, dtype=torch.long),
+            "sequences": torch.zeros(3, 1, dtype=torch.long),
             "forged": torch.tensor([1.0, 0, 0]),
             "known": torch.tensor([[False], [True], [True]]),
             "ordered": torch.tensor([False, True, True]),

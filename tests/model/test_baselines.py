@@ -5,6 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from forgerank.labels import presence
 from forgerank.losses.total import LOSSES, LossConfig, Targets
 from forgerank.model.baselines import MODELS, TEACHER_FORCED, build_network
 from forgerank.model.config import ModelConfig
@@ -35,9 +36,8 @@ def squares() -> Tensor:
 
 
 def targets() -> Targets:
-    presence = torch.tensor([[float(i in sequence) for i in range(1, 6)] for sequence in SEQUENCES])
-    ranks = [[s.index(i) + 1 if i in s else 5 for i in range(1, 6)] for s in SEQUENCES]
-    return Targets(presence, torch.tensor(ranks))
+    sequences = torch.tensor(SEQUENCES)
+    return Targets(presence(sequences, 5).float(), sequences)
 
 
 @pytest.mark.parametrize("kind", STEP_KINDS)

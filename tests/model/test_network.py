@@ -130,7 +130,7 @@ def test_impossible_shapes_are_refused(wrong: dict[str, object]) -> None:
 def test_losses_are_float32_under_autocast() -> None:
     network = make_network()
     targets = Targets(
-        torch.tensor([[0.0, 1, 0, 1, 0], [0, 0, 0, 0, 0]]), torch.tensor([[5, 2, 5, 1, 5], [5] * 5])
+        torch.tensor([[0.0, 1, 0, 1, 0], [0, 0, 0, 0, 0]]), torch.tensor([[4, 2, 0, 0, 0], [0] * 5])
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = network(torch.rand(2, 3, 64, 64))
@@ -147,7 +147,7 @@ def test_network_overfits_two_images() -> None:
     network = make_network(dropout=0.0)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     targets = Targets(
-        torch.tensor([[0.0, 1, 0, 1, 0], [0, 0, 0, 0, 0]]), torch.tensor([[5, 2, 5, 1, 5], [5] * 5])
+        torch.tensor([[0.0, 1, 0, 1, 0], [0, 0, 0, 0, 0]]), torch.tensor([[4, 2, 0, 0, 0], [0] * 5])
     )
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     config = LossConfig(direct="pairwise", lambda_cls=0.5)

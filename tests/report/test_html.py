@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from forgerank.detect import Detector, LoadedImage, Report
 from forgerank.report.entries import ActionEntry, Credentials, ErrorEntry
-from forgerank.report.html import html_page, image_section
+from forgerank.report.html import html_page, section
 from pages import assert_self_contained, parse
 
 Pixels = NDArray[np.uint8]
@@ -26,7 +26,7 @@ def page(tiny_detector: Detector, astronaut: Pixels, forged_astronaut: Pixels) -
 def render(detector: Detector, reports: list[Report], images: list[LoadedImage]) -> str:
     thresholds = detector.metadata.thresholds
     sections = [
-        image_section(number, report, image, thresholds)
+        section(number, report, image, thresholds)
         for number, (report, image) in enumerate(zip(reports, images, strict=True), start=1)
     ]
     errors = [ErrorEntry(path="<b>bad</b>.jpg", reason="empty file")]
@@ -85,8 +85,8 @@ def test_only_the_first_manipulated_component_is_shown_at_first(page: str) -> No
 def test_layers_lie_where_the_alignment_says(tiny_detector: Detector, forged_astronaut: Pixels) -> None:
     image = LoadedImage("x", "1" * 64, forged_astronaut)
     (report,) = tiny_detector.detect([image])
-    section = image_section(1, report, image, tiny_detector.metadata.thresholds)
-    found = re.search(r"matrix\(([^)]*)\)", section)
+    part = section(1, report, image, tiny_detector.metadata.thresholds)
+    found = re.search(r"matrix\(([^)]*)\)", part)
     assert found is not None
     a, b, c, d, e, f = (float(number) for number in found.group(1).split())
     corner = np.array([[a, c], [b, d]]) @ [32.0, 16.0] + [e, f]
@@ -118,8 +118,8 @@ def test_credentials_are_shown_as_information_and_escaped(tiny_detector: Detecto
         ingredients=("sky.jpg",),
     )
     thresholds = tiny_detector.metadata.thresholds
-    section = image_section(1, report, image, thresholds, credentials)
-    text = parse(section).text
+    part = section(1, report, image, thresholds, credentials)
+    text = parse(part).text
     assert "Invalid: file and signature do not agree" in text
     assert "<i>Painter</i>" in text
     assert "created, made by a generative model" in text
@@ -127,7 +127,7 @@ def test_credentials_are_shown_as_information_and_escaped(tiny_detector: Detecto
     assert "assertion.dataHash.mismatch" in text
     assert "It proves nothing and has no part in the verdict." in text
     assert "No sign of forgery was found in its face." in text
-    assert "Content credentials" not in image_section(1, report, image, thresholds)
+    assert "Content credentials" not in section(1, report, image, thresholds)
     unread = Credentials(problem='not read: pip install "forgerank[c2pa]"')
-    text = parse(image_section(1, report, image, thresholds, unread)).text
+    text = parse(section(1, report, image, thresholds, unread)).text
     assert text.count('The file carries content credentials: not read: pip install "forgerank[c2pa]".') == 1

@@ -5,8 +5,8 @@ import pytest
 
 from forgerank.detect import Detector
 from forgerank.detect.result import VideoReport
-from forgerank.report.html import html_page, video_section
-from forgerank.report.html_timeline import absences, axis, forged_spans, runs, ticks
+from forgerank.report.html import html_page, section
+from forgerank.report.timeline import absences, axis, forged_spans, runs, ticks
 from forgerank.report.words import clock
 from forgerank.weights.description import Thresholds
 from pages import assert_self_contained, parse
@@ -18,7 +18,7 @@ HOSTILE = '"><script>alert(1)</script>.mp4'
 
 def page(detector: Detector, *videos: VideoReport) -> str:
     thresholds = detector.metadata.thresholds
-    sections = [video_section(i, video, thresholds) for i, video in enumerate(videos, start=1)]
+    sections = [section(i, video, None, thresholds) for i, video in enumerate(videos, start=1)]
     return html_page(sections, videos, detector.metadata, detector.sha256)
 
 
@@ -88,9 +88,9 @@ def test_spans_and_absences() -> None:
 
 def test_many_spans_are_counted_not_listed() -> None:
     flickering = track(1, moments(0.0, "frfrfrfrfrfrfrfr"), "forged")
-    section = video_section(1, video_report(flickering), THRESHOLDS)
-    assert "0:04.8 to 0:05.2 and 2 more spans." in section
-    assert section.count('class="band forged"') == 8
+    part = section(1, video_report(flickering), None, THRESHOLDS)
+    assert "0:04.8 to 0:05.2 and 2 more spans." in part
+    assert part.count('class="band forged"') == 8
 
 
 def test_one_missing_sample_is_an_absence_and_jitter_is_not() -> None:
@@ -134,6 +134,6 @@ def test_ticks_are_round_and_few(end: float, expected: list[float]) -> None:
 @pytest.mark.parametrize("start", [0.0, 3600.0, -0.1])
 def test_a_forged_span_stays_on_the_axis(start: float) -> None:
     video = video_report(track(1, moments(start, "fr"), "forged"))
-    section = video_section(1, video, THRESHOLDS)
-    assert 'class="band forged" x="0.00"' in section
-    assert f"forged from {clock(start)} to" in section
+    part = section(1, video, None, THRESHOLDS)
+    assert 'class="band forged" x="0.00"' in part
+    assert f"forged from {clock(start)} to" in part

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Frame, Page, sync_playwright
 
 from forgerank.detect import Detector
-from forgerank.report.html import html_page, video_section
+from forgerank.report.html import html_page, section
 from results import two_people
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -20,7 +20,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backg
 def report(tiny_detector: Detector) -> str:
     videos = [two_people(), two_people()]
     thresholds = tiny_detector.metadata.thresholds
-    sections = [video_section(i, video, thresholds) for i, video in enumerate(videos, start=1)]
+    sections = [section(i, video, None, thresholds) for i, video in enumerate(videos, start=1)]
     return html_page(sections, videos, tiny_detector.metadata, tiny_detector.sha256)
 
 

@@ -9,7 +9,7 @@ from forgerank.report.words import (
     percent,
     printable,
     state_sentence,
-    video_sentence,
+    verdict_sentence,
 )
 from results import moments, track, two_people, video_report
 
@@ -58,7 +58,7 @@ def test_control_characters_are_escaped(text: str, shown: str) -> None:
     ],
 )
 def test_a_video_in_one_sentence(video: VideoReport, sentence: str) -> None:
-    assert video_sentence(video) == sentence
+    assert verdict_sentence(video) == sentence
 
 
 def test_a_track_reads_as_a_face_does() -> None:

@@ -11,7 +11,6 @@ from PIL import Image as PILImage
 
 from forgerank.data.formats.seqdeepfake import SeqDeepFake
 from forgerank.reproduce import figures
-from forgerank.reproduce.experiments import Request
 from forgerank.reproduce.figures import (
     Trained,
     draw_grad_cam,
@@ -22,6 +21,7 @@ from forgerank.reproduce.figures import (
     make_figure,
     pick,
 )
+from forgerank.reproduce.runs import Request
 from forgerank.train.checkpoints import load_network
 from forgerank.types import InputError
 
@@ -116,7 +116,7 @@ def test_a_figure_is_written_with_its_numbers(
     monkeypatch.setattr(figures, "open_split", _squares_split)
     configs = Path(__file__).resolve().parents[2] / "configs"
     request = Request(
-        configs / "table3", (squares,), tmp_path / "table3", seeds=1, pictures=8, progress=False
+        configs / "table3.yaml", (squares,), tmp_path / "table3", seeds=1, images=8, progress=False
     )
     path = make_figure("figure4", request, tmp_path / "figure4")
     with PILImage.open(path) as image:

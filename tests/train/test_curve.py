@@ -17,8 +17,8 @@ def validate(
     folder: Path, step: int, auc: float = 0.8, *, fn: str = "fit", rank: bool = True, rows: Any = None
 ) -> None:
     """One validation at a step, of two sources."""
-    figures = {"map": 0.5, "accuracy": 0.4, "fixed": 0.3, "adaptive": 0.2, "order": NAN}
-    sources = [{"source": name, "auc": auc} | figures for name in ("a", "b, c")] if rows is None else rows
+    metrics = {"map": 0.5, "accuracy": 0.4, "fixed": 0.3, "adaptive": 0.2, "order": NAN}
+    sources = [{"source": name, "auc": auc} | metrics for name in ("a", "b, c")] if rows is None else rows
     module = SimpleNamespace(curve=sources, config=SimpleNamespace(batch_size=8), elapsed_minutes=1.25)
     trainer = SimpleNamespace(
         state=SimpleNamespace(fn=fn),

@@ -18,7 +18,7 @@ from squares import tiny_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 
-# Every term is a mean over images, nothing is normalised over a batch, and nothing is drawn by chance: what
+# Every term is a mean over images, nothing is normalised over a batch, and nothing is drawn at random: what
 # is left between one process and two is the order of additions.
 EQUAL = {
     "epochs": 2,
@@ -29,7 +29,7 @@ EQUAL = {
     "optim": {"lr": 1e-3, "backbone_lr": 1e-3},
 }
 STEPS, DEATH = 10, 7
-TOLERANCE = 1e-3  # of each figure and of each weight; measured: see the docs
+TOLERANCE = 1e-3  # of each metric and of each weight; measured: see the docs
 
 # One process kills itself once; torchrun ends the other and starts both again, which resume.
 PROGRAM = """

@@ -138,7 +138,7 @@ def test_weights_and_checkpoint_hold_the_averaged_network(trained: Path) -> None
 
 def test_a_time_limit_anneals_and_stops(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:
     config = tiny_config(
-        epochs=1000, max_minutes=0.03, start=str(trained / "weights.safetensors"), data={"val_images": 8}
+        epochs=1000, max_minutes=0.03, init_from=str(trained / "weights.safetensors"), data={"val_images": 8}
     )
     fit.run(config, progress=False)
     rates = [losses["train/lr"] for _, losses in sorted(read_losses(config.output).items())]
@@ -147,7 +147,7 @@ def test_a_time_limit_anneals_and_stops(tiny_config: Callable[..., TrainConfig],
 
 
 def test_starting_weights_must_fit(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:
-    config = tiny_config(start=str(trained / "weights.safetensors"), model={"width": 48})
+    config = tiny_config(init_from=str(trained / "weights.safetensors"), model={"width": 48})
     with pytest.raises(InputError, match="its network differs"):
         fit.run(config, progress=False)
 
@@ -161,7 +161,7 @@ def test_a_network_of_another_kind_can_give_its_backbone(
     ).model_copy(update={"output": tmp_path / "plain"})
     start = fit.run(plain, progress=False)
     config = tiny_config(
-        **short, start=str(start), start_only="backbone.", optim={"lr": 1e-9, "backbone_lr": 1e-9}
+        **short, init_from=str(start), init_from_only="backbone.", optim={"lr": 1e-9, "backbone_lr": 1e-9}
     )
     given, taken = load_file(start), load_file(fit.run(config, progress=False))
     shared = {name for name in taken if name.startswith("backbone.") and taken[name].is_floating_point()}
@@ -171,11 +171,12 @@ def test_a_network_of_another_kind_can_give_its_backbone(
         torch.testing.assert_close(taken[name], given[name], msg=name)
     with pytest.raises(InputError, match="its network differs"):
         fit.run(
-            config.model_copy(update={"start_only": "heads.", "output": tmp_path / "other"}), progress=False
+            config.model_copy(update={"init_from_only": "heads.", "output": tmp_path / "other"}),
+            progress=False,
         )
 
 
-def test_each_figure_can_keep_its_best(tiny_config: Callable[..., TrainConfig]) -> None:
+def test_each_metric_can_keep_its_best(tiny_config: Callable[..., TrainConfig]) -> None:
     config = tiny_config(also_best=["val/fixed", "val/adaptive"], data={"train_images": 16})
     fit.run(config, progress=False)
     names = {path.name for path in config.output.glob("*.ckpt")}
@@ -184,7 +185,7 @@ def test_each_figure_can_keep_its_best(tiny_config: Callable[..., TrainConfig]) 
 
 def test_an_order_head_may_begin_anew(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:
     start = str(trained / "weights.safetensors")
-    config = tiny_config(start=start, model={"order_head": True}, data={"train_images": 8, "together": 2})
+    config = tiny_config(init_from=start, model={"order_head": True}, data={"train_images": 8, "together": 2})
     network, _ = load_network(fit.run(config, progress=False))
     assert network.order_head is not None
 

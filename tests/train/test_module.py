@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from forgerank.data.batches import Item
 from forgerank.data.formats.seqdeepfake import SeqDeepFake
+from forgerank.evaluation.scorers import TorchScorer
 from forgerank.losses.total import LOSSES
 from forgerank.metrics.scores import Scores, to_scores
 from forgerank.model.baselines import MODELS, build_network
@@ -16,9 +19,10 @@ from forgerank.model.decoder import SequenceDecoder
 from forgerank.model.network import StepOutput
 from forgerank.train import fit
 from forgerank.train.config import OptimConfig, TrainConfig
-from forgerank.train.module import ForgeryModule, learning_rate_factor
+from forgerank.train.loaders import open_source, plain_loader, train_loader
+from forgerank.train.module import ForgeryModule, learning_rate_factor, to_images
 
-COSINE = OptimConfig(schedule="cosine", warmup=0.1, floor=0.02)
+COSINE = OptimConfig(schedule="cosine", warmup=0.1, min_lr_factor=0.02)
 STEP = OptimConfig(schedule="step", warmup=0.1, milestones=(0.4, 0.7), gamma=0.1)
 
 
@@ -82,12 +86,12 @@ def test_validation_tells_the_sources_apart(
     logged: dict[str, float] = {}
     monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.update(values))
     # P(x) is what is drawn here, whatever is shown.
-    chances = torch.tensor([0.9, 0.2, 0.7, 0.1, 0.6, 0.3, 0.2, 0.8, 0.5, 0.4])
+    probabilities = torch.tensor([0.9, 0.2, 0.7, 0.1, 0.6, 0.3, 0.2, 0.8, 0.5, 0.4])
     forged = torch.tensor([1, 0, 0, 0, 1, 1, 0, 0, 0, 0])
     rows = torch.arange(0)
 
     def score(output: Any, loss: Any) -> Scores:
-        return to_scores(output, loss)._replace(probability=chances[rows])
+        return to_scores(output, loss)._replace(probability=probabilities[rows])
 
     monkeypatch.setattr("forgerank.train.module.to_scores", score)
     for start in range(0, 10, 4):  # batches across the borders of the sources
@@ -96,7 +100,7 @@ def test_validation_tells_the_sources_apart(
         item = Item(
             image=torch.zeros(count, 3, 64, 64, dtype=torch.uint8),
             presence=torch.zeros(count, 5),
-            ranks=torch.full((count, 5), 5),
+            sequence=torch.zeros(count, 5, dtype=torch.long),
             forged=forged[rows].float(),
             known=torch.zeros(count, 5, dtype=torch.bool),
             ordered=torch.zeros(count, dtype=torch.bool),
@@ -111,4 +115,36 @@ def test_validation_tells_the_sources_apart(
     assert areas[:2] == pytest.approx([1.0, 4 / 6])
     assert math.isnan(float(areas[2]))
     assert float(logged["val/sources"]) == pytest.approx((1.0 + 4 / 6 + 4 / 6) / 3)
-    assert 0 < float(logged["val/auc"]) < 1
+    # 0.9 above all seven real ones, 0.6 above five, 0.3 above three.
+    assert float(logged["val/auc"]) == pytest.approx(15 / 21)
+
+
+class Results(TorchDispatchMode):
+    """Records device and type of what every operation of torch returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, torch.dtype]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.seen.append((result.device.type, result.dtype))
+        return result
+
+
+def test_images_reach_the_device_as_bytes(tiny_config: Callable[..., TrainConfig]) -> None:
+    config, meta = tiny_config(), torch.device("meta")
+    source = open_source(config.data, "train")
+    module = ForgeryModule(config, build_network(config.model), max_steps=1)
+    for loader in (train_loader(config, source, position=lambda: 0), plain_loader(config, source)):
+        batch = next(iter(loader))
+        with Results() as training:
+            images = to_images(module.transfer_batch_to_device(batch, meta, 0))
+        assert (images.device, images.dtype) == (meta, torch.float32)
+        assert ("meta", torch.uint8) in training.seen
+    scorer = TorchScorer(module.network, config)
+    scorer._device, scorer._network = meta, nn.Identity()
+    with Results() as scoring, pytest.raises(AttributeError, match="tokens"):  # an image has none
+        scorer.score(batch)
+    assert scoring.seen[:2] == [("meta", torch.uint8), ("meta", torch.float32)]

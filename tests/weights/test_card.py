@@ -25,14 +25,14 @@ def cells(card: str, row: str) -> list[str]:
 
 
 def evaluation(value: float | None, **changes: Any) -> dict[str, Any]:
-    figures = {
+    metrics = {
         "auc": {"value": value, "low": 0.8, "high": 0.9},
         "quite_new": {"value": 0.5, "low": 0.4, "high": 0.6},
     }
     return {
         "pictures": 10,
         "real": 4,
-        "metrics": figures,
+        "metrics": metrics,
         "by_component": [0.1, 0.2, 0.3, 0.4, None],
         **changes,
     }
@@ -43,7 +43,7 @@ def test_the_packages_own_card_states_what_its_json_holds() -> None:
     read = matter(card)
     assert read["license"] == "other"
     assert (read["library_name"], read["pipeline_tag"]) == ("forgerank", "image-classification")
-    measured = {figure["type"]: figure["value"] for figure in read["model-index"][0]["results"][0]["metrics"]}
+    measured = {metric["type"]: metric["value"] for metric in read["model-index"][0]["results"][0]["metrics"]}
     assert measured["auc"] == round(OWN["metrics"]["metrics"]["auc"]["value"], 4)
     own, cuts = OWN["metrics"], OWN["thresholds"]
     auc, held_out = own["metrics"]["auc"], own["held_out"]["plain"]
@@ -71,7 +71,7 @@ def test_evaluations_stand_side_by_side_with_what_one_lacks_left_open() -> None:
     assert cells(card, "quite new") == ["0.500 (0.400-0.600)"] * 2
     assert cells(card, "check") == ["0.100", "0.200", "0.300", "0.400", "-"]
     results = matter(card)["model-index"][0]["results"]
-    assert [[figure["type"] for figure in result["metrics"]] for result in results] == [
+    assert [[metric["type"] for metric in result["metrics"]] for result in results] == [
         ["auc", "quite_new"],
         ["quite_new"],
     ]
@@ -86,7 +86,7 @@ def test_frames_and_videos_have_columns_of_their_own() -> None:
     assert cells(card, "quite new") == ["0.500 (0.400-0.600)", "-"]
 
 
-def test_a_runs_own_figures_serve_where_there_are_no_others() -> None:
+def test_a_runs_own_metrics_are_shown_where_there_are_no_others() -> None:
     card = model_card({"name": "run", "metrics": {"val/auc": 0.875}, "labels": ["face"], "input_size": 64})
     assert cells(card, "`val/auc`") == ["0.8750"]
     assert "model-index" not in matter(card)

@@ -20,8 +20,7 @@ from safetensors.torch import load_file, save_file
 from forgerank.model.config import ModelConfig
 from forgerank.model.network import Network
 from forgerank.types import InputError
-from forgerank.weights import hub
-from forgerank.weights.description import ASSETS, METADATA_FILE, load_weights
+from forgerank.weights.description import ASSETS, METADATA_FILE, load_weights, sealed_json
 from forgerank.weights.hub import push_folder
 
 TINY = {
@@ -59,7 +58,7 @@ def same_answers(first: Network, second: Network) -> bool:
 
 def edit(folder: Path, **changes: Any) -> None:
     path = folder / METADATA_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_bytes(sealed_json({**json.loads(path.read_text()), **changes}))
 
 
 def test_a_folder_gives_back_the_network_and_all_that_travels_with_it(network: Network, folder: Path) -> None:
@@ -83,7 +82,6 @@ def test_a_folder_gives_back_the_network_and_all_that_travels_with_it(network: N
 
 
 def test_what_was_saved_is_what_the_detector_reads(folder: Path) -> None:
-    assert METADATA_FILE == hub.DESCRIPTION
     weights = load_weights(folder, kind="safetensors")
     assert weights.metadata.name == "mine"
     assert weights.metadata.thresholds.components == (0.4, 0.5, 0.6, 0.3, 0.2)
@@ -119,6 +117,9 @@ def test_a_runs_folder_and_its_file_load(network: Network, tmp_path: Path) -> No
         loaded = Network.from_pretrained(place)
         assert loaded.description["name"] == "run"
         assert same_answers(loaded, network)
+    for suffix in ("safetensors", "json"):
+        (tmp_path / f"weights.{suffix}").rename(tmp_path / f"best.{suffix}")
+    assert same_answers(Network.from_pretrained(tmp_path / "best.safetensors"), network)
 
 
 def test_normalisation_travels_with_the_tensors(folder: Path) -> None:
@@ -150,12 +151,12 @@ DAMAGE = {
     "truncated": (_truncate, "its SHA-256 differs"),
     "gone": (lambda f: (f / "forgerank.safetensors").unlink(), "safetensors: cannot read the weights"),
     "no description": (lambda f: (f / METADATA_FILE).unlink(), "holds neither forgerank.json nor"),
-    "not JSON": (lambda f: (f / METADATA_FILE).write_text("{"), "cannot be read as a description"),
+    "not JSON": (lambda f: (f / METADATA_FILE).write_text("{"), "not a description of forgerank weights"),
     "a list": (lambda f: (f / METADATA_FILE).write_text("[]"), "not a description of forgerank weights"),
     "no tensors": (lambda f: edit(f, files={"onnx": {"file": "a.onnx"}}), "lists no safetensors file"),
     "escaping": (
-        lambda f: edit(f, files={"safetensors": {"file": "../a.safetensors", "sha256": ""}}),
-        "lists no safetensors file",
+        lambda f: edit(f, files={"safetensors": {"file": "../a.safetensors", "sha256": "0" * 64}}),
+        "must be a plain file name",
     ),
     "no settings": (lambda f: edit(f, settings={}), "does not say which network this is"),
     "another network": (

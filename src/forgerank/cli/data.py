@@ -1,37 +1,32 @@
-"""`forgerank data`: cut faces out of videos, check a data set, download one."""
+"""`forgerank data`: data sets read, checked, prepared, packed, sharded and downloaded."""
 
-import json as json_library
-import sys
-from collections import defaultdict
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from forgerank.cli.data_reports import check_pack, print_pack, print_report, summary_line, write_json
+from forgerank.cli.options import (
+    EXIT_CODES,
+    FaceDetectorName,
+    FaceDetectorWeights,
+    Processes,
+    ReaderOptions,
+    parse_settings,
+)
+from forgerank.cli.progress import progress_bar
 from forgerank.extras import require
 from forgerank.types import InputError
-
-if TYPE_CHECKING:
-    from forgerank.data.check.integrity import CheckReport
-    from forgerank.data.check.problem import Problem
-    from forgerank.data.prepare.videos import Summary
 
 app = typer.Typer(
     help="Read, check and prepare the field's data sets.", no_args_is_help=True, rich_markup_mode="markdown"
 )
 
 Root = Annotated[Path, typer.Argument(help="Folder of the data set, as its authors lay it out.")]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Option of the data set's reader; repeat as needed.", metavar="KEY=VALUE"),
-]
-Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
-_EXAMPLES = 5  # of each kind of problem
+PackRoot = Annotated[Path, typer.Argument(help="Folder of a pack.", metavar="PACK")]
 
 
 class Faces(StrEnum):
@@ -41,6 +36,7 @@ class Faces(StrEnum):
     all = "all"
 
 
+@app.command(epilog=EXIT_CODES)
 def prepare(
     dataset: Annotated[
         str,
@@ -56,15 +52,13 @@ def prepare(
         float, typer.Option(min=0, max=2, help="Room around the aligned face, share of its side.")
     ] = 0.15,
     faces: Annotated[Faces, typer.Option(help="The largest face, or all, joined by track.")] = Faces.largest,
-    detector: Annotated[str, typer.Option(help="Face detector: blazeface or retinaface.")] = "blazeface",
-    detector_weights: Annotated[
-        Path | None, typer.Option(help="ONNX file, needed for retinaface.", show_default=False)
-    ] = None,
-    options: Options = None,
+    detector: FaceDetectorName = "blazeface",
+    detector_weights: FaceDetectorWeights = None,
+    options: ReaderOptions = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Prepare so many clips, evenly spread.", show_default="all")
     ] = None,
-    workers: Workers = 1,
+    workers: Processes = 1,
 ) -> None:
     """Cut faces out of videos, with landmarks and an index in Parquet.
 
@@ -78,16 +72,15 @@ def prepare(
     * `forgerank data prepare faceforensics FaceForensics++/ --out ffpp40/ --set compression=c40 --frames 16`
     """
     require("data")
-    from forgerank.cli.progress import progress_bar
     from forgerank.data.check.integrity import list_items
     from forgerank.data.formats.registry import CLIPS
-    from forgerank.data.prepare.crops import CutConfig
-    from forgerank.data.prepare.videos import prepare as prepare_clips
+    from forgerank.data.prepare.face_crops import CutConfig
+    from forgerank.data.prepare.video_faces import prepare as prepare_clips
     from forgerank.media.frame_access import evenly_spaced
 
     if dataset not in CLIPS:
         raise InputError(f"unknown data set {dataset!r}; choose from {', '.join(CLIPS)}")
-    chosen = parse_options(options)
+    chosen = parse_settings(options)
     clips, _ = list_items(dataset, root, chosen)
     if limit is not None:
         clips = [clips[place] for place in evenly_spaced(len(clips), limit)]
@@ -99,6 +92,7 @@ def prepare(
     raise typer.Exit(2 if summary.damaged else 0)
 
 
+@app.command(epilog=EXIT_CODES)
 def check(
     dataset: Annotated[
         str,
@@ -115,8 +109,8 @@ def check(
     json: Annotated[
         str | None, typer.Option(help="Write everything as JSON; - for standard output.", metavar="FILE|-")
     ] = None,
-    options: Options = None,
-    workers: Workers = 1,
+    options: ReaderOptions = None,
+    workers: Processes = 1,
 ) -> None:
     """Check a data set: counts, missing and unreadable files, and leakage between its splits.
 
@@ -130,17 +124,14 @@ def check(
     """
     require("data")
     if dataset == "pack":
-        from forgerank.cli.packs import check_pack
-
         raise typer.Exit(check_pack(root, Console()))
-    from forgerank.cli.progress import progress_bar
     from forgerank.data.check.integrity import check_dataset
 
     with progress_bar("Checking files") as progress:
         report = check_dataset(
             dataset,
             root,
-            options=parse_options(options),
+            options=parse_settings(options),
             counts=counts,
             distance=distance,
             workers=workers,
@@ -149,10 +140,154 @@ def check(
     if json != "-":
         print_report(report, Console())
     if json is not None:
-        _write_json(report, json)
+        write_json(report, json)
     raise typer.Exit(2 if report.problems else 0)
 
 
+@app.command(epilog=EXIT_CODES)
+def shard(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for the shards and their index.", metavar="DIR")],
+    dataset: Annotated[
+        str, typer.Option(help="What ROOT holds: seqdeepfake (also what forge writes), prepared or folder.")
+    ] = "seqdeepfake",
+    shard_size: Annotated[int, typer.Option(min=1, help="Faces per shard.")] = 1000,
+    splits: Annotated[
+        list[str] | None,
+        typer.Option("--split", help="Repeat for several.", show_default="train, val and test"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order in which faces are written.")] = 0,
+    options: ReaderOptions = None,
+) -> None:
+    """Write images, masks and annotations into tar files, which any WebDataset reader takes.
+
+    Train on them with `data.dataset=shards`: the batches are those of the folder. Images that cannot be
+    read or show no face are listed in skipped.csv.
+
+    Example: `forgerank data shard forged/ --out shards/ --shard-size 2000`
+    """
+    require("train")
+    from forgerank.data.formats.registry import DATASETS
+    from forgerank.data.prepare.shard_writer import samples_on_disk, shard_dataset
+
+    if dataset not in DATASETS:
+        raise InputError(f"unknown data set {dataset!r}; choose from {', '.join(DATASETS)}")
+    chosen = parse_settings(options)
+    # All are read before anything is written: a split that is missing must not leave half a set behind.
+    found = {
+        split: samples_on_disk(DATASETS[dataset], root, split, **chosen)
+        for split in splits or ("train", "val", "test")
+    }
+    left_out = 0
+    for split, samples in found.items():
+        with progress_bar(f"Writing {split}") as progress:
+            count, skipped = shard_dataset(
+                samples, out, split, shard_size=shard_size, seed=seed, progress=progress
+            )
+        typer.echo(f"{out}: {count} {split}" + (f", {len(skipped)} skipped" if skipped else ""))
+        for _, reason in skipped:
+            Console(stderr=True).print(Text(reason), soft_wrap=True)
+        left_out += len(skipped)
+    raise typer.Exit(2 if left_out else 0)
+
+
+@app.command(epilog=EXIT_CODES)
+def pack(
+    recipe: Annotated[Path, typer.Argument(help="YAML file that lists the sources.", metavar="RECIPE")],
+    out: Annotated[Path, typer.Option(help="Folder for the pack.", metavar="DIR")],
+    workers: Processes = 1,
+) -> None:
+    """Find every face of many data sets once, and keep the crops with landmarks and labels in one pack.
+
+    The pack comes in parts of at most 40 MiB, each a mixture of all sources. Near-duplicates across sources,
+    splits and labels are looked for over all of them and left out; manifest.json says which. Start it again
+    after an interruption: finished parts are kept.
+
+    Example: `forgerank data pack configs/pack.yaml --out packs --workers 2`
+    """
+    require("train")
+    require("data")
+    from forgerank.data.prepare.pack_writer import LARGEST_PART, load_recipe, write_pack
+
+    with progress_bar("Packing faces") as progress:
+        summary = write_pack(load_recipe(recipe), out, workers=workers, progress=progress)
+    print_pack(summary, Console())
+    typer.echo(f"{out}: {summary.faces} faces in {summary.parts} parts")
+    if summary.largest_part > LARGEST_PART:
+        typer.echo("a part is larger than 40 MiB: choose a smaller faces_per_part", err=True)
+    raise typer.Exit(2 if any("unreadable" in reason for reason in summary.skipped) else 0)
+
+
+@app.command(epilog=EXIT_CODES)
+def autoencoder(
+    root: PackRoot,
+    out: Annotated[Path, typer.Option(help="Folder for weights and checkpoint.", metavar="DIR")],
+    decoder: Annotated[str, typer.Option(help="transposed, nearest or shuffle.")] = "nearest",
+    size: Annotated[int, typer.Option(min=16, help="Side of the crops, pixels.")] = 128,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Over all sessions.")] = 30,
+    faces: Annotated[int, typer.Option(min=1, help="Real training faces that it sees.")] = 9000,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    precision: Annotated[str, typer.Option(help="32-true; bf16-mixed with AVX512-BF16 or AMX.")] = "32-true",
+) -> None:
+    """Train a small autoencoder on the real faces of a pack, for forgeries that left a decoder.
+
+    Example: `forgerank data autoencoder packs --out ae/transposed --decoder transposed --size 128`
+    """
+    require("train")
+    from pydantic import ValidationError
+
+    from forgerank.data.formats.pack import Pack
+    from forgerank.data.prepare.autoencoder import AutoencoderConfig, train_autoencoder
+    from forgerank.data.prepare.reconstruct import cached_crops
+
+    try:
+        config = AutoencoderConfig.model_validate(
+            {"decoder": decoder, "size": size, "seed": seed, "precision": precision}
+        )
+    except ValidationError as error:
+        raise InputError(f"--{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+    crop, count = cached_crops(Pack(root, "train", label="real"), size, faces, seed)
+    trained = train_autoencoder(crop, count, config, minutes=minutes, out=out, resume=resume, threads=threads)
+    typer.echo(
+        f"{trained.path}: {trained.steps} steps, {trained.minutes:.1f} minutes, loss {trained.loss:.4f}"
+    )
+
+
+@app.command(epilog=EXIT_CODES)
+def reconstruct(
+    root: PackRoot,
+    out: Annotated[Path, typer.Option(help="Folder for the reconstructions.", metavar="DIR")],
+    weights: Annotated[
+        list[Path], typer.Option("--autoencoder", help="Folder of one; repeat for several.", metavar="DIR")
+    ],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="So many faces of a split.", show_default="all")
+    ] = None,
+    splits: Annotated[list[str] | None, typer.Option("--split", show_default="train and val")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Reconstruct the real faces of a pack by autoencoders, for the forge of `data.dataset=packforge`.
+
+    Example: `forgerank data reconstruct packs --autoencoder ae/a --autoencoder ae/b --out reconstructions`
+    """
+    require("train")
+    from forgerank.data.formats.pack import Pack
+    from forgerank.data.prepare.autoencoder import load_autoencoder
+    from forgerank.data.prepare.reconstruct import reconstruct_pack
+
+    models = [load_autoencoder(path) for path in weights]
+    for split in splits or ("train", "val"):
+        with progress_bar(f"Reconstructing {split}") as progress:
+            faces = Pack(root, split, label="real")
+            count = reconstruct_pack(
+                faces, models, out, name=split, limit=limit, seed=seed, progress=progress
+            )
+        typer.echo(f"{out}: {count} {split}")
+
+
+@app.command(epilog=EXIT_CODES)
 def download(
     dataset: Annotated[str, typer.Argument(help="seq-deepfake, or a gated set to learn where to ask.")],
     out: Annotated[Path, typer.Option(help="Folder for the data set.", metavar="DIR")],
@@ -173,76 +308,3 @@ def download(
     typer.echo(f"{out}: downloaded")
     for path in archives:
         typer.echo(f"{path}: to be unpacked where it lies")
-
-
-def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
-    """KEY=VALUE with YAML values.
-
-    >>> parse_options(["compression=c40", "methods=[Deepfakes, FaceSwap]"])
-    {'compression': 'c40', 'methods': ['Deepfakes', 'FaceSwap']}
-    """
-    from forgerank.data.listing import parse_setting
-
-    return dict(parse_setting(text) for text in texts or ())
-
-
-def summary_line(summary: "Summary") -> str:
-    """What became of every frame that was asked for."""
-    skipped = ", ".join(f"{count} {kind}" for kind, count in summary.skipped.items())
-    return (
-        f"{summary.clips} clips ({summary.kept} from before), {summary.asked} frames: "
-        f"{summary.framed} with a face ({summary.faces} faces), "
-        f"{summary.asked - summary.framed} skipped" + (f" ({skipped})" if skipped else "")
-    )
-
-
-def print_report(report: "CheckReport", out: Console) -> None:
-    """The counts, then each kind of problem with its first examples."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("Split", "Class", "Method", "Compression"):
-        table.add_column(name)
-    table.add_column("Found", justify="right")
-    table.add_column("Published", justify="right")
-    for row in report.counts:
-        kind = "all" if row.method is None else "forged" if row.method else "real"
-        wrong = row.found and row.published not in (None, row.found)
-        table.add_row(
-            "all" if row.split is None else row.split or "none",
-            kind,
-            row.method or "",
-            row.compression,
-            Text(str(row.found), style="red" if wrong else ""),
-            "" if row.published is None else str(row.published),
-        )
-    out.print(table)
-    _print_problems(report.problems, out, "red")
-    _print_problems(report.notes, out, "yellow")
-    if not report.problems:
-        out.print(f"{report.items} files: nothing wrong", style="green")
-
-
-def _print_problems(problems: Sequence["Problem"], out: Console, style: str) -> None:
-    from forgerank.data.check.problem import KINDS
-    from forgerank.report.words import printable
-
-    kinds: dict[str, list[Problem]] = defaultdict(list)
-    for problem in problems:
-        kinds[problem.kind].append(problem)
-    for kind, some in kinds.items():
-        out.print(Text(f"{len(some)} {kind}: {KINDS[kind]}", style=style))
-        for problem in some[:_EXAMPLES]:
-            line = f"  {problem.name}" + (f": {problem.detail}" if problem.detail else "")
-            out.print(Text(printable(line)), soft_wrap=True)
-        if len(some) > _EXAMPLES:
-            out.print(f"  and {len(some) - _EXAMPLES} more; --json lists all")
-
-
-def _write_json(report: "CheckReport", target: str) -> None:
-    text = json_library.dumps(report.to_json(), indent=1) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from None

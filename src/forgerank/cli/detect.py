@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -12,19 +12,17 @@ from rich.text import Text
 
 from forgerank.detect.detector import Detector, load_image
 from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport, VideoReport, faces_of
-from forgerank.detect.videos import FPS, MAX_FRAMES
-from forgerank.judging import json_text, judge_file, section, wants_video
-from forgerank.media.images import find_media
-from forgerank.report.credentials import read_credentials
-from forgerank.report.entries import Credentials, ErrorEntry
-from forgerank.report.html import html_page
+from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
+from forgerank.media.files import find_media
+from forgerank.media.suffixes import media_kind
+from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import encodable
 from forgerank.report.words import clock, percent, printable
 from forgerank.types import InputError
 
 STDOUT = "-"
 _COLOURS = {"forged": "bold red", "real": "green", "undetermined": "yellow"}
-_CHUNK_PICTURES, _CHUNK_PIXELS = 8, 24_000_000
+_BATCH_IMAGES, _BATCH_PIXELS = 8, 24_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,47 +56,28 @@ class Sampling:
     max_frames: int = MAX_FRAMES
 
 
-@dataclass(slots=True)
 class _Run:
-    """What has been judged so far, in the order of the input."""
+    """The report on what has been judged so far, and the heatmaps of it."""
 
-    detector: Detector
-    outputs: Outputs
-    results: list[Report | VideoReport] = field(default_factory=list)
-    sections: list[str] = field(default_factory=list)
-    errors: list[ErrorEntry] = field(default_factory=list)
-    credentials: dict[str, Credentials] = field(default_factory=dict)
+    def __init__(self, detector: Detector, outputs: Outputs) -> None:
+        self.detector, self.outputs = detector, outputs
+        self.report = ReportBuilder(detector, page=outputs.html is not None)
 
-    def fail(self, path: str, reason: str) -> None:
-        self.errors.append(ErrorEntry(path=encodable(path), reason=reason))
-
-    def add(self, result: Report | VideoReport, path: Path, image: LoadedImage | None) -> None:
+    def add(self, result: Report | VideoReport, path: Path, image: LoadedImage | None = None) -> None:
         """Keep a result and write what can be written at once, so that no image has to be kept."""
-        self.results.append(result)
-        number = len(self.results)
+        reported = self.outputs.html is not None or self.outputs.json is not None
+        self.report.add(result, path if reported else None, image)
         if self.outputs.heatmaps is not None:
-            _write_heatmaps(number, result, image, self.outputs.heatmaps)
-        if self.outputs.html is None and self.outputs.json is None:
-            return
-        credentials = read_credentials(path)
-        if credentials is not None:
-            self.credentials[result.sha256] = credentials
-        if self.outputs.html is not None:
-            self.sections.append(section(number, result, image, self.detector, credentials))
+            _write_heatmaps(len(self.report.results), result, image, self.outputs.heatmaps)
 
     def write(self) -> None:
         """The files that hold everything."""
         if self.outputs.html is not None:
-            page = html_page(
-                self.sections, self.results, self.detector.metadata, self.detector.sha256, self.errors
-            )
-            self.outputs.html.write_text(page, encoding="utf-8")
-        if self.outputs.json is not None:
-            text = json_text(self.detector, self.results, self.errors, self.credentials)
-            if self.outputs.json == STDOUT:
-                sys.stdout.write(text)
-            else:
-                Path(self.outputs.json).write_text(text, encoding="utf-8")
+            self.outputs.html.write_text(self.report.html(), encoding="utf-8")
+        if self.outputs.json == STDOUT:
+            sys.stdout.write(self.report.json())
+        elif self.outputs.json is not None:
+            Path(self.outputs.json).write_text(self.report.json(), encoding="utf-8")
 
 
 def detect_files(
@@ -116,8 +95,9 @@ def detect_files(
     outputs.prepare()
     found, missing = find_media(paths)
     run = _Run(detector, outputs)
+    report = run.report
     for error in missing:
-        run.fail(error.path, error.reason)
+        report.fail(error.path, error.reason)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -126,44 +106,44 @@ def detect_files(
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         files = progress.add_task("Judging files", total=len(found), unit="", visible=len(found) > 1)
-        for batch in _batches(found, run):
+        for batch in _batches(found, report):
             if isinstance(batch, Path):
                 _judge_video(batch, run, sampling, progress)
             else:
-                reports = detector.detect([image for _, image in batch])
-                for report, (path, image) in zip(reports, batch, strict=True):
-                    run.add(report, path, image)
-            progress.update(files, completed=len(run.results) + len(run.errors) - len(missing))
-    if outputs.json != STDOUT and run.results:
-        out.print(report_table(run.results))
-    for entry in run.errors:
+                results = detector.detect([image for _, image in batch])
+                for result, (path, image) in zip(results, batch, strict=True):
+                    run.add(result, path, image)
+            progress.update(files, completed=len(report.results) + len(report.errors) - len(missing))
+    if outputs.json != STDOUT and report.results:
+        out.print(report_table(report.results))
+    for entry in report.errors:
         print_error(err, f"{entry.path}: {entry.reason}")
     run.write()
-    return 2 if run.errors else 0
+    return 2 if report.errors else 0
 
 
 def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress) -> None:
     task: TaskID = progress.add_task(f"Judging {printable(path.name)}", total=0, unit="s")
     try:
-        report = judge_file(
+        result = detect_video(
             run.detector,
             path,
             fps=sampling.fps,
             max_frames=sampling.max_frames,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-        run.add(report, path, None)
+        run.add(result, path)
     except InputError as error:
-        run.fail(str(path), _reason(path, error))
+        run.report.fail(str(path), _reason(path, error))
     finally:
         progress.remove_task(task)
 
 
-def _batches(paths: Sequence[Path], run: _Run) -> Iterator[list[tuple[Path, LoadedImage]] | Path]:
+def _batches(paths: Sequence[Path], report: ReportBuilder) -> Iterator[list[tuple[Path, LoadedImage]] | Path]:
     """Photographs in bounded memory, a batch ends at so many images or pixels; each video alone."""
     batch: list[tuple[Path, LoadedImage]] = []
     for path in paths:
-        if wants_video(path):
+        if media_kind(path) == "video":
             yield batch
             batch = []
             yield path
@@ -171,9 +151,9 @@ def _batches(paths: Sequence[Path], run: _Run) -> Iterator[list[tuple[Path, Load
         try:
             batch.append((path, load_image(path)))
         except InputError as error:
-            run.fail(str(path), _reason(path, error))
+            report.fail(str(path), _reason(path, error))
         pixels = sum(image.image.shape[0] * image.image.shape[1] for _, image in batch)
-        if len(batch) == _CHUNK_PICTURES or pixels > _CHUNK_PIXELS:
+        if len(batch) == _BATCH_IMAGES or pixels > _BATCH_PIXELS:
             yield batch
             batch = []
     yield batch
@@ -190,7 +170,7 @@ def _write_heatmaps(
     from forgerank.report.heatmap import save_heatmaps
 
     # The number keeps files of the same name in different folders apart.
-    stem = f"{number:04d}-{encodable(Path(result.path or 'picture').stem)}"
+    stem = f"{number:04d}-{encodable(Path(result.path or 'image').stem)}"
     if isinstance(result, VideoReport):
         for track in result.tracks:
             for key in track.key_frames:
@@ -209,7 +189,7 @@ def report_table(results: Sequence[Report | VideoReport]) -> Table:
     """A row per face or track, or one with the reason for a file without any."""
     videos = any(isinstance(result, VideoReport) for result in results)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("File" if videos else "Picture", overflow="fold", ratio=2)
+    table.add_column("File" if videos else "Image", overflow="fold", ratio=2)
     table.add_column("Face", justify="right")
     if videos:
         table.add_column("Seen", no_wrap=True)
@@ -217,7 +197,7 @@ def report_table(results: Sequence[Report | VideoReport]) -> Table:
     table.add_column("Forged", justify="right", no_wrap=True)
     table.add_column("Manipulated, first to last", overflow="fold", ratio=3)
     for result in results:
-        name = printable(result.path or "picture")
+        name = printable(result.path or "image")
         faces = faces_of(result)
         for number, face in enumerate(faces, start=1):
             seen = ""

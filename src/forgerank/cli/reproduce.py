@@ -1,20 +1,21 @@
-"""`forgerank reproduce`: the paper's tables and figures, thin over `forgerank.train`."""
+"""`forgerank reproduce`: the tables and figures of the paper."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from forgerank.cli.options import ConfigOverrides
 from forgerank.extras import require
 
-FIGURES_FROM = "table3"  # whose runs the figures show
+FIGURES_FROM = "table3"  # table whose runs the figures show
 
 
 def reproduce(
     what: Annotated[
         str,
         typer.Argument(
-            help="table1 to table4, baselines or alternatives, which are folders of the configs; "
+            help="table1 to table4, baselines or alternatives, which are files of the configs; "
             "or figure3, figure4, figure5."
         ),
     ],
@@ -37,9 +38,11 @@ def reproduce(
             show_default="full size; 5 a run on forged data",
         ),
     ] = None,
-    pictures: Annotated[
+    images: Annotated[
         int | None,
-        typer.Option(min=1, help="Training images per run, in place of as many as the budget holds."),
+        typer.Option(
+            "--pictures", min=1, help="Training images per run, in place of as many as the budget holds."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every row.")] = 3,
     rows: Annotated[
@@ -48,19 +51,14 @@ def reproduce(
     split: Annotated[
         str | None, typer.Option(help="Where to measure.", show_default="test if there is one, else val")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Override a key of every row's config; repeat as needed.", metavar="KEY=VALUE"
-        ),
-    ] = None,
-    configs: Annotated[
-        Path, typer.Option(help="Folder of the settings of every table.", metavar="DIR")
-    ] = Path("configs"),
+    overrides: ConfigOverrides = None,
+    configs: Annotated[Path, typer.Option(help="Folder of the tables' files.", metavar="DIR")] = Path(
+        "configs"
+    ),
 ) -> None:
-    """Repeat a table or a figure of the paper: train what is missing, measure it, set it beside the paper's.
+    """Repeat a table or a figure of the paper: train the missing runs, measure them, compare with the paper.
 
-    A command that was stopped goes on when it is given again; finished runs are used as they are.
+    A command that was stopped goes on when it is repeated; finished runs are not trained again.
 
     Examples:
 
@@ -73,17 +71,17 @@ def reproduce(
     figure = what.startswith("figure")
     for extra in ("train", "paper") if figure else ("train",):
         require(extra)
-    from forgerank.reproduce.experiments import Request
+    from forgerank.reproduce.runs import Request
 
-    table = FIGURES_FROM if figure else Path(what).name
+    table = FIGURES_FROM if figure else Path(what).stem
     request = Request(
-        folder=configs / table,
+        table=configs / f"{table}.yaml",
         data=tuple(data),
         out=out / table,
         seeds=1 if figure else seeds,
         rows=tuple(rows or ()),
         budget=budget,
-        pictures=pictures,
+        images=images,
         split=split,
         overrides=tuple(overrides or ()),
     )

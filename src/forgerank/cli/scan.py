@@ -101,7 +101,7 @@ def scan(
     """Judge very many photographs and videos into one Parquet file: a row per file, errors included.
 
     A stopped or killed scan goes on when the command is repeated. Files of equal content are judged once.
-    Columns and costs: docs/scaling.md.
+    Columns and costs: docs/scanning.md.
 
     Examples:
 
@@ -134,13 +134,13 @@ def _scan(
     from forgerank.cli.detect import print_error
     from forgerank.detect.runtime import usable_cores
     from forgerank.serving.scan.run import scan as run_scan
-    from forgerank.serving.scan.settings import Judging, Settings, StoppedError
+    from forgerank.serving.scan.scan_settings import Judging, ScanSettings, StoppedError
     from forgerank.serving.scan.summary import summarize as sum_up
 
     if not sources:
         raise InputError("name at least one SOURCE, or a --list")
     try:
-        settings = Settings(
+        settings = ScanSettings(
             sources=tuple(sources),
             out=out,
             all_files=all_files,

@@ -14,7 +14,7 @@ from forgerank.types import InputError
 
 if TYPE_CHECKING:
     from forgerank.serving.service.keys import Keys
-    from forgerank.serving.service.settings import Settings
+    from forgerank.serving.service.service_settings import ServiceSettings
 
 keys_app = typer.Typer(help="Make, list and revoke the API keys of a service.", no_args_is_help=True)
 
@@ -67,7 +67,7 @@ def serve(
     require("web" if web else "serve")
     from forgerank.serving.service.app import create_app
     from forgerank.serving.service.server import run, share_arenas
-    from forgerank.serving.service.settings import LOOPBACK
+    from forgerank.serving.service.service_settings import LOOPBACK
 
     options: dict[str, Any] = dict(
         host=host,
@@ -122,20 +122,20 @@ def revoke(
 
 def _keys(data: Path, database: str | None) -> "Keys":
     require("serve")
+    from forgerank.serving.service.database import open_database
     from forgerank.serving.service.keys import Keys
-    from forgerank.serving.service.store import open_store
 
     _make(data)
-    return Keys(open_store(_settings({"data": data, "database": database}).database_url))
+    return Keys(open_database(_settings({"data": data, "database": database}).database_url))
 
 
-def _settings(values: dict[str, Any]) -> "Settings":
+def _settings(values: dict[str, Any]) -> "ServiceSettings":
     from pydantic import ValidationError
 
-    from forgerank.serving.service.settings import Settings
+    from forgerank.serving.service.service_settings import ServiceSettings
 
     try:
-        return Settings.model_validate(values)
+        return ServiceSettings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -159,7 +159,7 @@ def _make(data: Path) -> None:
         raise InputError(f"{data}: cannot keep data here ({error.strerror})") from None
 
 
-def _listen(settings: "Settings") -> socket.socket:
+def _listen(settings: "ServiceSettings") -> socket.socket:
     """Raises InputError for an address that cannot be had, such as a port that is taken."""
     try:
         family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]

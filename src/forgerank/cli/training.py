@@ -1,4 +1,4 @@
-"""`forgerank train`, `evaluate` and `export`: thin over `forgerank.train`, which needs the train extra."""
+"""`forgerank train`, `evaluate` and `curve`: networks trained and measured."""
 
 import json as json_library
 import os
@@ -6,32 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from forgerank.cli.options import ConfigOverrides, EvaluatedData, EvaluatedSplit, Limit, Readers
 from forgerank.extras import require
-
-Data = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help="Data set in the Seq-DeepFake layout, prepared faces or shards; repeat to join several.",
-        metavar="DIR",
-        show_default="that of the config",
-    ),
-]
-Split = Annotated[str, typer.Option(help="train, val or test.")]
-Limit = Annotated[
-    int | None, typer.Option(min=1, help="Use so many images, evenly spread.", show_default="all")
-]
-Workers = Annotated[
-    int | None, typer.Option(min=0, help="Processes that read images.", show_default="as in the config")
-]
+from forgerank.types import InputError
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file of the experiment.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key of the config; repeat as needed.", metavar="KEY=VALUE"),
+    config: Annotated[Path, typer.Argument(help="YAML file of the settings, or of a table.")],
+    row: Annotated[
+        str | None,
+        typer.Option(help="Row of the table that is trained.", metavar="NAME", show_default=False),
     ] = None,
+    overrides: ConfigOverrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
 ) -> None:
     """Train a network.
@@ -40,13 +29,15 @@ def train(
 
     * `forgerank train configs/default.yaml`
 
+    * `forgerank train configs/table3.yaml --row model-4`
+
     * `forgerank train configs/default.yaml --set model.input_size=160 --set seed=1 --resume`
     """
     require("train")
-    from forgerank.train.config import load_config
+    from forgerank.reproduce.table_file import load_run
     from forgerank.train.fit import run
 
-    weights = run(load_config(config, overrides or ()), resume=resume)
+    weights = run(load_run(config, row, overrides or ()), resume=resume)
     if os.environ.get("RANK", "0") == "0":  # one of several processes that torchrun started
         typer.echo(weights)
 
@@ -56,14 +47,14 @@ def evaluate(
         list[Path],
         typer.Argument(
             help="Checkpoint, .safetensors, or folder with forgerank.json. Further ones, or the folder of a "
-            "run, add the best of each figure over all checkpoints.",
+            "run, add the best of each metric over all checkpoints.",
         ),
     ],
-    data: Data = None,
+    data: EvaluatedData = None,
     dataset: Annotated[
         str | None, typer.Option(help="What DIR holds: a data set's name.", show_default="what it looks like")
     ] = None,
-    split: Split = "val",
+    split: EvaluatedSplit = "val",
     wild: Annotated[
         bool, typer.Option("--wild", help="Re-encode at quality 40 to 95 and resize by 0.5 to 2 first.")
     ] = False,
@@ -88,9 +79,9 @@ def evaluate(
         typer.Option(help="Measure on each validation source of this config instead.", metavar="CONFIG"),
     ] = None,
     limit: Limit = None,
-    workers: Workers = None,
+    workers: Readers = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write the figures to this file too.", metavar="FILE")
+        Path | None, typer.Option(help="Write the metrics to this file too.", metavar="FILE")
     ] = None,
 ) -> None:
     """Measure a network on images with known answers, with 95 % bootstrap intervals.
@@ -108,7 +99,7 @@ def evaluate(
         _evaluate_sources(weights[0], sources, limit, workers, json)
         return
     from forgerank.evaluation.evaluate import evaluate as evaluate_weights
-    from forgerank.evaluation.evaluate import print_evaluation
+    from forgerank.evaluation.printing import print_evaluation
 
     result = evaluate_weights(
         weights[0],
@@ -129,50 +120,41 @@ def evaluate(
 def _evaluate_sources(
     weights: Path, config: Path, limit: int | None, workers: int | None, json: Path | None
 ) -> None:
-    from forgerank.data.listing import write_whole
-    from forgerank.evaluation.evaluate import evaluate_sources, print_sources
+    from forgerank.evaluation.evaluate import evaluate_sources
+    from forgerank.evaluation.printing import print_sources
+    from forgerank.files import write_atomic
     from forgerank.train.config import load_config
 
     found = evaluate_sources(weights, load_config(config).data, limit=limit, workers=workers)
     print_sources(found)
     if json is not None:
-        write_whole(json, (json_library.dumps(found, indent=2) + "\n").encode())
+        write_atomic(json, (json_library.dumps(found, indent=2) + "\n").encode())
 
 
-def export(
-    weights: Annotated[Path, typer.Argument(help="Checkpoint or .safetensors.")],
-    out: Annotated[Path, typer.Argument(help="Folder for forgerank.onnx, .safetensors and .json.")],
-    data: Data = None,
-    split: Split = "val",
-    limit: Limit = None,
-    workers: Workers = None,
-    int8: Annotated[bool, typer.Option(help="Keep 8-bit weights if they cost at most 0.005 of AUC.")] = True,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the weights.", show_default="that of the config")
+def curve(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or its curve.csv.", metavar="RUN")],
+    out: Annotated[
+        Path | None, typer.Option(help="Draw it into this PNG, SVG or PDF.", metavar="FILE")
     ] = None,
-    version: Annotated[str, typer.Option(help="Version of the weights.")] = "1",
-    licence: Annotated[
-        str | None, typer.Option(help="Licence of the weights.", show_default="non-commercial research")
-    ] = None,
+    metric: Annotated[str, typer.Option(help="auc, map, accuracy, fixed, adaptive or order.")] = "auc",
 ) -> None:
-    """Turn a trained network into weights for `forgerank detect`, thresholds and calibration included.
+    """Show how a run learns, source by source: a column for each source, a row for each validation.
 
-    Example: `forgerank export runs/default/best.ckpt weights/ --data forged/`
+    Example: `forgerank curve runs/default --out curve.png`
     """
     require("train")
-    from forgerank.export.package import LICENCE
-    from forgerank.export.package import export as export_weights
+    from forgerank.train.curve import COLUMNS, CURVE, plot_curve, read_curve
 
-    metadata = export_weights(
-        weights,
-        out,
-        roots=data or (),
-        split=split,
-        limit=limit,
-        workers=workers,
-        int8=int8,
-        name=name,
-        version=version,
-        licence=licence or LICENCE,
-    )
-    typer.echo(f"{out}: {metadata.name} {metadata.version}, input {metadata.input_size} px")
+    if metric not in COLUMNS[3:]:
+        raise InputError(f"--metric must be of {', '.join(COLUMNS[3:])}, got {metric}")
+    rows = read_curve(run / CURVE if run.is_dir() else run)
+    sources = list(dict.fromkeys(row["source"] for row in rows))
+    table = Table("crops", *sources, box=None, pad_edge=False)
+    for images in dict.fromkeys(row["images"] for row in rows):
+        found = {row["source"]: row[metric] for row in rows if row["images"] == images}
+        table.add_row(images, *(found.get(source, "") for source in sources))
+    Console().print(table)
+    if out is not None:
+        require("paper")
+        plot_curve(rows, out, metric=metric)
+        typer.echo(f"{out}: written")

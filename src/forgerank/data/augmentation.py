@@ -1,4 +1,4 @@
-"""From an annotated image to tensors: wild augmentation, alignment, colour; masks follow the pixels."""
+"""From an annotated image to an aligned crop with its masks, augmented in training."""
 
 import math
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ _FILTERS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 
 class AugmentConfig(BaseModel):
-    """Chance in training. Probabilities 0..1; every amount is the largest one, drawn evenly."""
+    """Random changes in training. Probabilities are 0..1; amounts are drawn uniformly up to the given one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +42,7 @@ class AugmentConfig(BaseModel):
     webp: float = Field(default=0.2, ge=0, le=1)  # share of encodings that are WebP
     noise: float = Field(default=6.0, ge=0)  # standard deviation, grey levels
     colour: float = Field(default=0.15, ge=0, lt=1)  # relative brightness, contrast, saturation
-    # Other faces in other light out of few photographs. Nothing is drawn for 0: older runs can be repeated.
+    # More variety of faces and light. For 0 nothing is drawn from the rng: older runs can be repeated.
     stretch: float = Field(default=0.0, ge=0, lt=0.5)  # relative, along either axis, and as much shear
     warp: float = Field(default=0.0, ge=0, lt=0.125)  # bend of the whole face, share of the crop's side
     light: float = Field(default=0.0, ge=0, lt=1)  # relative, changing slowly over the crop
@@ -50,9 +50,7 @@ class AugmentConfig(BaseModel):
 
 
 class Level(NamedTuple):
-    """What both images of a pair go through before anything else, so that neither size nor codec tells them
-    apart.
-    """
+    """Resize and save that both images of a pair get first: neither size nor codec then tells the class."""
 
     factor: float  # by which this image shrinks, 0..1
     filter: int  # place in _FILTERS
@@ -61,10 +59,9 @@ class Level(NamedTuple):
 
 
 def draw_level(eye: float, other: float, augment: AugmentConfig, rng: np.random.Generator) -> Level:
-    """Drawn for a pair of images with these eye distances, pixels; to be applied to the first.
+    """Draw the level of the first of two images with these eye distances, pixels.
 
-    Both are brought to the same eye distance, of at most the smaller one and at least half of it, and saved
-    alike.
+    Both are resized to one eye distance, between half of the smaller one and all of it, and saved alike.
     """
     limit = min(eye, other)
     low = min(limit, max(_LOWEST_LEVEL * limit, _LEAST_EYES))
@@ -78,7 +75,7 @@ def draw_level(eye: float, other: float, augment: AugmentConfig, rng: np.random.
 
 
 class Tensors(NamedTuple):
-    """What the network sees of one face."""
+    """The network's input for one face, and its target masks."""
 
     image: Image  # (S, S, 3)
     masks: NDArray[np.float32] | None  # (L, m, m), share of each cell that was edited, 0..1
@@ -95,8 +92,8 @@ def to_tensors(
     zoom: float = 1.0,
     level: Level | None = None,
 ) -> Tensors:
-    """Align an image to `size` at `zoom`; with `augment`, every random choice comes from `rng`, and what
-    `level` says comes before.
+    """Align an image to `size` pixels at `zoom`; with `augment`, apply `level` and then random changes, drawn
+    from `rng`.
 
     Raises ValueError where `mask_size` is asked for and a manipulated image has no mask, or the points
     coincide.
@@ -119,8 +116,8 @@ def to_tensors(
 def degrade(
     image: Image, augment: AugmentConfig, rng: np.random.Generator, level: Level | None = None
 ) -> tuple[Image, tuple[float, float]]:
-    """What apps and platforms do to an image: resize, blur, noise, encoding, each with probability `wild`,
-    after what `level` says.
+    """Degrade an image as apps and platforms do: resize, blur, noise, encoding, each with probability `wild`,
+    after `level`.
 
     Returns the image and the factors by which its width and height grew.
     """
@@ -142,7 +139,7 @@ def degrade(
 
 
 def levelled(image: Image, level: Level) -> Image:
-    """The image at the size and after the save that `level` says."""
+    """The image resized and saved as `level` describes."""
     return encoded(resized(image, level.factor, level.filter), level.quality, webp=level.webp)
 
 
@@ -163,18 +160,17 @@ def encoded(image: Image, quality: int, *, webp: bool = False) -> Image:
 def _sampled(image: Image, alignment: Alignment, rng: np.random.Generator) -> Image:
     """The aligned crop as `Alignment.crop` gives it, several times as fast, by a linear or cubic kernel."""
     factor = max(1, math.floor(1.0 / alignment.scale))
-    matrix = alignment.matrix.copy()
     if factor > 1:
         height, width = (side // factor * factor for side in image.shape[:2])
         small = cv2.resize(
             image[:height, :width], None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA
         )
         image = np.asarray(small, dtype=np.uint8)
-        matrix[:, :2] *= factor
-    # OpenCV's pixel centres lie at whole numbers.
-    matrix[:, 2] += matrix[:, :2] @ np.full(2, 0.5) - 0.5
+        alignment = replace(alignment, matrix=alignment.matrix * (factor, factor, 1))
     kernel = cv2.INTER_CUBIC if rng.random() < 0.7 else cv2.INTER_LINEAR
-    return np.asarray(cv2.warpAffine(image, matrix, (alignment.size,) * 2, flags=kernel), dtype=np.uint8)
+    return np.asarray(
+        cv2.warpAffine(image, alignment.opencv_matrix(), (alignment.size,) * 2, flags=kernel), dtype=np.uint8
+    )
 
 
 def _jitter(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generator) -> Alignment:
@@ -197,7 +193,7 @@ def _jitter(alignment: Alignment, augment: AugmentConfig, rng: np.random.Generat
 class _Bent(Alignment):
     """An alignment whose crops are bent inside: the border stays, the nodes of a grid over them move.
 
-    For images and masks alone: points are taken to and fro as if nothing were bent.
+    Applies to images and masks only: points are transformed by the alignment without the warp.
     """
 
     moves: NDArray[np.float64]  # (n + 1, n + 1, 2) x, y, share of the crop's side; zero on the border

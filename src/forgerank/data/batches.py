@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from forgerank.data.augmentation import AugmentConfig, Level, draw_level, to_tensors
 from forgerank.data.sample import LabelledImage, Sample, Source
-from forgerank.labels import answer
+from forgerank.labels import face_labels
 from forgerank.types import InputError
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Item(TypedDict, total=False):
 
     image: Tensor  # (3, S, S) uint8 RGB
     presence: Tensor  # (L,) float, Eq. 1; 0 where unknown
-    ranks: Tensor  # (L,) long, Eq. 2; L where unknown
+    sequence: Tensor  # (L,) long, padded; 0 throughout where the order is unknown
     forged: Tensor  # () float in {0, 1}
     known: Tensor  # (L,) bool, whether the presence is
     ordered: Tensor  # () bool, whether the order is known
@@ -87,11 +87,11 @@ class Crops(Dataset[Item]):
             )
         except ValueError as error:
             raise InputError(f"{self.source.sample(index).image}: {error}") from error
-        truth = answer(image.sequence, self.length, parts=image.parts, fake=image.fake)
+        truth = face_labels(image.sequence, self.length, parts=image.parts, fake=image.fake)
         item = Item(
             image=torch.from_numpy(np.ascontiguousarray(tensors.image.transpose(2, 0, 1))),
             presence=torch.tensor([part or 0 for part in truth.presence], dtype=torch.float32),
-            ranks=torch.tensor(truth.ranks),
+            sequence=torch.tensor(truth.sequence),
             forged=torch.tensor(float(truth.forged)),
             known=torch.tensor([part is not None for part in truth.presence]),
             ordered=torch.tensor(truth.ordered),

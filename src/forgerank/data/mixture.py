@@ -1,6 +1,4 @@
-"""Many sources in one batch: as many real images as forged ones out of each, so that nothing but the forgery
-tells the class.
-"""
+"""Batches of several sources, half of each real and half forged, so that only the forgery separates them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,14 +1,18 @@
-"""What a data set yields: samples on disk, and images ready to be aligned."""
+"""Samples of a data set, on disk and decoded, and the protocol of all data sets of faces."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PILImage
 
 from forgerank.labels import Parts
-from forgerank.types import Image, Points
+from forgerank.media.images import read_photo
+from forgerank.types import Image, InputError, Points
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +30,9 @@ class Sample:
     video: str = ""  # whose frame it is: frames of one video are scored together; empty for a photograph
     method: str = ""  # how it was forged, as the data set calls it
     compression: str = ""  # of the video, as the data set calls it
-    # Of each label 1 manipulated, 0 not, None unknown; None: the sequence says all there is to know.
+    # Of each label 1 manipulated, 0 not, None unknown; None: the sequence is complete.
     parts: Parts | None = None
-    fake: bool = False  # forged, whatever is known of the labels
+    fake: bool = False  # forged, even where no label is known
 
     @property
     def forged(self) -> bool:
@@ -48,12 +52,64 @@ class LabelledImage(NamedTuple):
 
 
 class Source(Protocol):
-    """A data set of annotated faces: read from disk or made on the fly, the transforms see no difference."""
+    """A data set of annotated faces, read from disk or made on the fly."""
 
     def __len__(self) -> int: ...
 
     def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
-        """The image at `index`; all chance comes from `rng`."""
+        """The image at `index`; every random choice comes from `rng`."""
 
     def sample(self, index: int) -> Sample:
-        """Its annotation, without decoding anything."""
+        """The annotation at `index`, without decoding anything."""
+
+
+class Samples:
+    """Samples on disk as a `Source`."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def sample(self, index: int) -> Sample:
+        """The annotation at `index`."""
+        return self.samples[index]
+
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
+        """Decode the image and its mask; `rng` is not used. Raises InputError for an unreadable file."""
+        return load_sample(self.samples[index])
+
+
+def load_sample(sample: Sample) -> LabelledImage:
+    """Decode one sample. Raises InputError for an unreadable file or a sample without points."""
+    if sample.points is None:
+        raise InputError(f"{sample.image}: no points of the face are known")
+    mask = None if sample.mask is None else read_mask(sample.mask)
+    return LabelledImage(
+        read_image(sample.image), sample.points, sample.sequence, mask, sample.parts, sample.fake
+    )
+
+
+def read_image(path: Path, content: bytes | None = None) -> Image:
+    """An image as RGB (H, W, 3), turned upright; `content` replaces that of the file.
+
+    Raises InputError for an unreadable file.
+    """
+    return read_photo(path, data=content)
+
+
+def read_mask(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
+    """A mask of edited labels, (H, W), one bit per label; `content` as in `read_image`.
+
+    Raises InputError for an unreadable file.
+    """
+    try:
+        with PILImage.open(path if content is None else io.BytesIO(content)) as opened:
+            if opened.mode != "L":
+                raise InputError(f"{path}: a mask must be 8-bit grey, got mode {opened.mode}")
+            return np.asarray(opened)
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise errors of every kind
+        raise InputError(f"{path}: cannot be read as a mask: {error}") from error

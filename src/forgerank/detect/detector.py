@@ -1,10 +1,11 @@
-"""The main job: images in, verdicts with ordered components and heatmaps out."""
+"""The detector: images in; per face a verdict, components in their order, and heatmaps out."""
 
 import hashlib
 import math
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,13 +14,22 @@ from forgerank.detect.runtime import Prediction, Runtime, usable_cores
 from forgerank.detect.verdict import calibrate, judge_face, judge_image, order_components
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.media.images import MAX_PIXELS, read_file, read_photo
+from forgerank.media.files import read_file
+from forgerank.media.images import MAX_PIXELS, read_photo
 from forgerank.types import Face, Image, InputError
 from forgerank.weights.description import load_weights
 
 
+class AlignedFace(NamedTuple):
+    """A face and its crop for the network."""
+
+    face: Face
+    alignment: Alignment  # image <-> crop
+    crop: Image  # (input_size, input_size, 3)
+
+
 class Detector:
-    """Finds the faces of images and tells which were forged, where, and in what order.
+    """Finds the faces of images and decides which were forged, where, and in what order.
 
     `weights` is a folder with `forgerank.json` and its files, by default the package's own. `detector` names
     the face detector: "blazeface", or "retinaface" with `detector_weights`, an ONNX file. `threads` defaults
@@ -62,32 +72,39 @@ class Detector:
         An array is (H, W, 3) uint8 RGB. Raises InputError for a file that cannot be read and for an array of
         another kind.
         """
-        images_ = [load_image(image) for image in images]
-        found: list[list[tuple[Face, Alignment]]] = []
-        crops: list[Image] = []
-        for image_ in images_:
-            faces = self.align(self.analyzer.analyze(image_.image))
-            found.append(faces)
-            crops.extend(alignment.crop(image_.image) for _, alignment in faces)
+        loaded = [load_image(image) for image in images]
+        found = [self.align(image.image, self.analyzer.analyze(image.image)) for image in loaded]
+        crops = [face.crop for faces in found for face in faces]
         prediction = self.runtime.run(crops) if crops else None
         reports, start = [], 0
-        for image_, faces in zip(images_, found, strict=True):
-            answers = tuple(
-                self.face_report(face, alignment, prediction, start + i)
-                for i, (face, alignment) in enumerate(faces)
-                if prediction is not None
-            )
+        for image, faces in zip(loaded, found, strict=True):
+            answers = self.face_reports(faces, prediction, start)
             start += len(faces)
-            reports.append(_report(image_, answers))
+            reports.append(_report(image, answers))
         return reports
 
-    def align(self, faces: list[Face]) -> list[tuple[Face, Alignment]]:
-        """Faces with the alignment that cuts what the network sees."""
+    def align(self, image: Image, faces: Sequence[Face]) -> list[AlignedFace]:
+        """The faces of an image (H, W, 3), each with the crop that the network sees."""
         size, zoom = self.metadata.input_size, self.metadata.zoom
-        return [(face, estimate_alignment(five_points(face.landmarks), size, zoom)) for face in faces]
+        aligned = []
+        for face in faces:
+            alignment = estimate_alignment(five_points(face.landmarks), size, zoom)
+            measured = zoom == 1.0 and len(face.crop) == size  # quality was measured on the same crop
+            aligned.append(AlignedFace(face, alignment, face.crop if measured else alignment.crop(image)))
+        return aligned
 
-    def face_report(self, face: Face, alignment: Alignment, prediction: Prediction, i: int) -> FaceReport:
-        """The answer for one face out of the network's answers; `i` is its place among the crops."""
+    def face_reports(
+        self, faces: Sequence[AlignedFace], prediction: Prediction | None, start: int = 0
+    ) -> tuple[FaceReport, ...]:
+        """The results of faces whose crops begin at `start` in a prediction; none for no prediction."""
+        if prediction is None:
+            return ()
+        return tuple(
+            self._face_report(face, alignment, prediction, i)
+            for i, (face, alignment, _) in enumerate(faces, start)
+        )
+
+    def _face_report(self, face: Face, alignment: Alignment, prediction: Prediction, i: int) -> FaceReport:
         metadata = self.metadata
         probability = calibrate(float(prediction.probability[i]), metadata.calibration)
         verdict, reason = judge_face(probability, face.quality, metadata.thresholds)

@@ -1,4 +1,4 @@
-"""What is kept of each person of a video while it is read, and the answer made of it."""
+"""The faces of a video collected frame by frame, and one pooled result for each person."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
@@ -26,22 +26,22 @@ class _Person:
     qualities: list[Quality] = field(default_factory=list)
     components: list[tuple[float, ...]] = field(default_factory=list)  # probabilities, (L,) each
     orders: list[tuple[float, ...]] = field(default_factory=list)  # order scores, (L,) each
-    keys: list[KeyFrame] = field(default_factory=list)  # most telling first
+    keys: list[KeyFrame] = field(default_factory=list)  # most suspicious first
 
 
 class People:
-    """Collects the faces of a video. Of each moment a few numbers stay, of each person three images."""
+    """Collects the faces of a video; keeps a few numbers of each moment and three images of each person."""
 
     def __init__(self, metadata: WeightsMetadata) -> None:
         self._metadata = metadata
         self._people: list[_Person] = []
 
-    def add(self, sample: Sample, faces: Sequence[FaceReport], places: Sequence[int]) -> None:
-        """The faces of one frame; `places` says whose they are, counted from 0 by first appearance."""
-        for face, place in zip(faces, places, strict=True):
-            while place >= len(self._people):
+    def add(self, sample: Sample, faces: Sequence[FaceReport], numbers: Sequence[int]) -> None:
+        """The faces of one frame; `numbers`: the track of each, counted from 0 by first appearance."""
+        for face, number in zip(faces, numbers, strict=True):
+            while number >= len(self._people):
                 self._people.append(_Person())
-            person = self._people[place]
+            person = self._people[number]
             moment = Moment(
                 sample.number,
                 sample.time,
@@ -55,11 +55,11 @@ class People:
             person.qualities.append(face.quality)
             person.components.append(tuple(component.probability for component in face.components))
             person.orders.append(face.order_scores)
-            person.keys = _telling(person.keys, moment, face, sample.image)
+            person.keys = _best_key_frames(person.keys, moment, face, sample.image)
         self._drop_key_frames()
 
     def tracks(self) -> tuple[TrackReport, ...]:
-        """The answer for every person."""
+        """The result for every person."""
         return tuple(self._track(number, person) for number, person in enumerate(self._people, start=1))
 
     def _track(self, number: int, person: _Person) -> TrackReport:
@@ -91,34 +91,34 @@ class People:
         )
 
     def _drop_key_frames(self) -> None:
-        """Beyond the limit for all, the least telling go, the first of a person last."""
+        """Keep the limit for all: the least suspicious are dropped, the first of a person last."""
         while sum(len(person.keys) for person in self._people) > _ALL_KEY_FRAMES:
             most = max(len(person.keys) for person in self._people)
             person = min(
                 (person for person in self._people if len(person.keys) == most),
-                key=lambda person: _tells(person.keys[-1].face),
+                key=lambda person: _suspicion(person.keys[-1].face),
             )
             person.keys.pop()
 
 
-def _tells(face: FaceReport) -> float:
-    """How telling a face is: by its probability of forgery, those that cannot be judged last; -1..1."""
+def _suspicion(face: FaceReport) -> float:
+    """The probability of forgery, lowered by 1 for a face that cannot be judged; -1..1."""
     return face.forged_probability - (unusable(face.quality) is not None)
 
 
-def _telling(keys: list[KeyFrame], moment: Moment, face: FaceReport, image: Image) -> list[KeyFrame]:
-    """The most telling frames once this one is offered; of those within a second only one."""
+def _best_key_frames(keys: list[KeyFrame], moment: Moment, face: FaceReport, image: Image) -> list[KeyFrame]:
+    """The most suspicious frames among `keys` and this one; of those within a second only one."""
     near = [key for key in keys if abs(key.moment.time - moment.time) < _APART]
     apart = [key for key in keys if key not in near]
     rivals = near if near else apart[KEY_FRAMES - 1 :]
-    if rivals and max(_tells(key.face) for key in rivals) >= _tells(face):
+    if rivals and max(_suspicion(key.face) for key in rivals) >= _suspicion(face):
         return keys
-    kept = sorted([*apart, _key_frame(moment, face, image)], key=lambda key: -_tells(key.face))
+    kept = sorted([*apart, _key_frame(moment, face, image)], key=lambda key: -_suspicion(key.face))
     return kept[:KEY_FRAMES]
 
 
 def _key_frame(moment: Moment, face: FaceReport, image: Image) -> KeyFrame:
-    """Scaled down where the frame is larger than a screen shows."""
+    """A key frame, scaled down where the frame is larger than a screen."""
     height, width = image.shape[:2]
     scale = min(1.0, _LONGEST_SIDE / max(height, width))
     if scale == 1.0:

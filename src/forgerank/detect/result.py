@@ -1,4 +1,4 @@
-"""What the detector answers: one frozen result type for an image, one for a video."""
+"""Results of the detector: `Report` for an image, `VideoReport` for a video, and their parts."""
 
 from dataclasses import dataclass
 
@@ -43,9 +43,7 @@ class FaceReport:
     alignment: Alignment  # image <-> crop, lays the maps back over the image
     component_maps: Map  # (L, h, w) over the crop, 0..1
     dissimilarity: Map  # (h, w) over the crop, mean over tokens of 1 - S (Eq. 4, 5), 0..1
-    order_scores: tuple[
-        float, ...
-    ] = ()  # (L,) what the ranks come from; their sense is `Order` of the weights
+    order_scores: tuple[float, ...] = ()  # (L,) decide the ranks; `Order` of the weights says which is first
 
     @property
     def sequence(self) -> tuple[Component, ...]:
@@ -81,7 +79,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyFrame:
-    """One telling frame of a track, with everything that draws its heatmaps."""
+    """One of the most suspicious frames of a track, with everything that its heatmaps need."""
 
     moment: Moment
     image: Image  # the upright frame, its longer side at most 1280 pixels
@@ -100,7 +98,7 @@ class TrackReport:
     forged_probability: float  # pooled over the usable moments, 0..1
     components: tuple[Component, ...]  # all of them, by consensus, in the order of the weights' labels
     moments: tuple[Moment, ...]  # by time
-    key_frames: tuple[KeyFrame, ...]  # at most 3, most telling first
+    key_frames: tuple[KeyFrame, ...]  # at most 3, most suspicious first
     quality: Quality  # medians over the moments
 
     @property
@@ -136,5 +134,5 @@ def _ranked(components: tuple[Component, ...]) -> tuple[Component, ...]:
 
 
 def faces_of(report: Report | VideoReport) -> tuple[FaceReport | TrackReport, ...]:
-    """The people that a report is about: the faces of an image, the tracks of a video."""
+    """The faces of an image, the tracks of a video."""
     return report.tracks if isinstance(report, VideoReport) else report.faces

@@ -29,7 +29,9 @@ class Prediction:
     component_probabilities: Float  # (B, L) sigmoid(f), 0..1
     component_maps: Float  # (B, L, h, w), 0..1
     similarity: Float  # (B, N, N), S of Eq. 4, 0..1
-    order_scores: Float  # (B, L) tell the order, 0..1; the probabilities where the network has no order head
+    order_scores: (
+        Float  # (B, L) decide the order, 0..1; the probabilities where the network has no order head
+    )
 
 
 def usable_cores() -> int:
@@ -38,7 +40,7 @@ def usable_cores() -> int:
 
 
 def order_output(session: "InferenceSession") -> str:
-    """The output that tells the order: an order head's, else the component probabilities."""
+    """The name of the output that decides the order: an order head's, else the component probabilities."""
     names = [output.name for output in session.get_outputs()]
     return ORDER_OUTPUT if ORDER_OUTPUT in names else "component_probabilities"
 

@@ -1,4 +1,4 @@
-"""From probabilities and quality to a verdict in words. "Could not decide" is a result."""
+"""Verdicts from probabilities and quality: real, forged or undetermined, with the reason."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forgerank.detect.result import Component, FaceReport, TrackReport
+from forgerank.labels import Order
 from forgerank.types import Quality, Verdict
-from forgerank.weights.description import Calibration, Order, Thresholds
+from forgerank.weights.description import Calibration, Thresholds
 
 # Beyond these limits a face is not judged.
 MIN_SIZE = 64.0  # longer side of the face box, pixels

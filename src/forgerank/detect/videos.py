@@ -1,4 +1,4 @@
-"""A video in, a verdict per person out: sampled frames, faces followed and joined, answers pooled."""
+"""A video in, a verdict per person out: frames are sampled, faces tracked, and their results pooled."""
 
 import hashlib
 from collections import deque
@@ -8,17 +8,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from forgerank.detect.detector import Detector
+from forgerank.detect.detector import AlignedFace, Detector
 from forgerank.detect.people import People
 from forgerank.detect.result import FaceReport, TrackReport, VideoReport
 from forgerank.detect.runtime import Prediction
 from forgerank.detect.verdict import judge_image
-from forgerank.faces.align import Alignment
-from forgerank.faces.follow import FaceFollower
-from forgerank.faces.track import Sighting, Trail, appearance, assign
-from forgerank.media.images import MAX_PIXELS, MediaError
+from forgerank.faces.track import Observation, Track, assign, embed
+from forgerank.faces.video_search import VideoFaceSearch
+from forgerank.media.files import MediaError
+from forgerank.media.images import MAX_PIXELS
 from forgerank.media.videos import Sample, Video, open_video
-from forgerank.types import Face
 
 T = TypeVar("T")
 
@@ -27,32 +26,30 @@ MAX_FRAMES = 600  # of one video
 _AHEAD = 3  # samples that wait decoded, and as many that wait for the network
 
 
-class Cancelled(Exception):  # noqa: N818 - no error, the answer to a wish
+class Cancelled(Exception):  # noqa: N818 - not an error: the caller asked for it
     """The caller asked to stop: there is no report."""
 
 
 class _Plan(NamedTuple):
-    """What is read of a video."""
+    """Which frames of a video are sampled."""
 
     rate: float  # frames per second of video
     capped: bool  # the rate is lower than asked for
     extent: float  # seconds of video that there should be, for the progress
 
 
-class _Seen(NamedTuple):
-    """One sample whose faces are with the network."""
+class _Submitted(NamedTuple):
+    """One sampled frame whose faces were submitted to the network."""
 
     sample: Sample
-    faces: list[tuple[Face, Alignment]]
-    places: list[int]  # of each face among the people
+    faces: list[AlignedFace]
+    numbers: list[int]  # of each face's track
     prediction: "Future[Prediction] | None"  # None without a face
 
-    def answer(self, detector: Detector) -> list[FaceReport]:
-        """What the network says about each face; waits for it."""
-        if self.prediction is None:
-            return []
-        prediction = self.prediction.result()
-        return [detector.face_report(*pair, prediction, i) for i, pair in enumerate(self.faces)]
+    def answers(self, detector: Detector) -> tuple[FaceReport, ...]:
+        """The results of the faces; waits for the network."""
+        prediction = None if self.prediction is None else self.prediction.result()
+        return detector.face_reports(self.faces, prediction)
 
 
 def detect_video(
@@ -68,10 +65,10 @@ def detect_video(
 ) -> VideoReport:
     """Judge every person in a video. Memory does not grow with its length.
 
-    `fps` frames per second of video are looked at, of a longer video `max_frames`, evenly spread. A video of
+    `fps` frames per second of video are sampled, of a longer video `max_frames`, evenly spread. A video of
     more than `max_seconds`, and one with more than `max_pixels` in a frame, is refused. `progress(done,
-    total)` is told seconds of video. Raises Cancelled soon after `cancelled()` turned true, MediaError for
-    what is no video or gives no frame, and MissingExtraError without PyAV.
+    total)` is called with seconds of video. Raises Cancelled soon after `cancelled()` turned true, MediaError
+    for a file that is no video or of which no frame can be decoded, and MissingExtraError without PyAV.
     """
     if not (fps > 0 and max_frames > 0):
         raise ValueError(f"fps and max_frames must be positive, got {fps} and {max_frames}")
@@ -91,7 +88,7 @@ def detect_video(
                 if stopped:
                     break
                 sampled += 1
-                people.add(seen.sample, seen.answer(worker), seen.places)
+                people.add(seen.sample, seen.answers(worker), seen.numbers)
                 if progress is not None:
                     progress(min(seen.sample.time, plan.extent), plan.extent)
         if not sampled:
@@ -165,29 +162,29 @@ def _sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _judged(detector: Detector, samples: Iterator[Sample]) -> Generator[_Seen]:
-    """Samples with their faces, the network a few samples behind the search."""
-    follower = FaceFollower(detector.analyzer)
-    trails: list[Trail] = []
-    waiting: deque[_Seen] = deque()
+def _judged(detector: Detector, samples: Iterator[Sample]) -> Generator[_Submitted]:
+    """Sampled frames with their faces; the network runs a few frames behind the search."""
+    search = VideoFaceSearch(detector.analyzer)
+    tracks: list[Track] = []
+    waiting: deque[_Submitted] = deque()
     with closing(_ahead(samples)) as decoded, ThreadPoolExecutor(1) as network:
         for sample in decoded:
-            found, cut = follower.find(sample.image, sample.time)
-            faces = detector.align(found)
-            crops = [alignment.crop(sample.image) for _, alignment in faces]
-            sightings = [
-                Sighting(face.box, appearance(crop)) for face, crop in zip(found, crops, strict=True)
+            found, cut = search.find(sample.image, sample.time)
+            faces = detector.align(sample.image, found)
+            crops = [face.crop for face in faces]
+            observations = [
+                Observation(face.box, embed(crop)) for face, crop in zip(found, crops, strict=True)
             ]
-            trails, places = assign(trails, sightings, cut=cut)
+            tracks, numbers = assign(tracks, observations, cut=cut)
             prediction = network.submit(detector.runtime.run, crops) if crops else None
-            waiting.append(_Seen(sample, faces, places, prediction))
+            waiting.append(_Submitted(sample, faces, numbers, prediction))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft()
         yield from waiting
 
 
 def _ahead(items: Iterator[T]) -> Generator[T]:
-    """The items, made in advance by a thread of their own."""
+    """The items, computed in advance in a thread."""
     thread = ThreadPoolExecutor(1)
     try:
         waiting = deque(thread.submit(next, items, None) for _ in range(_AHEAD))

@@ -1,6 +1,5 @@
-"""The protocol of real against forged: per frame and per video, by data set and compression."""
+"""Real against forged by data set and compression, of images, frames and videos: AUC, EER, accuracy."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,23 +22,23 @@ RATES = {"tpr_at_1_percent_fpr": 0.01, "tpr_at_0.1_percent_fpr": 0.001}
 
 
 def is_binary(predictions: Predictions) -> bool:
-    """Whether this protocol has anything to say: one label, or frames of videos."""
+    """Whether this protocol applies: with a single label, or with frames of videos."""
     single = predictions.presence.shape[1] == 1
     return bool(predictions.samples) and (single or any(s.video for s in predictions.samples))
 
 
-def binary_figures(
+def binary_metrics(
     predictions: Predictions,
     *,
     thresholds: Thresholds | None = None,
     calibration: Calibration | None = None,
     resamples: int = 500,
 ) -> dict[str, Any]:
-    """Figures by `dataset/compression/level`, JSON-ready but for NaN; `level` is image, frame or video.
+    """Metrics by `dataset/compression/level`, JSON-ready but for NaN; `level` is picture, frame or video.
 
-    A video's score is the mean over its frames; where it shows several faces, each is averaged alone and the
-    largest counts. Videos of different methods are never merged, whatever their names. Raises InputError for
-    a video with real and forged frames: two clips share its name.
+    The score of a video is the mean over its frames; with several faces, the largest mean of a face. Videos
+    of different methods are different, even of the same name. Raises InputError for a video with real and
+    forged frames: two clips share its name.
     """
     samples = predictions.samples
     conditions: dict[tuple[str, str], list[int]] = {}
@@ -47,12 +46,12 @@ def binary_figures(
         conditions.setdefault((sample.dataset or "data", sample.compression or AS_IS), []).append(row)
     results: dict[str, Any] = {}
     for condition, rows in sorted(conditions.items()):
-        films = [row for row in rows if samples[row].video]
-        units = {"frame" if films else "picture": (predictions.probability[rows], rows)}
-        if films:
-            units["video"] = _merge_videos(predictions, films)
+        frames = [row for row in rows if samples[row].video]
+        units = {"frame" if frames else "picture": (predictions.probability[rows], rows)}
+        if frames:
+            units["video"] = _merge_videos(predictions, frames)
         for level, (scores, described) in units.items():
-            results["/".join((*condition, level))] = _figures(
+            results["/".join((*condition, level))] = _metrics(
                 scores,
                 predictions.forged[described],
                 [samples[row] for row in described],
@@ -73,7 +72,7 @@ def called_forged(
 
 
 def split_video(video: str) -> tuple[str, int]:
-    """The clip and which of its faces: `Sample.video` ends in #1, #2 and so on for all but the first.
+    """The clip and the number of the face in it: `Sample.video` ends in #1, #2, ... but for the first face.
 
     >>> split_video("manipulated/a#b.mp4#2"), split_video("a#b.mp4")
     (('manipulated/a#b.mp4', 2), ('a#b.mp4', 0))
@@ -83,7 +82,7 @@ def split_video(video: str) -> tuple[str, int]:
 
 
 def _merge_videos(predictions: Predictions, rows: list[int]) -> tuple[NDArray[np.float64], list[int]]:
-    """The score of each video, (V,), and for each a row that describes it."""
+    """The score of each video, (V,), and for each the row of its first frame."""
     samples = [predictions.samples[row] for row in rows]
     clips, tracks = zip(*(split_video(sample.video) for sample in samples), strict=True)
     names = [f"{sample.method}\n{clip}" for sample, clip in zip(samples, clips, strict=True)]
@@ -97,11 +96,11 @@ def _merge_videos(predictions: Predictions, rows: list[int]) -> tuple[NDArray[np
     return scores, [rows[place] for place in first]
 
 
-def _figures(
+def _metrics(
     scores: NDArray[np.float64],
     forged: NDArray[np.int64],
     samples: Sequence[Sample],
-    judged: NDArray[np.bool_],
+    called: NDArray[np.bool_],
     *,
     beside_half: bool,
     resamples: int,
@@ -110,12 +109,12 @@ def _figures(
         "auc": lambda i: detection.auc(forged[i], scores[i]),
         "average_precision": lambda i: detection.mean_average_precision(forged[i, None], scores[i, None]),
         "equal_error_rate": lambda i: detection.equal_error_rate(forged[i], scores[i]),
-        "accuracy": lambda i: detection.accuracy(forged[i], judged[i], 0.5),
+        "accuracy": lambda i: detection.accuracy(forged[i], called[i], 0.5),
     }
     if beside_half:
         statistics["accuracy_at_half"] = lambda i: detection.accuracy(forged[i], scores[i], 0.5)
     statistics |= {
-        name: lambda i, rate=rate: found_at(forged[i], scores[i], rate)  # type: ignore[misc]
+        name: lambda i, rate=rate: detection.tpr_at_fpr(forged[i], scores[i], rate)  # type: ignore[misc]
         for name, rate in RATES.items()
     }
     groups = [sample.group for sample in samples]
@@ -134,7 +133,7 @@ def _figures(
 def _by_method(
     scores: NDArray[np.float64], forged: NDArray[np.int64], methods: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Each method's forgeries against all the real ones."""
+    """AUC of each method's forgeries against all real images."""
     names = np.asarray(methods)
     parts = {}
     for name in np.unique(names[forged == 1]):
@@ -142,10 +141,3 @@ def _by_method(
         count = int(((forged == 1) & (names == name)).sum())
         parts[str(name)] = {"forged": count, "auc": detection.auc(forged[rows], scores[rows])}
     return parts
-
-
-def found_at(forged: NDArray[np.int64], scores: NDArray[np.float64], rate: float) -> float:
-    """True positive rate at a false positive rate; NaN where a class is missing."""
-    if forged.min() == forged.max():
-        return math.nan
-    return detection.tpr_at_fpr(forged, scores, rate)

@@ -1,4 +1,4 @@
-"""From validation predictions to calibrated probabilities and the thresholds that travel with the weights."""
+"""Calibration and thresholds, chosen on predictions of the validation split and stored with the weights."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,10 +15,9 @@ FALSE_NEGATIVES = 0.05  # share of forged validation faces that may be called re
 
 
 def fit_calibration(probability: ArrayLike, forged: ArrayLike) -> Calibration:
-    """Platt's scaling of logit P(x), both classes with equal weight: the prior is 0.5 whatever the data's
-    mixture.
+    """Platt scaling of logit P(x), both classes with equal weight: the prior is 0.5 for any mixture.
 
-    Raises InputError where a class is missing or P(x) does not grow with the evidence.
+    Raises InputError where a class is missing or forged images have no larger P(x).
     """
     labels = np.asarray(forged)
     if labels.min() == labels.max():
@@ -36,15 +35,15 @@ def choose_thresholds(
 ) -> Thresholds:
     """Thresholds on calibrated P(x), (M,), and on component probabilities, (M, L).
 
-    `forged`: at most FALSE_POSITIVES of the real faces reach it, and it is never below 0.5. `real`: at most
-    FALSE_NEGATIVES of the forged faces lie under it, and it never exceeds `forged`. Each component's
-    maximises its accuracy where its presence, in {0, 1}, is known (else negative); 0.5 where some are unknown
-    and the others all alike.
-    forged (M,) in {0, 1}; None: any component is present.
+    `forged`: at most FALSE_POSITIVES of the real faces reach it, and it is at least 0.5. `real`: at most
+    FALSE_NEGATIVES of the forged faces are below it, and it is at most `forged`. The threshold of a component
+    maximises its accuracy over the rows where its presence is 0 or 1 (negative: unknown); it is 0.5 where
+    some rows are unknown and the others are all of one class. forged (M,) in {0, 1}; None: where any
+    component is present.
     """
     values, truth = np.asarray(probability, dtype=np.float64), np.asarray(presence)
     labels = truth.max(axis=1) if forged is None else np.asarray(forged)
-    # Where the classes part cleanly, any threshold would do: none that calls the unlikely forged.
+    # Of separable classes the threshold may be low: below 0.5 nothing is called forged.
     upper = min(1.0, max(0.5, threshold_at_fpr(labels, values, FALSE_POSITIVES)))
     found = np.sort(values[labels == 1])
     lower = min(upper, float(found[int(FALSE_NEGATIVES * len(found))]))
@@ -52,9 +51,9 @@ def choose_thresholds(
     best = []
     for i, rows in enumerate((truth >= 0).T):
         known = truth[rows, i]
-        # Known of some and of one class alone, a label would get a threshold that always or never finds it.
-        blind = not rows.all() and (known.all() or not known.any())
-        best.append(0.5 if blind else _most_accurate(scores[rows, i], known))
+        # With known values of one class alone, the threshold would be 0 or 1: always or never present.
+        one_class = not rows.all() and (known.all() or not known.any())
+        best.append(0.5 if one_class else _most_accurate(scores[rows, i], known))
     return Thresholds(forged=upper, real=lower, components=tuple(best))
 
 
@@ -71,10 +70,10 @@ def calibrate(predictions: Predictions) -> tuple[Calibration, Thresholds]:
 def held_out_rates(
     predictions: Predictions, degraded: Predictions, *, folds: int = 5, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """How often faces reach the `forged` threshold when it was chosen on other people.
+    """How often faces reach the `forged` threshold when it was chosen on other people: cross-validation.
 
-    The groups are dealt into `folds`; each is judged by the calibration and threshold of the rest, chosen on
-    plain and degraded images together. Returns the rates of both parts, 0..1.
+    The groups are split at random into `folds`. Calibration and threshold of a fold are chosen on the plain
+    and degraded images of the others. Returns the rates of both kinds of images, 0..1.
     """
     both = join(predictions, degraded)
     names = sorted(set(both.groups))
@@ -100,14 +99,14 @@ def _rates(judged: NDArray[np.bool_], forged: NDArray[np.int64]) -> dict[str, fl
 
 
 def _most_accurate(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The threshold with the most right answers; among equals the one nearest to 0.5."""
+    """The threshold with the highest accuracy; among equals the one nearest to 0.5."""
     order = np.argsort(scores, kind="stable")
     values = scores[order]
     cuts = np.concatenate([[0.0], (values[1:] + values[:-1]) / 2, [1.0]])
-    # Below cut i lie the i smallest scores: right are the absent among them and the present among the rest.
+    # The i smallest scores are below cut i: correct are the absent among them, the present among the rest.
     absent = np.concatenate([[0], np.cumsum(1 - labels[order])])
     right = (absent + (labels.sum() - np.arange(len(values) + 1) + absent)).astype(np.float64)
-    # A cut between two equal scores does not part them.
+    # A cut between two equal scores does not separate them.
     right[1:-1][values[1:] == values[:-1]] = -1
     candidates = cuts[right == right.max()]
     return float(candidates[np.argmin(np.abs(candidates - 0.5))])

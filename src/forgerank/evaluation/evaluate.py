@@ -1,19 +1,15 @@
-"""Networks on data sets with known answers: which images, which thresholds, and the figures as tables."""
+"""Evaluation of networks on data sets: which checkpoints, images and thresholds."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from forgerank.data.augmentation import AugmentConfig
-from forgerank.data.formats.prepared_index import INDEX
-from forgerank.data.formats.registry import DATASETS
+from forgerank.data.formats.registry import DATASETS, identify_dataset
 from forgerank.data.sample import Source
 from forgerank.evaluation.calibration import calibrate
-from forgerank.evaluation.protocols import best_of, flat_metrics, summarize
+from forgerank.evaluation.protocols import best_of, summarize
 from forgerank.evaluation.scorers import Predictions, Scorer, open_scorer, predict
 from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.train.checkpoints import BEST
@@ -23,7 +19,7 @@ from forgerank.train.module import add_to_metrics
 from forgerank.types import InputError
 from forgerank.weights.description import METADATA_FILE
 
-# What happens to images between people: one resize and one encoding, on every image.
+# What happens to images that are shared: one resize and one encoding, on every image.
 WILD = AugmentConfig(
     rotation=0,
     scale=0,
@@ -37,7 +33,6 @@ WILD = AugmentConfig(
     colour=0,
 )
 
-_SHOWN = ("auc", "map", "accuracy", "fixed", "order")  # of each source
 REVERSIBLE = ("seqdeepfake", "shards")  # data sets with the option `reverse`
 
 
@@ -59,11 +54,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, weights or an exported network on `roots` or its own data set.
 
-    others: more of them, or folders of runs, whose checkpoints are meant: the result then holds, under
-    `best_of`, the best of each figure beside those of `weights`. dataset: a key of DATASETS, by default what
-    the folder looks like. wild: re-encode every image at quality 40 to 95 and resize it by 0.5 to 2 first.
-    reverse: compare sequences from the last manipulation to the first; None: as the network was trained.
-    tune: SPLIT or SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones.
+    others: further weights, or folders of runs with their checkpoints; the result then has, under `best_of`,
+    the best value of every metric over all of them. dataset: a key of DATASETS, by default identified by its
+    layout. wild: re-encode every image at quality 40 to 95 and resize it by 0.5 to 2 first. reverse: compare
+    sequences from the last manipulation to the first; None: as the network was trained. tune: SPLIT or
+    SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones.
 
     The result, JSON-ready, is also written to `output`. Raises InputError for an empty split, and for a
     `tune` that names the evaluated one.
@@ -83,7 +78,7 @@ def evaluate(
         predictions = predict_split(scorer, roots, split, limit=limit, **options)
         about = {"weights": str(path), "split": split, "wild": wild, "thresholds": thresholds}
         about["roots"] = [str(root) for root in roots or scorer.config.data.roots]
-        results.append(about | _figures(scorer, predictions, reverse, resamples))
+        results.append(about | _metrics(scorer, predictions, reverse, resamples))
     result = results[0]
     if len(results) > 1:
         result["best_of"] = {"checkpoints": [str(path) for path in checkpoints], "metrics": best_of(results)}
@@ -93,21 +88,21 @@ def evaluate(
     return result
 
 
-def _figures(
+def _metrics(
     scorer: Scorer, predictions: Predictions, reverse: bool | None, resamples: int
 ) -> dict[str, Any]:
     config = scorer.config
     trained = bool(config.data.options.get("reverse"))
-    turned = trained if reverse is None else reverse
-    figures = summarize(
+    reversed_ = trained if reverse is None else reverse
+    metrics = summarize(
         predictions,
         order=config.loss.order,
         thresholds=scorer.thresholds,
         calibration=scorer.calibration,
         resamples=resamples,
-        reverse=turned != trained,
+        reverse=reversed_ != trained,
     )
-    return {"reversed": turned, "labels": list(config.data.labels), **figures}
+    return {"reversed": reversed_, "labels": list(config.data.labels), **metrics}
 
 
 def evaluate_sources(
@@ -115,8 +110,7 @@ def evaluate_sources(
 ) -> dict[str, dict[str, float]]:
     """Metrics of a network on the validation split of every source of `data`, by the source's name.
 
-    The labels are those of the very images that it is shown, forged on the fly or not; `limit` images of each
-    source. Raises InputError for data without sources.
+    limit: images of each source. Images may be forged on the fly. Raises InputError for data without sources.
     """
     if not data.sources:
         raise InputError("the settings name no data.sources to evaluate on")
@@ -136,7 +130,7 @@ def evaluate_sources(
 
 
 def find_checkpoints(place: Path) -> list[Path]:
-    """The checkpoints of a run's folder, best.ckpt first; anything else is taken as it is.
+    """The checkpoints in the folder of a run, best.ckpt first; any other path is returned as it is.
 
     Raises InputError for a folder that holds neither checkpoints nor exported weights.
     """
@@ -185,16 +179,17 @@ def open_split(
 ) -> tuple[TrainConfig, Source]:
     """One split of `roots`, by default of the run's own validation data, and the settings to load it with.
 
-    dataset: a key of DATASETS; None: what the first root looks like. Raises InputError for an empty split.
+    dataset: a key of DATASETS; None: identified by the layout of the first root. Raises InputError for an
+    empty split.
     """
     changes: dict[str, Any] = {} if workers is None else {"workers": workers}
     if roots:
-        kind = dataset or recognise(roots[0])
+        kind = dataset or identify_dataset(roots[0])
         if kind not in DATASETS:
             raise InputError(f"dataset must be one of {', '.join(DATASETS)}, got {kind}")
         # Labels stay in the order that the network was trained on; other options belong to its own data.
-        turned = config.data.options.get("reverse") and kind in REVERSIBLE
-        options = {"reverse": True} if turned else {}
+        reverse = config.data.options.get("reverse") and kind in REVERSIBLE
+        options = {"reverse": True} if reverse else {}
         changes |= {"dataset": kind, "options": options, "roots": tuple(roots), "val_roots": None}
         changes |= {"sources": ()}
     data = config.data.model_copy(update=changes)
@@ -206,97 +201,3 @@ def open_split(
     if not len(source):
         raise InputError(f"the split {split} holds no usable image")
     return config.model_copy(update={"data": data}), source
-
-
-def recognise(root: Path) -> str:
-    """The key in DATASETS of what a folder holds; Seq-DeepFake's layout for want of another."""
-    if any(root.glob("[0-9]*.tar")):
-        return "pack"
-    if (root / INDEX).is_file():
-        return "prepared"
-    if (root / "annotations").is_dir():
-        return "seqdeepfake"
-    if any(root.glob("*.jsonl")):
-        return "shards"
-    return "folder" if (root / "real").is_dir() or (root / "labels.csv").is_file() else "seqdeepfake"
-
-
-def print_sources(found: dict[str, dict[str, float]], console: Console | None = None) -> None:
-    """A row for each source, and the mean AUC."""
-    table = Table("source", "images", *_SHOWN)
-    for name, metrics in found.items():
-        cells = (_show(None if metrics[key] != metrics[key] else metrics[key]) for key in _SHOWN)
-        table.add_row(name, str(int(metrics["images"])), *cells)
-    areas = [metrics["auc"] for metrics in found.values()]
-    table.add_row("mean", "", _show(sum(areas) / len(areas)))
-    (console or Console()).print(table)
-
-
-def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
-    """The figures as tables: images and their sources, labels, videos, the best of several checkpoints."""
-    console = console or Console()
-    if len(result["by_component"]) > 1:
-        console.print(_overview(result))
-        console.print(_labels_table(result))
-    if "binary" in result:
-        console.print(_binary_table(result["binary"]))
-    if "best_of" in result:
-        console.print(_best_table(result))
-    console.print(f"thresholds: {result['thresholds']}")
-    if result["reversed"]:
-        console.print("sequences from last to first: their Fixed-Acc compares with no other")
-
-
-def _overview(result: dict[str, Any]) -> Table:
-    title = f"{result['pictures']} images, {result['real']} real, {result['groups']} groups"
-    table = Table("", "all", "95 %", *result["by_source"], title=title)
-    for name, value in result["metrics"].items():
-        sources = (_show(part[name]) for part in result["by_source"].values())
-        table.add_row(_words(name), _show(value["value"]), _interval(value), *sources)
-    return table
-
-
-def _labels_table(result: dict[str, Any]) -> Table:
-    table = Table("", *result["labels"], title="by label")
-    table.add_row("average precision", *map(_show, result["by_component"]))
-    table.add_row("order R²", *map(_show, result["order_r2_by_component"]))
-    return table
-
-
-def _binary_table(conditions: dict[str, Any]) -> Table:
-    """One column for each `dataset/compression/level`, intervals under the figures."""
-    table = Table("real against forged", *conditions)
-    counts = (f"{part['count']} ({part['real']} real)" for part in conditions.values())
-    table.add_row("count", *counts)
-    for name in next(iter(conditions.values()))["metrics"]:
-        cells = (part["metrics"][name] for part in conditions.values())
-        table.add_row(_words(name), *(f"{_show(cell['value'])}\n{_interval(cell)}" for cell in cells))
-    methods = dict.fromkeys(method for part in conditions.values() for method in part["by_method"])
-    for method in methods if len(methods) > 1 else ():
-        found = (part["by_method"].get(method, {}).get("auc") for part in conditions.values())
-        table.add_row(f"auc, {method}", *map(_show, found))
-    return table
-
-
-def _best_table(result: dict[str, Any]) -> Table:
-    """The first checkpoint's figures beside the best of all, each from a checkpoint of its own."""
-    checkpoints = result["best_of"]["checkpoints"]
-    first = flat_metrics(result)
-    title = f"best of {len(checkpoints)} checkpoints, each chosen on these very images"
-    table = Table("", Path(checkpoints[0]).name, "best", "from", title=title)
-    for name, best in result["best_of"]["metrics"].items():
-        origin = checkpoints[best["checkpoint"]]
-        table.add_row(_words(name), _show(first[name]), _show(best["value"]), origin)
-    return table
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _interval(value: dict[str, float | None]) -> str:
-    return f"{_show(value['low'])} to {_show(value['high'])}"
-
-
-def _show(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

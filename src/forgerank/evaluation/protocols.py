@@ -1,4 +1,4 @@
-"""All figures of predictions: sequences, real against forged, intervals, floors and breakdowns."""
+"""All metrics of predictions: real against forged, components, sequences; with intervals and breakdowns."""
 
 import math
 from collections.abc import Sequence
@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.evaluation.binary import Statistic, binary_figures, called_forged, found_at, is_binary
+from forgerank import labels
+from forgerank.evaluation.binary import Statistic, binary_metrics, called_forged, is_binary
 from forgerank.evaluation.scorers import Predictions
+from forgerank.labels import Order, Sequences
 from forgerank.metrics import detection, ordering, sequence
 from forgerank.metrics.bootstrap import bootstrap_interval
 from forgerank.weights.description import Calibration, Thresholds
 
-# Of these the smallest is the best; of the floor none is.
+# Metrics of which the smallest value is the best, and those that depend on the data alone.
 SMALLER_IS_BETTER = frozenset({"equal_error_rate", "false_positive_rate"})
 NOT_AN_ACHIEVEMENT = frozenset({"all_none_floor"})
 
@@ -21,25 +23,26 @@ NOT_AN_ACHIEVEMENT = frozenset({"all_none_floor"})
 def summarize(
     predictions: Predictions,
     *,
-    order: sequence.Order,
+    order: Order,
     thresholds: Thresholds | None = None,
     calibration: Calibration | None = None,
     resamples: int = 500,
     reverse: bool = False,
 ) -> dict[str, Any]:
-    """Figures with 95 % bootstrap intervals over groups, JSON-ready.
+    """Metrics with 95 % bootstrap intervals over groups, JSON-ready; None where a metric is undefined.
 
-    0.5 stands in for missing thresholds; beside saved ones, figures that end in `_at_half` tell what 0.5
-    gives. Real against forged is over all images, what compares labels over the known ones, what compares
-    sequences over the images of known order; None where that leaves none. A network's own sequences are
-    judged as they are, whatever the thresholds. `reverse` turns true and answered sequences round before they
-    are compared.
+    Without thresholds 0.5 is used; with them, metrics that end in `_at_half` are those of 0.5. Real against
+    forged is measured over all images, components over the known labels, sequences over the images of known
+    order. Sequences that a network itself predicts depend on no threshold. With `reverse`, true and predicted
+    sequences are reversed before they are compared.
     """
-    guesses = answered(predictions, order, thresholds)
+    guesses = predicted_sequences(predictions, order, thresholds)
+    true, guess = (part[predictions.ordered] for part in _compared(predictions, guesses, reverse=reverse))
     statistics = _detection_statistics(predictions, thresholds, calibration)
     statistics |= _sequence_statistics(predictions, guesses, order, reverse=reverse)
     if thresholds is not None and predictions.predicted is None:
-        halved = _sequence_statistics(predictions, answered(predictions, order), order, reverse=reverse)
+        at_half = predicted_sequences(predictions, order)
+        halved = _sequence_statistics(predictions, at_half, order, reverse=reverse)
         names = ("multi_label_accuracy", "fixed_accuracy", "adaptive_accuracy")
         statistics |= {f"{name}_at_half": halved[name] for name in names}
     metrics = {
@@ -54,22 +57,22 @@ def summarize(
         "by_component": detection.average_precision(
             predictions.presence, predictions.components, predictions.known
         ).tolist(),
-        "order_r2_by_component": _order_r2(predictions, guesses, reverse=reverse).tolist(),
+        "order_r2_by_component": ordering.order_r2(true, guess, predictions.presence.shape[1]).tolist(),
         "by_source": _breakdown(predictions.sources, statistics),
         "by_length": _breakdown(_lengths(predictions), statistics),
     }
     if is_binary(predictions):
-        result["binary"] = binary_figures(
+        result["binary"] = binary_metrics(
             predictions, thresholds=thresholds, calibration=calibration, resamples=resamples
         )
     plain: dict[str, Any] = _plain(result)
     return plain
 
 
-def answered(
-    predictions: Predictions, order: sequence.Order, thresholds: Thresholds | None = None
-) -> sequence.Labels:
-    """The sequences that the network answers, (M, L): its own, or the components above their thresholds."""
+def predicted_sequences(
+    predictions: Predictions, order: Order, thresholds: Thresholds | None = None
+) -> Sequences:
+    """(M, L) padded: what the network itself predicts, or the components that reach their thresholds."""
     if predictions.predicted is not None:
         return predictions.predicted
     cuts = thresholds.components if thresholds else [0.5] * predictions.presence.shape[1]
@@ -77,14 +80,14 @@ def answered(
 
 
 def flat_metrics(result: dict[str, Any]) -> dict[str, float | None]:
-    """Every figure of a summary by name, those of the binary protocol as `condition/figure`."""
+    """The value of every metric of a summary by name, those of the binary protocol as `condition/name`."""
     parts = {"": result["metrics"]}
     parts |= {f"{key}/": part["metrics"] for key, part in result.get("binary", {}).items()}
     return {f"{key}{name}": metric["value"] for key, part in parts.items() for name, metric in part.items()}
 
 
 def best_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For every figure the best of several summaries of the same images, and the place of its summary."""
+    """For every metric the best value in several summaries of the same images, and which summary has it."""
     values = [flat_metrics(result) for result in results]
     best = {}
     for path in values[0]:
@@ -101,46 +104,50 @@ def best_of(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def _detection_statistics(
     predictions: Predictions, thresholds: Thresholds | None, calibration: Calibration | None
 ) -> dict[str, Statistic]:
-    forged, probability = predictions.forged, predictions.probability
-    presence, components, known = predictions.presence, predictions.components, predictions.known
+    forged, probability, given = predictions.forged, predictions.probability, predictions.presence
+    components, known = predictions.components, predictions.known
     statistics: dict[str, Statistic] = {
         "auc": lambda i: detection.auc(forged[i], probability[i]),
-        "component_map": lambda i: detection.mean_average_precision(presence[i], components[i], known[i]),
+        "component_ap": lambda i: detection.mean_average_precision(given[i], components[i], known[i]),
         "equal_error_rate": lambda i: detection.equal_error_rate(forged[i], probability[i]),
-        "tpr_at_1_percent_fpr": lambda i: found_at(forged[i], probability[i], 0.01),
+        "tpr_at_1_percent_fpr": lambda i: detection.tpr_at_fpr(forged[i], probability[i], 0.01),
     }
     if thresholds is not None and calibration is not None:
-        judged = called_forged(probability, thresholds, calibration)
-        statistics["false_positive_rate"] = lambda i: detection.false_positive_rate(forged[i], judged[i], 0.5)
-        statistics["true_positive_rate"] = lambda i: detection.false_positive_rate(
-            1 - forged[i], judged[i], 0.5
-        )
+        called = called_forged(probability, thresholds, calibration)
+        statistics["false_positive_rate"] = lambda i: detection.false_positive_rate(forged[i], called[i], 0.5)
+        statistics["true_positive_rate"] = lambda i: detection.true_positive_rate(forged[i], called[i], 0.5)
     return statistics
 
 
 def _sequence_statistics(
-    predictions: Predictions, guesses: sequence.Labels, order: sequence.Order, *, reverse: bool
+    predictions: Predictions, guesses: Sequences, order: Order, *, reverse: bool
 ) -> dict[str, Statistic]:
-    presence, known, truth = predictions.presence, predictions.known, predictions.sequences
-    present = sequence.labels_present(guesses, presence.shape[1])
-    true, guess = _turned(truth, guesses, reverse=reverse)
-    compared: dict[str, Statistic] = {
+    given, known, truth = predictions.presence, predictions.known, predictions.sequences
+    length = given.shape[1]
+    predicted = labels.presence(guesses, length)
+    true, guess = _compared(predictions, guesses, reverse=reverse)
+    statistics: dict[str, Statistic] = {
+        "multi_label_accuracy": lambda i: sequence.multi_label_accuracy(given[i], predicted[i], known[i]),
+    }
+    ordered: dict[str, Statistic] = {
         "fixed_accuracy": lambda i: sequence.fixed_accuracy(true[i], guess[i]),
         "adaptive_accuracy": lambda i: sequence.adaptive_accuracy(true[i], guess[i]),
         "all_none_floor": lambda i: sequence.all_none_floor(true[i]),
         "complete_sequences": lambda i: sequence.complete_sequence_share(true[i], guess[i]),
         "pairwise_order": lambda i: ordering.pairwise_order_accuracy(truth[i], predictions.order[i], order),
-        "order_r2": lambda i: _mean(ordering.order_r2(true[i], guess[i], presence.shape[1])),
+        "order_r2": lambda i: _mean(ordering.order_r2(true[i], guess[i], length)),
     }
-    statistics: dict[str, Statistic] = {
-        "multi_label_accuracy": lambda i: sequence.multi_label_accuracy(presence[i], present[i], known[i]),
-    }
-    ordered = predictions.ordered
-    return statistics | {name: _where(ordered, statistic) for name, statistic in compared.items()}
+    return statistics | {name: _where(predictions.ordered, statistic) for name, statistic in ordered.items()}
+
+
+def _compared(predictions: Predictions, guesses: Sequences, *, reverse: bool) -> tuple[Sequences, Sequences]:
+    """True and predicted sequences, (M, L) each, in the direction in which they are compared."""
+    both = predictions.sequences, guesses
+    return (labels.reverse(both[0]), labels.reverse(both[1])) if reverse else both
 
 
 def _where(kept: NDArray[np.bool_], statistic: Statistic) -> Statistic:
-    """The statistic of the rows that are kept, (M,); NaN where none is."""
+    """The statistic over those of the given rows where `kept`, (M,), is true; NaN without any."""
 
     def of_kept(rows: NDArray[np.int64]) -> float:
         chosen = rows[kept[rows]]
@@ -150,29 +157,15 @@ def _where(kept: NDArray[np.bool_], statistic: Statistic) -> Statistic:
 
 
 def _lengths(predictions: Predictions) -> list[str]:
-    """How many components of each image were manipulated, in figures or as "unknown"."""
-    counts = np.where(predictions.known, predictions.presence, 0).sum(axis=1)
+    """The number of manipulated components of each image as text, or "unknown"."""
+    counts = (predictions.presence == 1).sum(axis=1)
     # A forged image without a label was manipulated somewhere else.
-    told = predictions.known.all(axis=1) & ((counts > 0) | (predictions.forged == 0))
-    return [str(count) if known else "unknown" for count, known in zip(counts, told, strict=True)]
-
-
-def _order_r2(predictions: Predictions, guesses: sequence.Labels, *, reverse: bool) -> NDArray[np.float64]:
-    rows = predictions.ordered
-    true, guess = _turned(predictions.sequences[rows], guesses[rows], reverse=reverse)
-    return ordering.order_r2(true, guess, predictions.presence.shape[1])
-
-
-def _turned(
-    truth: sequence.Labels, guesses: sequence.Labels, *, reverse: bool
-) -> tuple[sequence.Labels, sequence.Labels]:
-    if not reverse:
-        return truth, guesses
-    return sequence.reverse_sequences(truth), sequence.reverse_sequences(guesses)
+    certain = predictions.known.all(axis=1) & ((counts > 0) | (predictions.forged == 0))
+    return [str(count) if sure else "unknown" for count, sure in zip(counts, certain, strict=True)]
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Of what is defined."""
+    """The mean without NaN; NaN where that leaves nothing."""
     kept = values[~np.isnan(values)]
     return float(kept.mean()) if len(kept) else math.nan
 
@@ -187,7 +180,7 @@ def _breakdown(keys: Sequence[str], statistics: dict[str, Statistic]) -> dict[st
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN: None stands for it, at any depth."""
+    """None in place of NaN, which JSON does not have, at any depth."""
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, list):

@@ -1,7 +1,8 @@
-"""Networks to be evaluated, trained or exported, behind one face."""
+"""Scorers: one interface to networks in torch and in ONNX Runtime, and their predictions on a data set."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +15,8 @@ from torch import nn
 from forgerank.data.batches import Item
 from forgerank.data.sample import Sample, Source
 from forgerank.detect.runtime import order_output
+from forgerank.labels import Sequences
 from forgerank.metrics.scores import Scores, to_scores
-from forgerank.metrics.sequence import Labels, predict_sequences
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.train.module import to_images
@@ -23,15 +24,15 @@ from forgerank.weights.description import (
     METADATA_FILE,
     Calibration,
     Thresholds,
-    WeightsMetadata,
     load_weights,
+    read_metadata,
 )
 
 UNKNOWN = -1  # in place of a presence
 
 
 class Scorer(Protocol):
-    """A network with its settings and, where it has been calibrated, its thresholds."""
+    """A network with its settings and, if it has been calibrated, its thresholds."""
 
     config: TrainConfig
     thresholds: Thresholds | None
@@ -42,7 +43,7 @@ class Scorer(Protocol):
 
 
 class TorchScorer:
-    """A network of any kind in torch, on an accelerator where there is one."""
+    """A network of any kind in torch, on the GPU if there is one."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class TorchScorer:
     @torch.inference_mode()
     def score(self, batch: Item) -> Scores:
         """The scores of every image of a batch."""
-        scores = to_scores(self._network(to_images(batch).to(self._device)), self.config.loss)
+        scores = to_scores(self._network(to_images(batch, device=self._device)), self.config.loss)
         own = None if scores.sequences is None else scores.sequences.cpu()
         return Scores(scores.probability.cpu(), scores.components.cpu(), scores.order.cpu(), own)
 
@@ -104,32 +105,32 @@ def open_scorer(weights: Path) -> Scorer:
         config = parse_config(described.settings, str(weights))
         return OnnxScorer(loaded.content, config, described.thresholds, described.calibration)
     network, config = load_network(weights)
-    if weights.with_suffix(".json").name == METADATA_FILE:
-        text = weights.with_suffix(".json").read_text(encoding="utf-8")
-        exported = WeightsMetadata.model_validate_json(text)
+    description = weights.with_suffix(".json")
+    if description.name == METADATA_FILE:
+        exported = read_metadata(description)
         return TorchScorer(network, config, exported.thresholds, exported.calibration)
     return TorchScorer(network, config)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a scorer said about M images, beside the truth."""
+    """The scores of M images and their true labels."""
 
-    probability: NDArray[np.float64]  # (M,) forged, not calibrated
+    probability: NDArray[np.float64]  # (M,) of being forged, not calibrated
     components: NDArray[np.float64]  # (M, L) component probabilities
-    order: NDArray[np.float64]  # (M, L) tell the order
+    order: NDArray[np.float64]  # (M, L) scores from which the order follows
     presence: NDArray[np.int64]  # (M, L) 1 manipulated, 0 not, UNKNOWN
-    sequences: Labels  # (M, L), padded; empty where the order is unknown
+    sequences: Sequences  # (M, L) padded; empty where the order is unknown
     groups: Sequence[str]
     sources: Sequence[str]
-    predicted: Labels | None = None  # (M, L) a network's own padded sequences; None: follow from the scores
-    samples: Sequence[Sample] = ()  # the annotations, where videos are to be told apart
-    fake: NDArray[np.bool_] | None = None  # (M,) forged, whatever is known of the labels; None: as these say
+    predicted: Sequences | None = None  # (M, L) that the network itself predicts; None: from the scores
+    samples: Sequence[Sample] = ()  # the annotations: needed for metrics of videos
+    fake: NDArray[np.bool_] | None = None  # (M,) forged, even if no label is known; None: as the labels say
     in_order: NDArray[np.bool_] | None = None  # (M,) the sequence is known; None: where all labels are
 
     @property
     def forged(self) -> NDArray[np.int64]:
-        """(M,) in {0, 1}: whether anything was manipulated. Always known."""
+        """(M,) in {0, 1}: whether anything was manipulated; never unknown."""
         labelled = (self.presence == 1).any(axis=1)
         return np.asarray(labelled if self.fake is None else labelled | self.fake, dtype=np.int64)
 
@@ -145,65 +146,51 @@ class Predictions:
 
     def rows(self, chosen: NDArray[np.bool_]) -> "Predictions":
         """The rows where `chosen`, (M,), is true."""
-        return Predictions(
-            probability=self.probability[chosen],
-            components=self.components[chosen],
-            order=self.order[chosen],
-            presence=self.presence[chosen],
-            sequences=self.sequences[chosen],
-            groups=[group for group, kept in zip(self.groups, chosen, strict=True) if kept],
-            sources=[source for source, kept in zip(self.sources, chosen, strict=True) if kept],
-            predicted=None if self.predicted is None else self.predicted[chosen],
-            samples=[self.samples[row] for row in np.flatnonzero(chosen).tolist()] if self.samples else (),
-            fake=None if self.fake is None else self.fake[chosen],
-            in_order=None if self.in_order is None else self.in_order[chosen],
-        )
+
+        def choose(values: Any) -> Any:
+            if isinstance(values, np.ndarray):
+                return values[chosen]
+            return None if values is None else list(compress(values, chosen))
+
+        return Predictions(**{field.name: choose(getattr(self, field.name)) for field in fields(self)})
 
 
 def join(first: Predictions, second: Predictions) -> Predictions:
-    """The rows of both, one after the other; both come from networks of one kind."""
-    own = [part.predicted for part in (first, second) if part.predicted is not None]
-    if len(own) == 1:
+    """The rows of both, one after the other. Raises ValueError where only one has sequences of its own."""
+    if (first.predicted is None) != (second.predicted is None):
         raise ValueError("only one of the two has sequences of its own")
-    return Predictions(
-        probability=np.concatenate([first.probability, second.probability]),
-        components=np.concatenate([first.components, second.components]),
-        order=np.concatenate([first.order, second.order]),
-        presence=np.concatenate([first.presence, second.presence]),
-        sequences=np.concatenate([first.sequences, second.sequences]),
-        groups=[*first.groups, *second.groups],
-        sources=[*first.sources, *second.sources],
-        predicted=np.concatenate(own) if own else None,
-        samples=[*first.samples, *second.samples] if first.samples and second.samples else (),
-        fake=np.concatenate([first.forged, second.forged]) == 1,
-        in_order=np.concatenate([first.ordered, second.ordered]),
-    )
+
+    def concatenate(one: Any, other: Any) -> Any:
+        if one is None:
+            return None
+        return np.concatenate([one, other]) if isinstance(one, np.ndarray) else [*one, *other]
+
+    stated = [replace(part, fake=part.forged == 1, in_order=part.ordered) for part in (first, second)]
+    if not (first.samples and second.samples):
+        stated = [replace(part, samples=()) for part in stated]
+    names = [field.name for field in fields(Predictions)]
+    return Predictions(**{name: concatenate(*(getattr(part, name) for part in stated)) for name in names})
 
 
 def predict(scorer: Scorer, source: Source, batches: Iterable[Item], *, progress: bool = True) -> Predictions:
-    """Score a source through its loader, whose order must be the source's.
+    """Score the batches of a source, which must come in the order of the source.
 
-    The truth is that of the very images that were shown: what is forged on the fly is known only then.
+    The labels are those in the batches: of images that are forged on the fly, the source knows none.
     """
     shown: Iterable[Any] = track(batches, description="predict") if progress else batches
     parts, truths = [], []
     for batch in shown:
         parts.append(scorer.score(batch))
-        truths.append({name: batch[name] for name in ("presence", "ranks", "forged", "known", "ordered")})
+        truths.append({name: batch[name] for name in ("presence", "sequence", "forged", "known", "ordered")})
     truth = {name: torch.cat([part[name] for part in truths]).numpy() for name in truths[0]}
     samples = [source.sample(index) for index in range(len(source))]
-    length = len(scorer.config.data.labels)
-    present = truth["presence"].astype(np.int64) * truth["ordered"][:, None]
     own = [part.sequences for part in parts if part.sequences is not None]
     return Predictions(
         probability=torch.cat([part.probability for part in parts]).double().numpy(),
         components=torch.cat([part.components for part in parts]).double().numpy(),
         order=torch.cat([part.order for part in parts]).double().numpy(),
         presence=np.where(truth["known"], truth["presence"].astype(np.int64), UNKNOWN),
-        # Absent labels score 0 here, present ones from 1 for the last to L for the first.
-        sequences=predict_sequences(
-            (present * (length + 1 - truth["ranks"])).astype(np.float64), [0.5] * length, "first_to_last"
-        ),
+        sequences=truth["sequence"],
         groups=[sample.group for sample in samples],
         sources=[sample.source or sample.dataset for sample in samples],
         predicted=torch.cat(own).numpy() if own else None,

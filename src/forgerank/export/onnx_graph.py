@@ -1,4 +1,4 @@
-"""The network as one ONNX graph: image in, every output of the runtime in one pass."""
+"""The network as one ONNX graph, from the image to every output of the runtime."""
 
 import warnings
 from pathlib import Path
@@ -57,14 +57,14 @@ class ExportGraph(nn.Module):
     def _gap(self, similarity: Tensor) -> Tensor:
         """Eq. 6-9: max_k D(k) from the prefix sums of the sorted similarities, every k in 1..n-1."""
         u = similarity.flatten(1)[:, self.pairs].sort(dim=1).values  # (B, n), ascending
-        # In float32 the mean of the last few of many pairs would be lost.
+        # In float64: differences of long float32 sums are too inexact.
         sums = u.double().cumsum(dim=1)
         gaps = (sums[:, -1:] * self.share - sums[:, :-1]) * self.spread  # (B, n-1)
         return gaps.amax(dim=1).float()
 
 
 def export_onnx(network: Network, tau: float, path: Path) -> float:
-    """Write the graph with a dynamic batch; returns its largest difference from torch, in any output.
+    """Write the graph with a dynamic batch size; returns its largest difference from torch in any output.
 
     Raises ValueError where that exceeds TOLERANCE.
     """
@@ -100,7 +100,7 @@ def export_onnx(network: Network, tau: float, path: Path) -> float:
 
 
 def _drop_notes(path: Path) -> None:
-    """Take out the exporter's notes on the source: stack traces, with the paths of this machine."""
+    """Remove the exporter's metadata: stack traces, with paths of this machine."""
     model = onnx.load(path)
     graph = model.graph
     named = (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer)

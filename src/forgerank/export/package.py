@@ -1,4 +1,4 @@
-"""From trained weights to the folder that `Detector` loads: ONNX, safetensors and their description."""
+"""Export: from trained weights to the folder that `Detector` loads (ONNX, safetensors, description)."""
 
 import hashlib
 import json
@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from forgerank.extras import require
 from forgerank.types import InputError
-from forgerank.weights.description import METADATA_FILE, FileEntry, FileKind, WeightsMetadata, seal
+from forgerank.weights.description import (
+    METADATA_FILE,
+    FileEntry,
+    FileKind,
+    WeightsMetadata,
+    read_metadata,
+    sealed_json,
+)
 
 if TYPE_CHECKING:
     from forgerank.evaluation.scorers import Predictions
 
 INT8_COST = 0.005  # AUC of P(x) that int8 may cost
-CALIBRATION_PICTURES = 256
+CALIBRATION_IMAGES = 256
 LICENCE = "non-commercial research use only, inherited from the training photographs"
 
 
@@ -36,11 +43,11 @@ def export(
 ) -> WeightsMetadata:
     """Write forgerank.onnx, forgerank.safetensors and forgerank.json to the folder `out`.
 
-    The ONNX graph is checked against torch. Figures come from its own predictions on the validation `split`
-    of `roots`, by default of the training data; calibration and thresholds from these and from predictions on
-    the same images re-encoded and resized, so that the false positives hold outside of the data set too.
-    `int8` tries static quantisation too and keeps it where it costs less than INT8_COST of AUC. Raises
-    InputError for unusable weights or data.
+    The ONNX graph is compared with torch. Metrics come from its predictions on the validation `split` of
+    `roots`, by default of the training data; calibration and thresholds from these and from predictions on
+    the same images re-encoded and resized, so that the false-positive rate holds for other data too. `int8`
+    also tries static quantisation and keeps it where it costs less than INT8_COST of AUC. Raises InputError
+    for unusable weights or data.
     """
     require("train")
     from forgerank.evaluation.calibration import calibrate, held_out_rates
@@ -52,7 +59,7 @@ def export(
     from forgerank.train.checkpoints import git_revision, load_network
     from forgerank.weights.hub import normalisation
 
-    # Before anything is written: the folder may lie in the repository itself.
+    # Before anything is written: `out` may be a folder of the repository, which would then be dirty.
     revision = git_revision()
     network, config = load_network(weights)
     if not isinstance(network, Network):
@@ -66,7 +73,7 @@ def export(
     degraded = predict_split(OnnxScorer(model, config), wild=True, **options)
     calibration, thresholds = calibrate(join(predictions, degraded))
     held_out = held_out_rates(predictions, degraded)
-    figures = summarize(
+    metrics = summarize(
         predictions,
         order=config.loss.order,
         thresholds=thresholds,
@@ -86,20 +93,19 @@ def export(
         thresholds=thresholds,
         calibration=calibration,
         tau=config.loss.tau,
-        metrics={**figures, "held_out": held_out, "split": split, "torch_difference": difference, **choice},
+        metrics={**metrics, "held_out": held_out, "split": split, "torch_difference": difference, **choice},
         settings=config.model_dump(mode="json"),
         git_revision=revision,
         licence=licence,
     )
-    sealed = metadata.model_copy(update={"seal": seal(json.loads(metadata.model_dump_json()))})
-    (out / METADATA_FILE).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return sealed
+    (out / METADATA_FILE).write_bytes(sealed_json(json.loads(metadata.model_dump_json())))
+    return read_metadata(out / METADATA_FILE)
 
 
 def _choose(
     path: Path, config: Any, *, int8: bool, roots: Sequence[Path], split: str, **options: Any
 ) -> tuple[bytes, "Predictions", dict[str, Any]]:
-    """The model to ship, its predictions, and what was measured on the way."""
+    """The ONNX file to export, its predictions, and its precision with the AUCs that decided on it."""
     from forgerank.evaluation.evaluate import predict_split
     from forgerank.evaluation.scorers import OnnxScorer
     from forgerank.metrics.detection import auc
@@ -123,7 +129,7 @@ def _quantized(path: Path, config: Any, roots: Sequence[Path], split: str) -> by
     from forgerank.export.quantization import quantize
     from forgerank.train.loaders import plain_loader
 
-    config, source = open_split(config, roots, split, limit=CALIBRATION_PICTURES, workers=0)
+    config, source = open_split(config, roots, split, limit=CALIBRATION_IMAGES, workers=0)
     target = path.with_name("int8.onnx")
     quantize(path, target, plain_loader(config, source))
     return target.read_bytes()

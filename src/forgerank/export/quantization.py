@@ -23,13 +23,13 @@ class _Crops(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantize(model: Path, target: Path, batches: Iterable[Item]) -> None:
-    """Write `target`: `model` with QDQ around its convolutions, ranges taken from `batches`.
+    """Write `target`: `model` with quantised convolutions (QDQ), their ranges measured on `batches`.
 
-    The transformer and the similarities stay in float32: contrasts between tokens are fine differences.
+    The transformer and the similarities stay in float32: differences between tokens are small.
     """
     logger = logging.getLogger()
     level = logger.level
-    logger.setLevel(logging.ERROR)  # the quantiser reports its own progress at warning level
+    logger.setLevel(logging.ERROR)  # the quantiser logs its progress as warnings
     try:
         with tempfile.TemporaryDirectory() as folder:
             prepared = Path(folder) / "prepared.onnx"

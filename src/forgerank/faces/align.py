@@ -47,6 +47,12 @@ class Alignment:
         """Crop pixels per image pixel."""
         return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
 
+    def opencv_matrix(self) -> NDArray[np.float64]:
+        """The matrix (2, 3) for `cv2.warpAffine`, whose pixel centres lie at whole numbers."""
+        matrix = self.matrix.copy()
+        matrix[:, 2] += matrix[:, :2] @ np.full(2, 0.5) - 0.5
+        return matrix
+
     def to_crop(self, points: Points) -> Points:
         """Image points (K, 2) -> crop points (K, 2)."""
         return (points @ self.matrix[:, :2].T + self.matrix[:, 2]).astype(np.float32)

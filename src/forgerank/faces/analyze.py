@@ -1,13 +1,14 @@
-"""Everything about the faces of an image in one call."""
+"""Faces of an image with landmarks and quality, in one call."""
 
 from pathlib import Path
 
 import numpy as np
 
+from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.faces.boxes import Box, overlaps
 from forgerank.faces.detect import DETECTORS, BlazeFaceDetector, FaceDetector
 from forgerank.faces.landmarks import LandmarkModel, Mesh
-from forgerank.faces.quality import measure_quality
+from forgerank.faces.quality import CROP_SIZE, measure_quality
 from forgerank.faces.retinaface import RetinaFaceDetector
 from forgerank.types import Detection, Face, Image, InputError, Points
 
@@ -22,22 +23,22 @@ class FaceAnalyzer:
     ) -> None:
         """`detector` names one of `DETECTORS`; only retinaface takes weights, and needs them.
 
-        Raises InputError for an unknown detector and for weights that are missing, foreign or not wanted.
+        Raises InputError for an unknown detector, for missing weights, and for weights that it does not take.
         """
         self.detector = _make_detector(detector, detector_weights, threads)
         self._landmarks = LandmarkModel(threads=threads)
 
     def analyze(self, image: Image) -> list[Face]:
-        """Faces of an RGB image (H, W, 3), biggest first, without what the mesh does not confirm as one."""
+        """Faces of an RGB image (H, W, 3), biggest first; only those that the mesh model confirms."""
         return self.confirm(image, self.detector.detect(image))
 
     def largest(self, image: Image) -> Points | None:
         """Landmarks (468, 2) of the largest face, in pixels; None without one.
 
-        Quicker than `analyze` where a face fills a good part of the image, as in most data sets: the whole
-        image is searched only where none does.
+        Faster than `analyze` where a face fills a good part of the image, as in most data sets: all scales
+        are searched only where none does.
         """
-        quick = self.detector.portrait(image) if isinstance(self.detector, BlazeFaceDetector) else []
+        quick = self.detector.detect_portrait(image) if isinstance(self.detector, BlazeFaceDetector) else []
         for detection in sorted(quick, key=_side, reverse=True)[:1]:
             mesh = self._landmarks.landmarks(image, detection)
             if mesh.presence >= _MIN_PRESENCE:
@@ -46,7 +47,7 @@ class FaceAnalyzer:
         return faces[0].landmarks if faces else None
 
     def confirm(self, image: Image, detections: list[Detection]) -> list[Face]:
-        """Those detections that the mesh takes for faces, measured, biggest first."""
+        """The detections that the mesh model confirms as faces, with landmarks and quality, biggest first."""
         found: list[tuple[Detection, Mesh]] = []
         for detection in detections:
             mesh = self._landmarks.landmarks(image, detection)
@@ -72,7 +73,10 @@ def _face(image: Image, detection: Detection, mesh: Mesh) -> Face:
     height, width = image.shape[:2]
     x0, y0, x1, y1 = detection.box
     box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    return Face(box, detection.score, mesh.landmarks, measure_quality(image, mesh.landmarks, mesh.depth, box))
+    alignment = estimate_alignment(five_points(mesh.landmarks), CROP_SIZE)
+    crop = alignment.crop(image)
+    quality = measure_quality(crop, alignment, (height, width), mesh.landmarks, mesh.depth, box)
+    return Face(box, detection.score, mesh.landmarks, quality, crop)
 
 
 def _same_face(mesh: Mesh, other: Mesh) -> bool:

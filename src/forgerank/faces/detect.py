@@ -31,7 +31,7 @@ _MOUTH_HALF_WIDTH = 0.45  # of the distance between the eyes
 
 
 class FaceDetector(Protocol):
-    """What the rest of the package asks of a detector."""
+    """The interface of a face detector."""
 
     def detect(self, image: Image) -> list[Detection]:
         """Faces of an RGB image (H, W, 3) in its pixels, best first; boxes may reach past its border."""
@@ -104,14 +104,14 @@ class BlazeFaceDetector:
             return found
         return suppress(found + self._search(far, tiles(padded, scale, far.side)))
 
-    def glance(self, image: Image) -> list[Detection]:
-        """Faces of about 8 % of the image's long side and more, in one view each of the two models."""
+    def detect_large(self, image: Image) -> list[Detection]:
+        """Faces of about 8 % of the image's long side and more, from one view for each of the two models."""
         padded = PILImage.fromarray(image)
         views = [(model, [letterbox(padded, model.side)]) for model in (self._short_range, self._full_range)]
         return suppress([face for model, view in views for face in self._search(model, view)])
 
-    def portrait(self, image: Image) -> list[Detection]:
-        """Faces of at least 15 % of the image's long side, best first, in as few views as find one."""
+    def detect_portrait(self, image: Image) -> list[Detection]:
+        """Faces of at least 15 % of the image's long side, best first; a second view where one shows none."""
         padded = PILImage.fromarray(image)
         for padding in (1.0, _PADDING):
             found = self._search(
@@ -121,8 +121,8 @@ class BlazeFaceDetector:
                 return found
         return []
 
-    def look(self, image: Image, box: Box) -> list[Detection]:
-        """Faces of about a known box's size near it: in the square of 3 times its side."""
+    def detect_near(self, image: Image, box: Box) -> list[Detection]:
+        """Faces near a box and of about its size: within a square of 3 times its longer side."""
         half = 1.5 * max(box[2] - box[0], box[3] - box[1])
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         left, top = max(0, math.floor(x - half)), max(0, math.floor(y - half))

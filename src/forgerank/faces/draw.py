@@ -16,7 +16,7 @@ COLOURS = {
     "eyebrow": (190, 120, 255),
     "lip": (255, 60, 90),
     "hair": (60, 220, 100),
-}  # RGB, told apart by most colour-blind readers by lightness as well
+}  # RGB; they differ in lightness as well, for colour-blind readers
 _BOX = (255, 255, 255)
 _SHORTEST_SIDE = 480  # a smaller image is enlarged, so that names stay readable
 _FILL = 0.30  # opacity of a region
@@ -39,7 +39,7 @@ def draw_faces(image: Image, faces: Sequence[Face]) -> Image:
 
 
 def _draw_regions(canvas: PILImage.Image, image: Image, landmarks: Points, factor: int) -> None:
-    """Tint and outline the regions inside a window about the head: elsewhere a large image has none."""
+    """Tint and outline the regions, computed in a window about the head: the image may be large."""
     x0, y0, x1, y1 = _head_window(landmarks, image.shape[:2])
     offset = np.array([x0, y0], dtype=np.float32)
     masks = component_masks(np.ascontiguousarray(image[y0:y1, x0:x1]), landmarks - offset)

@@ -5,12 +5,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.faces.align import estimate_alignment, five_points
+from forgerank.faces.align import Alignment
 from forgerank.faces.boxes import Box
 from forgerank.faces.regions import face_oval, fill_polygons
 from forgerank.types import Image, Points, Quality
 
-_SIDE = 224  # pixels of the aligned crop on which sharpness and exposure are measured
+CROP_SIZE = 224  # pixels of the aligned crop on which sharpness and exposure are measured
 _DARK, _BRIGHT = 2, 253  # grey levels at or beyond which a pixel is clipped
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
@@ -21,16 +21,23 @@ _LEFT, _RIGHT = (33, 133, 127, 234, 93, 129), (263, 362, 356, 454, 323, 358)
 _TOP, _BOTTOM = (10, 151, 9, 8), (2, 164, 199, 175)
 
 
-def measure_quality(image: Image, landmarks: Points, depth: NDArray[np.float32], box: Box) -> Quality:
-    """Quality of a face from the image (H, W, 3), its mesh (468, 2), the mesh's depth (468,) and its box.
+def measure_quality(
+    crop: Image,
+    alignment: Alignment,
+    shape: tuple[int, int],
+    landmarks: Points,
+    depth: NDArray[np.float32],
+    box: Box,
+) -> Quality:
+    """Quality of a face from its aligned crop, its mesh (468, 2), the mesh's depth (468,) and its box.
 
-    Sharpness and exposure come from the aligned crop at a fixed size and from the pixels inside the face's
-    outline, so they compare across images; a small face is enlarged for it and so counts as blurred.
+    `shape` is (H, W) of the image. Sharpness and exposure are measured in the crop, at `CROP_SIZE`, over the
+    pixels inside the face's outline, so they compare across images; a small face is enlarged for it and so
+    counts as blurred.
     """
-    alignment = estimate_alignment(five_points(landmarks), _SIDE)
-    luma = alignment.crop(image).astype(np.float32) @ _LUMA  # (side, side)
-    outline = fill_polygons([alignment.to_crop(face_oval(landmarks))], (_SIDE, _SIDE))
-    inside = outline & (alignment.crop_mask(np.ones(image.shape[:2], dtype=np.uint8)) > 0)
+    luma = crop.astype(np.float32) @ _LUMA  # (side, side)
+    outline = fill_polygons([alignment.to_crop(face_oval(landmarks))], (CROP_SIZE, CROP_SIZE))
+    inside = outline & (alignment.crop_mask(np.ones(shape, dtype=np.uint8)) > 0)
     x0, y0, x1, y1 = box
     yaw, pitch, roll = head_pose(landmarks, depth)
     return Quality(

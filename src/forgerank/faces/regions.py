@@ -13,29 +13,9 @@ OVAL = (
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
 NOSE = (
-    168,
-    417,
-    351,
-    412,
-    399,
-    420,
-    360,
-    358,
-    294,
-    327,
-    326,
-    2,
-    97,
-    98,
-    64,
-    129,
-    131,
-    198,
-    174,
-    188,
-    122,
-    193,
-)
+    168, 417, 351, 412, 399, 420, 360, 358, 294, 327, 326, 2, 97,
+    98, 64, 129, 131, 198, 174, 188, 122, 193,
+)  # fmt: skip
 LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 EYES = (
     (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
@@ -48,7 +28,7 @@ EYEBROWS = (
 
 # Hair is looked for in the head: the oval enlarged about its centre, and never below the mouth.
 _HEAD_WIDTH, _HEAD_TOP = 1.5, 2.0
-_WORKING_HEIGHT = 140  # pixels from forehead to chin at which hair is told from the rest
+_WORKING_HEIGHT = 140  # pixels from forehead to chin at which hair is segmented
 Mask = NDArray[np.bool_]
 
 

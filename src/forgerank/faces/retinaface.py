@@ -1,7 +1,7 @@
-"""RetinaFace (Deng et al., CVPR 2020) from an ONNX file of the user's: priors, decoding, suppression."""
+"""RetinaFace (Deng et al., CVPR 2020) with weights from a file of the user: priors, decoding, suppression."""
 
 import itertools
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import ceil
 from pathlib import Path
 
@@ -98,7 +98,7 @@ class RetinaFaceDetector:
         return max(1, round(height * scale)), max(1, round(width * scale)), scale
 
     def _run(self, pixels: Floats) -> tuple[Floats, Floats, Floats]:
-        """Boxes (P, 4), class probabilities (P, 2), landmarks (P, 10), told apart by their width."""
+        """Boxes (P, 4), class probabilities (P, 2), landmarks (P, 10), recognised by their width."""
         try:
             outputs = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
         except _ORT_ERRORS:
@@ -109,15 +109,21 @@ class RetinaFaceDetector:
         return by_width[4], by_width[2], by_width[10]
 
 
+@lru_cache(maxsize=8)  # one input size for each size of image, 36 ms at 1280 x 720
 def retinaface_priors(height: int, width: int) -> Floats:
-    """Priors (P, 4) of an input: centre x, y, width, height as shares of it; level by level, row by row."""
+    """Priors (P, 4) of an input: centre x, y, width, height as shares of it; level by level, row by row.
+
+    Computed once per input size and shared: the array is read-only.
+    """
     parts = []
     for step, sizes in zip(STEPS, MIN_SIZES, strict=True):
         cells = itertools.product(range(ceil(height / step)), range(ceil(width / step)))
         for (row, column), size in itertools.product(cells, sizes):
             centre = ((column + 0.5) * step / width, (row + 0.5) * step / height)
             parts.append((*centre, size / width, size / height))
-    return np.array(parts, dtype=np.float32)
+    priors = np.array(parts, dtype=np.float32)
+    priors.setflags(write=False)
+    return priors
 
 
 def decode_boxes(locations: Floats, priors: Floats) -> Floats:

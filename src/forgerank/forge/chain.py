@@ -1,4 +1,4 @@
-"""A chain: edits in a drawn order with a save after each, and the record of all of it."""
+"""A chain of edits with a save after each, recorded step by step."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from forgerank.forge.shapes import hard_size
 from forgerank.labels import COMPONENTS
 from forgerank.types import Image, Points
 
-# No label for nothing: an edit that moves its mask's pixels by less is drawn again. Grey levels, the mean
-# over the mask of what a 3 x 3 mean leaves of the change: grain that no crop or save keeps does not count.
+# An edit that changes less is drawn again, so that no label stands for an invisible edit. Grey levels, see
+# `visible_change`: grain, which no crop or save keeps, does not count.
 MINIMUM_CHANGE = 2.5
 _TRIES = 6
 _MINIMUM_REGION = 12  # pixels
@@ -27,7 +27,7 @@ EYE_DISTANCE = (44.0, 76.0)
 
 @dataclass(frozen=True, slots=True)
 class Forged:
-    """An image with the known answer."""
+    """A forged image with its ground truth."""
 
     image: Image  # (H, W, 3) as a reader of the encoded file sees it
     encoded: bytes  # the last save's file
@@ -110,7 +110,7 @@ def draw_components(
 
 
 def draw_length(rng: np.random.Generator, low: int, high: int, single_share: float | None) -> int:
-    """A number of edits in low..high: every one alike, or 1 with `single_share` and the others alike."""
+    """A number of edits in low..high, uniform; or 1 with probability `single_share`, the others uniform."""
     if single_share is None or low > 1:
         return int(rng.integers(low, high + 1))
     single = rng.random() < single_share
@@ -120,7 +120,7 @@ def draw_length(rng: np.random.Generator, low: int, high: int, single_share: flo
 def draw_rounds(
     rng: np.random.Generator, steps: int, longest: int, single_share: float | None = None
 ) -> tuple[int, int]:
-    """Saves before the first and after the last edit; an original gets those of edits too."""
+    """Numbers of saves before the first and after the last edit; an original gets those of edits too."""
     before, after = int(rng.integers(0, 3)), int(rng.random() < 0.3)
     if steps == 0:
         before += draw_length(rng, 1, max(longest, 1), single_share)
@@ -128,6 +128,7 @@ def draw_rounds(
 
 
 def draw_size(photo: Photo, rng: np.random.Generator) -> Photo:
+    """The photograph itself or, half of the time, reduced to an eye distance in EYE_DISTANCE."""
     wanted, kept = float(rng.uniform(*EYE_DISTANCE)), bool(rng.random() < 0.5)
     scale = wanted / max(photo.eye_distance, 1.0)
     return photo if kept or scale >= 1.0 else photo.resized(scale)
@@ -150,7 +151,7 @@ def _edit_visibly(photo: Photo, component: str, rng: np.random.Generator, donor:
 
 
 def visible_change(image: Image, edit: Edit) -> float:
-    """How far an edit moved the pixels of its mask after a 3 x 3 mean; mean, grey levels."""
+    """Mean absolute change of the pixels in an edit's mask after a 3 x 3 box blur, grey levels."""
     mask = edit.mask.astype(np.uint8)
     x, y, width, height = cv2.boundingRect(mask)
     if width == 0:

@@ -1,4 +1,4 @@
-"""From a folder of photographs to a data set in the Seq-DeepFake layout, the same bytes for the same seed."""
+"""A data set in the Seq-DeepFake layout from a folder of photographs, the same bytes for the same seed."""
 
 import csv
 import hashlib
@@ -21,16 +21,16 @@ from forgerank.forge.chain import Forged, draw_components, forge_image
 from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
 from forgerank.labels import BINARY, COMPONENTS
-from forgerank.media.images import find_photos, read_photo
-from forgerank.types import InputError, Points
+from forgerank.media.files import find_photos
+from forgerank.media.images import read_photo
+from forgerank.types import SPLITS, InputError, Points
 
 Progress = Callable[[int, int], None]
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides a data set beside the photographs."""
+    """All settings that determine a data set, apart from the photographs."""
 
     steps: tuple[int, int] = (0, 5)  # fewest and most edits
     seed: int = 0
@@ -211,7 +211,7 @@ def _forge_index(
 def _spread(
     make: Callable[[int], tuple[int, PhotoEntry, Forged]], entries: list[PhotoEntry], count: int, workers: int
 ) -> Iterator[tuple[int, PhotoEntry, Forged]]:
-    """make(0..count-1) in order, over processes."""
+    """make(0) .. make(count - 1) in order, computed in `workers` processes."""
     if workers <= 1:
         _hold(entries)
         yield from map(make, range(count))

@@ -1,4 +1,4 @@
-"""Components taken from another face, or from elsewhere in the same one, and fitted into a photograph."""
+"""Transplants: components of a donor, or from elsewhere in the same face, fitted into a photograph."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forgerank.faces.align import similarity
-from forgerank.forge.blend import Window, match_colour, paste
+from forgerank.forge.blend import match_colour, paste
+from forgerank.forge.draws import pick
 from forgerank.forge.photos import Photo
 from forgerank.forge.shapes import (
     MASKED,
@@ -15,22 +16,22 @@ from forgerank.forge.shapes import (
     draw_feather,
     draw_regions,
     fill,
-    pick,
     raster_part,
     region_polygons,
 )
+from forgerank.forge.warps import warp
 from forgerank.types import Image, Points
 
 Matrix = NDArray[np.float64]  # (2, 3), donor pixels -> photograph pixels
 Source = Literal["donor", "scaled", "other side"]
-# Least squares with one scale, or with shear and two scales, or the first one and then a slip of the hand.
+# Least squares with one scale; with shear and two scales; with one scale and a small random affine map after.
 FITS = {"similarity": 0.45, "affine": 0.3, "loose": 0.25}
 CLONES = {"alpha": 0.72, "poisson": 0.18, "mixed": 0.1}  # mixed: the stronger of both gradients
 MIRRORED_SHARE = 0.25
 UNMATCHED_SHARE = 0.15  # of transplants whose colours stay the donor's, or nearly
 TRANSLUCENT_SHARE = 0.15
-_MOST_STRETCH = 1.4  # ratio of an affine fit's two scales above which it is no likeness
-# A mirrored polygon visits its points backwards from here, so that points still correspond.
+_MOST_STRETCH = 1.4  # ratio of an affine fit's two scales above which the similarity is used
+# First point of a mirrored polygon, whose points run backwards from it, so that points still correspond.
 _MIRROR_START = {"nose": 0, "lip": 10}
 
 
@@ -45,7 +46,7 @@ class Transplant(NamedTuple):
 def transplant(
     photo: Photo, component: str, rng: np.random.Generator, donor: Photo, source: Source
 ) -> Transplant:
-    """Replace a component: by the donor's, by itself at another size, by the person's other eye or brow."""
+    """Replace a component by the donor's, by itself at another size, or by the person's other eye or brow."""
     if component == "hair":
         return _transplant_hair(photo, rng, donor)
     strength, opacity = _draw_strengths(rng)
@@ -75,18 +76,8 @@ def transplant(
     )
 
 
-def warp(image: Image, matrix: Matrix, box: Window) -> Image:
-    """The window `box` of the warped image."""
-    shifted = matrix - np.array([[0, 0, box[1].start], [0, 0, box[0].start]])
-    size = (box[1].stop - box[1].start, box[0].stop - box[0].start)
-    return np.asarray(
-        cv2.warpAffine(image, shifted, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101),
-        np.uint8,
-    )
-
-
 def _draw_strengths(rng: np.random.Generator) -> tuple[float, float]:
-    """How far colours are matched and how opaque the part is, both 0..1."""
+    """Strength of the colour match and opacity of the part, both 0..1."""
     unmatched, translucent = rng.random(2) < (UNMATCHED_SHARE, TRANSLUCENT_SHARE)
     strength = rng.uniform(0.0, 0.4) if unmatched else rng.uniform(0.6, 1.0)
     return float(strength), float(rng.uniform(0.6, 0.9)) if translucent else 1.0
@@ -101,7 +92,7 @@ def _insert(
     opacity: float,
     clone: str,
 ) -> None:
-    """Blend `other`, of the part's window, into `edited` and mark where, both in place."""
+    """Blend `other` (the part's window) into `edited` and set `mask` where it did, both in place."""
     box = part.box
     other = match_colour(other, edited[box], part.alpha, strength)
     edited[box] = paste(edited[box], other, part.alpha * np.float32(opacity), clone=clone)
@@ -130,7 +121,7 @@ def _fit(source: Points, target: Points, fit: str) -> Matrix:
     plain = similarity(source, target)
     if fit != "affine":
         return plain
-    # Offsets from the mean: least squares in single numbers of pixels.
+    # Relative to the mean, for the conditioning of the least squares.
     centre = source.mean(0, dtype=np.float64)
     system = np.column_stack([source - centre, np.ones(len(source))])
     solved = np.linalg.lstsq(system, target.astype(np.float64), rcond=None)[0].T
@@ -142,7 +133,7 @@ def _fit(source: Points, target: Points, fit: str) -> Matrix:
 
 
 def _scaled(target: Points, scale: float, turn: float) -> Matrix:
-    """A component about its own middle, larger or smaller, turned by radians."""
+    """A component scaled and rotated (radians) about its own centre."""
     cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
     linear = np.array([[cosine, -sine], [sine, cosine]])
     centre = target.mean(0, dtype=np.float64)
@@ -150,7 +141,7 @@ def _scaled(target: Points, scale: float, turn: float) -> Matrix:
 
 
 def _slipped(matrix: Matrix, centre: Points, slip: NDArray[np.float64]) -> Matrix:
-    """The transform with another small affine one about the component's middle after it."""
+    """The transform followed by a small affine map about the component's centre."""
     after = np.eye(2) + slip[:, :2]
     moved = after @ matrix
     moved[:, 2] += centre - after @ centre + slip[:, 2]
@@ -158,7 +149,7 @@ def _slipped(matrix: Matrix, centre: Points, slip: NDArray[np.float64]) -> Matri
 
 
 def _transplant_hair(photo: Photo, rng: np.random.Generator, donor: Photo) -> Transplant:
-    """Another person's hair where both have hair, or all of it, over the forehead but no deeper."""
+    """Another person's hair where both have hair, or all of it; the inner face is left out."""
     strength, opacity = _draw_strengths(rng)
     whole = bool(rng.random() < 0.4)
     growth, sigma = float(rng.uniform(0.0, 0.04)), draw_feather(rng, 0.1)

@@ -1,6 +1,6 @@
 """The edits: small pure functions `(photo, component, rng, donor) -> Edit`.
 
-Each changes one component of a face, or the whole face, and reports where (a mask) and with which numbers.
+Each changes one component of a face, or the whole face, and returns a mask of it and the numbers drawn.
 To add one: write the function, name it in `EDITS` with its weight per component, test it.
 """
 
@@ -11,23 +11,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.forge import whole_faces as faces
+from forgerank.forge import whole_faces
 from forgerank.forge.blend import Alpha, mix
 from forgerank.forge.donors import Transplant, transplant
+from forgerank.forge.filters import unsharp_mask
 from forgerank.forge.photos import Photo
 from forgerank.forge.shapes import MASKED, clip_box, draw_regions, kept_out, region_polygons
 from forgerank.types import Image
 
 
 class Edit(NamedTuple):
-    """What an edit did."""
+    """The result of an edit."""
 
     image: Image  # (H, W, 3)
     mask: NDArray[np.bool_]  # (H, W) where the component was manipulated
     parameters: dict[str, Any]  # plain JSON values
 
 
-# How far liquify pushes along x and y, relative to its amount.
+# How far liquify moves pixels along x and y, relative to its amount.
 STRETCH = {
     "nose": (1.0, 0.25),
     "eye": (1.0, 1.0),
@@ -64,7 +65,7 @@ def _transplanted(photo: Photo, made: Transplant) -> Edit:
 
 
 def liquify(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
-    """The person's own pixels pushed: larger eyes, another nose, plumper lips, raised brows, fuller hair."""
+    """The person's own pixels warped locally: larger eyes, another nose, plumper lips, raised brows."""
     amount = float(rng.uniform(0.16, 0.42) * rng.choice([-1, 1])) * (0.6 if component == "hair" else 1.0)
     lift = float(rng.uniform(-0.18, 0.18)) * photo.eye_distance if component == "eyebrow" else 0.0
     stretch = np.array(STRETCH[component], np.float32)
@@ -81,10 +82,10 @@ def liquify(photo: Photo, component: str, rng: np.random.Generator, donor: Photo
         falloff = np.clip(1 - (dx / reach[0]) ** 2 - (dy / reach[1]) ** 2, 0, 1) ** 2
         if component == "hair":
             falloff = falloff * _inside(hair[0].alpha, hair[0].box, box) if hair else falloff * 0
-        alpha, shift = _push(falloff, dx, dy, amount * stretch, lift)
+        alpha, shift = _displacement(falloff, dx, dy, amount * stretch, lift)
         kept = kept_out(photo, component, alpha, box)
         if kept is not None:
-            alpha, shift = _push(falloff * (1 - kept), dx, dy, amount * stretch, lift)
+            alpha, shift = _displacement(falloff * (1 - kept), dx, dy, amount * stretch, lift)
         edited[box] = cv2.remap(
             edited,
             columns + shift[0],
@@ -96,7 +97,7 @@ def liquify(photo: Photo, component: str, rng: np.random.Generator, donor: Photo
     return Edit(edited, mask, _round({"amount": amount, "lift": lift}))
 
 
-def _push(
+def _displacement(
     falloff: Alpha,
     dx: NDArray[np.float32],
     dy: NDArray[np.float32],
@@ -111,7 +112,7 @@ def _push(
 
 
 def _inside(alpha: Alpha, box: tuple[slice, slice], wanted: tuple[slice, slice]) -> Alpha:
-    """An alpha of one window in another, 0 where it has none."""
+    """An alpha of window `box` in window `wanted`, 0 where they do not overlap."""
     rows, columns = (
         slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, wanted, strict=True)
     )
@@ -166,15 +167,13 @@ def sharpen(photo: Photo, component: str, rng: np.random.Generator, donor: Photo
     amount = float(rng.uniform(0.8, 2.4))
     sigma = max(1.0, float(rng.uniform(0.016, 0.04)) * photo.eye_distance)
 
-    def crisp(part: Image) -> Image:
-        blurred = cv2.GaussianBlur(part, (0, 0), sigma)
-        return np.asarray(cv2.addWeighted(part, 1 + amount, blurred, -amount, 0), np.uint8)
-
-    return _local(photo, component, rng, crisp, amount=amount, sigma=sigma)
+    return _local(
+        photo, component, rng, lambda part: unsharp_mask(part, amount, sigma), amount=amount, sigma=sigma
+    )
 
 
 def renoise(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
-    """Own grain removed and other grain added, as generators and retouchers leave it."""
+    """The image's own grain removed and other grain added, as generators and retouchers do."""
     sigma, size = float(rng.uniform(6, 15)), float(rng.uniform(0.4, 1.4))
     channels = 1 if rng.random() < 0.5 else 3
     seed = int(rng.integers(2**31))
@@ -190,7 +189,7 @@ def renoise(photo: Photo, component: str, rng: np.random.Generator, donor: Photo
 
 
 def resample(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
-    """The region taken through a small size and back: the mark of a low-resolution generator."""
+    """The region resized to a smaller size and back: the trace of a low-resolution generator."""
     scale = min(0.6, float(rng.uniform(12, 30)) / max(photo.eye_distance, 1.0))
 
     def through(part: Image) -> Image:
@@ -203,7 +202,7 @@ def resample(photo: Photo, component: str, rng: np.random.Generator, donor: Phot
 
 
 def inpaint(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
-    """Parts of the region erased and filled from around (Telea 2004): thinned brows, marks gone."""
+    """Parts of the region erased and inpainted (Telea 2004): thinned brows, removed marks."""
     edited, mask = photo.image.copy(), np.zeros(photo.shape, bool)
     count, unit = int(rng.integers(2, 6)), photo.eye_distance
     for alpha, box, _ in draw_regions(photo, component, rng).parts:
@@ -232,17 +231,17 @@ def _local(photo: Photo, component: str, rng: np.random.Generator, change: Filte
 
 def face_swap(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
     """A whole-face forgery: the donor's face in the target's head."""
-    forgery = faces.face_swap(photo, rng, donor)
+    forgery = whole_faces.face_swap(photo, rng, donor)
     return Edit(forgery.image, forgery.alpha > MASKED, _round(forgery.parameters))
 
 
 def self_blend(photo: Photo, component: str, rng: np.random.Generator, donor: Photo) -> Edit:
     """A whole-face forgery: the photograph blended with a slightly changed copy of itself."""
-    forgery = faces.self_blend(photo, rng, donor)
+    forgery = whole_faces.self_blend(photo, rng, donor)
     return Edit(forgery.image, forgery.alpha > MASKED, _round(forgery.parameters))
 
 
-# Weight of every edit per component: swaps carry most, and what makes no sense for a component is absent.
+# Weight of every edit per component: swaps have most; an edit that makes no sense for a component is absent.
 _OWN: dict[EditFunction, float] = {
     liquify: 1.4, recolour: 1.0, smooth: 0.6, sharpen: 0.5, renoise: 0.4, resample: 0.7, inpaint: 0.6,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The photographs that the forge works on: images with landmarks, read once."""
+"""Photographs with landmarks and hair mask, as the forge edits them; each is read once."""
 
 import math
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from forgerank.faces.regions import hair_mask
 from forgerank.media.images import read_photo
 from forgerank.types import Image, Points
 
-# How many times further apart or closer a donor's eyes may be: a part of a much smaller image is blurred.
+# Largest ratio of the eye distances of a donor and a photograph: a part of a much smaller image is blurred.
 LIKE_RESOLUTION = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A face ready to be edited or to donate a component."""
+    """A photograph of one face, ready to be edited or to donate a component."""
 
     image: Image  # (H, W, 3)
     landmarks: Points  # (468, 2) pixels
@@ -66,7 +66,7 @@ class PhotoEntry:
     subject: str
     split: str
     landmarks: Points  # (468, 2) pixels
-    # (5, 2) where the head's turn leaves the five points of the aligned face
+    # (5, 2) the five points in the aligned face: they depend on the pose of the head
     pose: Points = field(init=False)
     eyes: float = field(init=False)  # distance between the eye centres, pixels
 

@@ -1,6 +1,6 @@
-"""What happens to an image between two edits: it is resized, filtered, re-encoded, as by apps.
+"""Saves: what apps do to an image between two edits, namely resize, filter and re-encode it.
 
-An early edit goes through more saves than a late one: that is the trace that tells their order.
+An early edit goes through more saves than a late one; this trace makes the order detectable.
 """
 
 import io
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.forge.shapes import pick
+from forgerank.forge.draws import pick
+from forgerank.forge.filters import unsharp_mask
 from forgerank.types import Image
 
 Range = tuple[float, float]
@@ -32,7 +33,7 @@ _GRAIN_SIDE = 1024  # pixels
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """How hard the saves of a chain are; probabilities in 0..1, ranges drawn uniformly."""
+    """Strength of the saves of a chain; probabilities in 0..1, ranges drawn uniformly."""
 
     quality: Range  # JPEG quality
     webp: float  # probability of WebP instead of JPEG
@@ -89,8 +90,8 @@ def draw_save(rng: np.random.Generator, trace: Trace) -> Save:
     """Draw one save of a trace's strength."""
 
     def sometimes(probability: float, low_high: Range, otherwise: float) -> float:
-        value, chance = rng.uniform(*low_high), rng.random()
-        return round(float(value), 3) if chance < probability else otherwise
+        value, drawn = rng.uniform(*low_high), rng.random()
+        return round(float(value), 3) if drawn < probability else otherwise
 
     webp = rng.random() < trace.webp
     return Save(
@@ -116,8 +117,7 @@ def apply_save(image: Image, save: Save) -> tuple[Image, bytes]:
     if save.smooth_sigma > 0:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), save.smooth_sigma))
     if save.sharpen_amount > 0:
-        blurred = cv2.GaussianBlur(image, (0, 0), 1.0)
-        image = np.asarray(cv2.addWeighted(image, 1 + save.sharpen_amount, blurred, -save.sharpen_amount, 0))
+        image = unsharp_mask(image, save.sharpen_amount)
     if save.grain_sigma > 0:
         image = add_grain(image, save.grain_sigma, save.grain_seed)
     if save.scale < 1.0:
@@ -126,7 +126,7 @@ def apply_save(image: Image, save: Save) -> tuple[Image, bytes]:
 
 
 def add_grain(image: Image, sigma: float, seed: int) -> Image:
-    """Gaussian noise, independent per channel: cut from one fixed field, ten times faster than to draw it."""
+    """Gaussian noise, independent per channel: cut from a fixed field: ten times faster than drawing."""
     height, width = image.shape[:2]
     field = _grain_field()
     top, left = seed % _GRAIN_SIDE, seed // _GRAIN_SIDE % _GRAIN_SIDE
@@ -146,7 +146,7 @@ def _grain_field() -> NDArray[np.float32]:
 
 
 def encode(image: Image, save: Save) -> tuple[Image, bytes]:
-    """Encode with the save's codec; what a reader sees of it, and the bytes."""
+    """Encode with the save's codec; returns the decoded image and the bytes."""
     if save.format == "webp":
         file = io.BytesIO()
         PILImage.fromarray(image).save(file, "WEBP", quality=save.quality, method=_WEBP_METHOD)

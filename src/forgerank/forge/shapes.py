@@ -1,9 +1,9 @@
-"""Where an edit happens: drawn regions of a component, narrow or wide, and the rule that keeps labels true.
+"""Regions of edits: drawn around a component, narrow or wide, by a rule that keeps the labels true.
 
 The rule: an edit of one component never changes more than half of the region of another that is not edited
 later in the same chain. Where a drawn mask would cover more than COVERED of a polygon of it (one brow, the
 nose), that polygon is taken out of the mask, with a soft edge. So a mask around the eyes may be as wide as
-hands draw it, and "eye" alone stays the whole truth.
+one drawn by hand, and "eye" remains the complete label.
 """
 
 import math
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from forgerank.faces.regions import component_polygons, face_oval
 from forgerank.forge.blend import Alpha, Window
+from forgerank.forge.draws import pick
 from forgerank.forge.photos import Photo
 from forgerank.types import Points
 
-# How far a region grows beyond its outline, in eye distances: closely, as retouchers do (neighbours still
-# overlap, as eye and brow), or widely, as composites made by hand do, which take the skin around along.
+# How far a region grows beyond its outline, in eye distances: a little, as in retouching (neighbours such as
+# eye and brow still overlap), or far, as in composites made by hand, which include the skin around.
 CLOSE = {"nose": (0.02, 0.14), "eye": (0.06, 0.2), "eyebrow": (0.05, 0.17), "lip": (0.03, 0.15)}
 WIDE = {"nose": (0.12, 0.36), "eye": (0.18, 0.42), "eyebrow": (0.15, 0.32), "lip": (0.14, 0.42)}
 WIDE_SHARE = 0.45
@@ -28,7 +29,7 @@ HAIR_GROWTH = (0.0, 0.04)
 OUTLINES: Mapping[str, float] = {"polygon": 0.4, "hull": 0.2, "ellipse": 0.2, "lasso": 0.2}
 # Of eyes and brows: each side by itself, one side alone, both in one band across the nose's bridge.
 SIDES: Mapping[str, float] = {"each": 0.65, "one": 0.15, "band": 0.2}
-# Gaussian sigma in eye distances, drawn evenly in its logarithm: nearly hard to very soft.
+# Gaussian sigma in eye distances, log-uniform: nearly hard to very soft.
 FEATHER = (0.008, 0.14)
 MASKED = 0.25  # alpha above which a pixel counts as manipulated
 COVERED = 0.25  # share of another component's polygon that a mask may cover
@@ -50,7 +51,7 @@ class Regions(NamedTuple):
 
 
 def draw_regions(photo: Photo, component: str, rng: np.random.Generator, *, sided: bool = True) -> Regions:
-    """Draw the region of one component; no part where the image does not show it.
+    """Draw the region of one component; without parts where the image does not show it.
 
     sided: a paired component may be edited on one side only, or as one band.
     """
@@ -85,16 +86,6 @@ def draw_feather(rng: np.random.Generator, most: float) -> float:
     """A Gaussian sigma in eye distances, at most `most`."""
     low, high = FEATHER
     return float(np.exp(rng.uniform(math.log(low), math.log(max(low, min(high, most))))))
-
-
-def pick(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
-    """One of the names, by weight."""
-    chance = float(rng.random()) * sum(weights.values())
-    for name, weight in weights.items():
-        chance -= weight
-        if chance < 0:
-            return name
-    return name
 
 
 def raster_part(
@@ -148,7 +139,7 @@ def _record(outline: str, growth: float, sigma: float) -> dict[str, str | float]
 
 
 def _outline(points: Points, kind: str, photo: Photo, bends: NDArray[np.float64]) -> Points:
-    """The outline (K, 2) that is grown: the polygon, its hull, an ellipse, a hull drawn unsteadily."""
+    """The outline (K, 2) before it grows: the polygon, its hull, an ellipse, or a wavy hull."""
     if kind == "polygon":
         return points
     if kind == "ellipse":
@@ -202,7 +193,7 @@ def _feather(hard: NDArray[np.uint8], sigma: float) -> Alpha:
 
 
 def _keep_others(photo: Photo, component: str, alpha: Alpha, box: Window) -> Alpha:
-    """The alpha without the polygons that it would cover too much of."""
+    """The alpha without the polygons of other components that it covers too much of."""
     kept = kept_out(photo, component, alpha, box)
     return alpha if kept is None else alpha * (1 - kept)
 
@@ -213,7 +204,7 @@ def _meets(polygon: Points, box: Window) -> bool:
 
 
 def kept_out(photo: Photo, component: str, alpha: Alpha, box: Window) -> Alpha | None:
-    """Soft cores (h, w) of what an alpha covers more of than the rule allows; None where it keeps to it."""
+    """Soft masks (h, w) of the polygons that an alpha covers more of than allowed; None without any."""
     masked = alpha > MASKED
     soft: Alpha | None = None
     edge = max(0.7, 0.02 * photo.eye_distance)

@@ -1,4 +1,4 @@
-"""Where each component was manipulated: an auxiliary loss on masks, not of the paper."""
+"""Auxiliary loss on masks that show where a component was manipulated; not part of the paper."""
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +9,8 @@ def mask_loss(mask_logits: Tensor, masks: Tensor, *, known: Tensor | None = None
     """Binary cross-entropy against the share of each cell that was edited, mean over all cells.
 
     mask_logits (B, L, h, w); masks (B, L, h', w') in [0, 1]; known (B, L) bool, None: all; returns a
-    scalar >= 0. The share is the target itself: a threshold on it would lose small components, an eyebrow
-    being thinner than a cell. The cells of an unknown mask add 0 and get no gradient, whatever stands there.
+    scalar >= 0. The share itself is the target: thresholded, small components would vanish, as an eyebrow is
+    thinner than a cell. The cells of an unknown mask add 0 and get no gradient, whatever their value.
 
     >>> mask_loss(torch.zeros(1, 1, 1, 1), torch.tensor([[[[0.0, 1.0], [1.0, 1.0]]]]))
     tensor(0.6931)

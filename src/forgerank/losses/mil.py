@@ -1,4 +1,4 @@
-"""Contrast between patch tokens as evidence of forgery: Eq. 4-12."""
+"""Eq. 4-12, multiple instance learning (MIL): contrast between patch tokens as evidence of forgery."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +27,8 @@ def forgery_gap(tokens: Tensor, k_points: int | None = None) -> Tensor:
     """Eq. 5-8. Largest gap max_k D(k) between the k most dissimilar token pairs and the other n - k.
 
     tokens (B, N, d) with rows of unit length, n = N(N-1)/2 pairs; returns (B,) in [0, 1]. Every k in 1..n-1
-    is tried; `k_points` tries that many evenly spaced ones, as the paper does with 100. N = 2 has a single
-    pair and nothing to set it against: the gap is 0. ValueError for fewer tokens or `k_points` below 1.
+    is tried; `k_points` tries that many evenly spaced ones, as the paper does with 100. With N = 2 there is
+    a single pair: the gap is 0. ValueError for fewer tokens or `k_points` below 1.
 
     >>> tokens = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])  # one token apart from two equal ones
     >>> forgery_gap(tokens)
@@ -71,7 +71,7 @@ def regularization_loss(tokens: Tensor, forged: Tensor, *, reduction: Reduction 
     """Eq. 11. Sum over pairs of |1 - u| on the real images, averaged over the whole batch (Eq. 12).
 
     tokens (B, N, d) with rows of unit length; forged (B,) in {0, 1}; `reduction="mean"` divides by the n
-    pairs, so that the scalar lies in [0, 1]; "sum" is the paper's letter, of the order of n.
+    pairs, so that the scalar lies in [0, 1]; "sum" is Eq. 11 as printed, of the order of n.
     """
     batch, count = tokens.shape[0], tokens.shape[1]
     with torch.autocast(tokens.device.type, enabled=False):
@@ -88,14 +88,14 @@ def _at_least_float32(values: Tensor) -> Tensor:
 class _ForgeryGap(torch.autograd.Function):
     """max_k D(k) with its gradient in closed form.
 
-    At the best k, dD/dv is 1/k for the k largest v and -1/(n-k) for the others: k and the value at which the
-    pairs part are all that is needed, never the order. Forward turns S into these weights and keeps only
-    their product with the tokens (S is symmetric): nothing of size N x N lives on until the backward pass.
+    At the best k, dD/dv is 1/k for the k largest v and -1/(n-k) for the others: only k and the k-th value are
+    needed, not the order. The forward pass computes these weights from S and keeps only their product with
+    the tokens (S is symmetric): nothing of size N x N is kept for the backward pass.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, tokens: Tensor, k_points: int | None) -> Tensor:
-        # on the CPU a part of the batch at a time stays in the cache; a GPU wants all of it at once
+        # On the CPU a few images at a time, so that S stays in the cache; on a GPU the whole batch.
         part = max(len(tokens), 1)
         if tokens.device.type == "cpu":
             part = max(_CACHED_PAIRS // tokens.shape[1] ** 2, torch.get_num_threads())
@@ -126,15 +126,15 @@ def _pairs(similarity: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _pair_index(count: int) -> NDArray[np.int32]:
-    # NumPy, because a tensor cached while a graph is being exported would be a fake one ever after
+    # As NumPy: a tensor cached during an export would remain a fake tensor.
     rows, columns = np.triu_indices(count, 1)
     return (rows * count + columns).astype(np.int32)
 
 
 def _sort_pairs_(pairs: Tensor) -> Tensor:
-    """Sort each row, in place on the CPU, where NumPy sorts values alone several times as fast as torch.
+    """Sort each row, in place on the CPU, where NumPy sorts several times as fast as torch.
 
-    It lets go of the interpreter meanwhile, so that rows are sorted side by side.
+    NumPy releases the GIL meanwhile: threads sort the rows in parallel.
     """
     if pairs.device.type != "cpu":
         return pairs.sort(dim=1).values
@@ -149,7 +149,7 @@ def _best_split(pairs: Tensor, k_points: int | None) -> tuple[Tensor, Tensor]:
     n = pairs.shape[1]
     if n == 1:
         return torch.zeros_like(pairs[:, 0]), torch.ones_like(pairs[:, 0], dtype=torch.long)
-    # float32 would lose the mean of the last few of many pairs
+    # In float32 the mean of the last few of many pairs would be inaccurate.
     sums = pairs.cumsum(dim=1, dtype=torch.float64)
     total = sums[:, -1:].clone()
     if k_points is None or k_points >= n - 1:
@@ -165,7 +165,7 @@ def _best_split(pairs: Tensor, k_points: int | None) -> tuple[Tensor, Tensor]:
 
 
 def _pair_weights(similarity: Tensor, pairs: Tensor, k: Tensor) -> Tensor:
-    """dD(k)/du of every pair, (B, N, N), where pairs equal to u_(k) share what falls to them."""
+    """dD(k)/du of every pair, (B, N, N), where pairs equal to u_(k) share their weights equally."""
     n = pairs.shape[1]
     if n == 1:
         return torch.zeros_like(similarity)
@@ -181,5 +181,5 @@ def _pair_weights(similarity: Tensor, pairs: Tensor, k: Tensor) -> Tensor:
         inside = inside[:, :, None]
         weights = torch.where(similarity == last, inside * below + (1 - inside) * above, weights)
     weights.masked_fill_(similarity == 0, 0)  # max(., 0) of Eq. 4 passes no gradient
-    weights.triu_(diagonal=1)  # S computed in floats need not be symmetric to the last bit
+    weights.triu_(diagonal=1)  # in floating point S is not exactly symmetric
     return weights + weights.mT

@@ -8,8 +8,8 @@ from torch import Tensor
 def multilabel_loss(logits: Tensor, presence: Tensor, *, known: Tensor | None = None) -> Tensor:
     """Eq. 17 on f^U, Eq. 18 on f^V. Binary cross-entropy: sum over components, mean over the batch.
 
-    logits (B, L); presence (B, L) in {0, 1}; known (B, L) bool, None: all; returns a scalar >= 0. What is
-    unknown adds 0 and gets no gradient, whatever stands there.
+    logits (B, L); presence (B, L) in {0, 1}; known (B, L) bool, None: all; returns a scalar >= 0. Unknown
+    labels add 0 and get no gradient, whatever their value.
 
     >>> multilabel_loss(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]))
     tensor(1.3863)

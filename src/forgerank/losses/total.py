@@ -1,4 +1,4 @@
-"""The total of Eq. 15, every term of which can be switched off alone."""
+"""The total loss of Eq. 15 and those of the baselines. Every term of Eq. 15 can be switched off alone."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -7,11 +7,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from forgerank.labels import Order, largest_first
 from forgerank.losses.localization import mask_loss
 from forgerank.losses.mil import Reduction, forgery_gap, mil_loss, regularization_loss
 from forgerank.losses.multilabel import multilabel_loss
-from forgerank.losses.ranking import Order, pairwise_rank_loss, plackett_luce_loss, rank_loss
-from forgerank.losses.steps import step_loss, step_targets
+from forgerank.losses.ranking import pairwise_rank_loss, plackett_luce_loss, rank_loss
+from forgerank.losses.steps import step_loss
 from forgerank.model.config import Kind
 from forgerank.model.network import LinearOutput, Output, StepOutput
 
@@ -19,17 +20,19 @@ DIRECT = {"pairwise": pairwise_rank_loss, "plackett_luce": plackett_luce_loss}
 
 
 class Targets(NamedTuple):
-    """What a batch should have come out as. None for `forged`, `known`, `ordered` and `masks_known`: all is
-    known, and forged is what has a manipulated label.
+    """The labels of a batch.
+
+    None for `known`, `ordered` and `masks_known`: all is known. None for `forged`: an image with any
+    manipulated label is.
     """
 
     presence: Tensor  # (B, L) float in {0, 1}, Eq. 1; 0 where unknown
-    ranks: Tensor  # (B, L) long, Eq. 2
+    sequences: Tensor  # (B, L) long, padded, first to last; 0 throughout where the order is unknown
     masks: Tensor | None = None  # (B, L, h', w') float in [0, 1], share of each cell that was edited
     forged: Tensor | None = None  # (B,) float in {0, 1}, J of Eq. 10
-    known: Tensor | None = None  # (B, L) bool, whether the presence is known
-    ordered: Tensor | None = None  # (B,) bool, whether the ranks are known
-    masks_known: Tensor | None = None  # (B, L) bool, whether the mask of a label is known
+    known: Tensor | None = None  # (B, L) bool, where the presence is known
+    ordered: Tensor | None = None  # (B,) bool, whether the order is known
+    masks_known: Tensor | None = None  # (B, L) bool, where the mask of a label is known
 
 
 class LossConfig(BaseModel):
@@ -54,8 +57,8 @@ class LossConfig(BaseModel):
     alpha: float = Field(default=1.0, gt=0)  # Eq. 14
     direct: Literal["none", "pairwise", "plackett_luce"] = "none"
     order: Order = "first_to_last"  # which end of the sequence gets the largest logit
-    k_points: int | None = Field(default=None, ge=1)  # None: every k; 100: the paper's
-    regularization: Reduction = "mean"  # over the pairs of Eq. 11; "sum" is the paper's letter
+    k_points: int | None = Field(default=None, ge=1)  # None: every k; the paper has 100
+    regularization: Reduction = "mean"  # over the pairs of Eq. 11; "sum": Eq. 11 as printed
 
 
 def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
@@ -66,6 +69,7 @@ def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
     what is unknown gets no gradient.
     """
     targets = _settled(targets)
+    sequences = largest_first(targets.sequences, config.order)
     terms: dict[str, tuple[float, Tensor]] = {}
     if config.lambda_cls:
         forged = targets.presence.amax(dim=1) if targets.forged is None else targets.forged  # (B,)
@@ -73,7 +77,6 @@ def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
         terms["mil"] = config.lambda_cls, mil_loss(gap, forged, tau=config.tau)
         regularization = regularization_loss(output.tokens, forged, reduction=config.regularization)
         terms["reg"] = config.lambda_cls, regularization
-    labels = targets.presence, targets.ranks
     if config.lambda1 and config.bce_u:
         bce_u = multilabel_loss(output.logits_u, targets.presence, known=targets.known)
         terms["bce_u"] = config.lambda1, bce_u
@@ -81,14 +84,10 @@ def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
         bce_v = multilabel_loss(output.logits_v, targets.presence, known=targets.known)
         terms["bce_v"] = config.lambda1, bce_v
     if config.lambda2:
-        rank = rank_loss(
-            output.logits, *labels, alpha=config.alpha, order=config.order, ordered=targets.ordered
-        )
+        rank = rank_loss(output.logits, sequences, alpha=config.alpha, ordered=targets.ordered)
         terms["rank"] = config.lambda2, rank
     if config.direct != "none" and config.lambda_direct:
-        direct = DIRECT[config.direct](
-            output.order_logits, *labels, order=config.order, ordered=targets.ordered
-        )
+        direct = DIRECT[config.direct](output.order_logits, sequences, ordered=targets.ordered)
         terms["direct"] = config.lambda_direct, direct
     if config.lambda_mask:
         terms["mask"] = config.lambda_mask, _mask_term(output, targets)
@@ -101,10 +100,10 @@ def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
 
 def steps_total(output: StepOutput, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
     """ "steps" and the "total", the same: cross-entropy over the steps, the first of which is the end of the
-    sequence that `config.order` puts first. Rows of unknown order are left out.
+    sequence that has the largest score. Rows of unknown order are left out.
     """
     targets = _settled(targets)
-    sequences = step_targets(targets.presence, targets.ranks, config.order)
+    sequences = largest_first(targets.sequences, config.order)
     loss = step_loss(output.step_logits, sequences, ordered=targets.ordered)
     return {"steps": loss, "total": loss}
 
@@ -116,7 +115,7 @@ def linear_total(output: LinearOutput, targets: Targets, config: LossConfig) -> 
     return {"bce": loss, "total": loss}
 
 
-# What trains each kind of network: its output, the targets and the settings -> "total" and its terms.
+# The loss of each kind of network: its output, the targets and the settings -> "total" and its terms.
 LOSSES: dict[Kind, Callable[[Any, Targets, LossConfig], dict[str, Tensor]]] = {
     "ranking": total_loss,
     "multicls": steps_total,
@@ -135,8 +134,9 @@ def _mask_term(output: Output, targets: Targets) -> Tensor:
 
 
 def _settled(targets: Targets) -> Targets:
-    """With a single label, forged says what there is to know."""
+    """With a single label, `forged` is the presence and the sequence, whatever else is given."""
     if targets.forged is None or targets.presence.shape[1] > 1:
         return targets
-    presence = targets.forged[:, None].to(targets.presence.dtype)
-    return targets._replace(presence=presence, ranks=torch.ones_like(targets.ranks), known=None, ordered=None)
+    forged = targets.forged[:, None]
+    presence, sequences = forged.to(targets.presence.dtype), forged.long()
+    return targets._replace(presence=presence, sequences=sequences, known=None, ordered=None)

@@ -1,4 +1,4 @@
-"""Frames of a video by their number, with the times of the stream; of a damaged one, what decodes."""
+"""Frames of a video by their number, with the times of the stream; of a damaged video, those that decode."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -6,7 +6,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from forgerank.media.videos import open_container, read_packets, upright
+from forgerank.media.containers import open_container, read_packets, upright
+from forgerank.media.files import MediaError
 from forgerank.types import Image
 
 if TYPE_CHECKING:
@@ -24,16 +25,14 @@ class Frame(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """One frame that could not; without a number, the whole clip."""
+    """One frame that could not be read; without a number, the whole clip."""
 
     number: int | None
-    reason: (
-        str  # a kind ("missing", "unreadable", "truncated", "damaged"), then ": detail" where there is one
-    )
+    reason: str  # "missing", "unreadable", "truncated" or "damaged", in some cases followed by ": detail"
 
 
 def evenly_spaced(total: int, count: int | None) -> list[int]:
-    """The middles of `count` equal parts of 0..total-1; all of them where there are no more, or for None.
+    """The middles of `count` equal parts of 0..total-1; all where `count` is None or at least `total`.
 
     >>> evenly_spaced(10, 3), evenly_spaced(2, 3)
     ([1, 5, 8], [0, 1])
@@ -44,59 +43,44 @@ def evenly_spaced(total: int, count: int | None) -> list[int]:
 
 
 def count_frames(path: Path) -> tuple[int, int]:
-    """Frames that are in a video, and those that it says it has: more where it is truncated; (0, 0) for none.
+    """The number of frames in a video, and the number that it states, which is larger where it is truncated.
 
-    Nothing is decoded.
+    Nothing is decoded. (0, 0) for a file that cannot be opened.
     """
-    import av
-
     try:
-        with open_container(path) as container:
-            if container.streams.video:
-                packets = _scan(container, container.streams.video[0])
-                return packets.present, packets.stated
-    except (av.FFmpegError, OSError):
-        pass  # whoever reads its frames is told
-    return 0, 0
+        with open_container(path) as (container, streams):
+            packets = _scan(container, streams[0])
+            return packets.present, packets.stated
+    except MediaError:  # `read_video` says why
+        return 0, 0
 
 
 class _Packets(NamedTuple):
-    """What a video's packets say before anything is decoded."""
+    """What a video's packets say of its frames, before any is decoded."""
 
-    present: int  # frames that are there
-    stated: int  # frames that there should be
+    present: int  # frames in the file
+    stated: int  # frames that the file states; at least `present`
     times: list[int]  # of every frame, ascending, in the stream's unit; empty where some have none
     keys: list[int]  # numbers of the frames that decoding can start at; 0 is one
 
 
 def read_video(path: Path, count: int | None) -> Iterator[Frame | Lost]:
-    """Up to `count` frames, evenly spaced: one item for each, read or lost; those that needed a second
-    attempt come late. A video that cannot be opened is one `Lost` without a number.
-    """
-    import av
+    """Up to `count` frames, evenly spaced (None: all), as one item each, read or lost.
 
+    Those that need a second attempt come late. A video that cannot be opened is one `Lost` without a number.
+    """
     try:
-        with open_container(path) as container:
-            if not container.streams.video:
-                yield Lost(None, "unreadable: no video in the file")
-                return
-            stream = container.streams.video[0]
-            if stream.codec_context is None:  # PyAV's stubs do not tell
-                yield Lost(None, "unreadable: no decoder for its codec")
-                return
-            stream.codec_context.thread_count = 1  # clips are read in parallel, not frames
-            packets = _scan(container, stream)
+        with open_container(path) as (container, streams):
+            packets = _scan(container, streams[0])
             if not packets.present:
                 yield Lost(None, "truncated" if packets.stated else "unreadable: no frames in the file")
                 return
-            for number in (planned := evenly_spaced(packets.stated, count)):
-                if number >= packets.present:
-                    yield Lost(number, "truncated")
-            yield from _decode(
-                container, stream, packets, [number for number in planned if number < packets.present]
-            )
-    except (av.FFmpegError, OSError) as error:
-        yield Lost(None, f"unreadable: {error.strerror or type(error).__name__}")
+            planned = evenly_spaced(packets.stated, count)
+            yield from (Lost(number, "truncated") for number in planned if number >= packets.present)
+            present = [number for number in planned if number < packets.present]
+            yield from _decode(container, streams[0], packets, present)
+    except MediaError as error:
+        yield Lost(None, f"unreadable: {error.reason}")
 
 
 def _scan(container: "InputContainer", stream: "VideoStream") -> _Packets:
@@ -119,7 +103,7 @@ def _scan(container: "InputContainer", stream: "VideoStream") -> _Packets:
 def _decode(
     container: "InputContainer", stream: "VideoStream", packets: _Packets, planned: list[int]
 ) -> Iterator[Frame | Lost]:
-    """The planned frames, decoding from the last key frame before them."""
+    """The planned frames, each decoded from the last key frame before it."""
     for key, group in groupby(planned, lambda number: packets.keys[bisect_right(packets.keys, number) - 1]):
         wanted = set(group)
         # Where the file's index leads to a later key frame than asked for, the second attempt finds the rest.
@@ -135,7 +119,7 @@ def _decode(
 def _decode_from(
     container: "InputContainer", stream: "VideoStream", packets: _Packets, start: int, last: int
 ) -> Iterator[tuple[int, "VideoFrame"]]:
-    """Numbered frames up to `last`, the damaged ones left out."""
+    """Frames with their numbers from the key frame `start` up to `last`, without damaged ones."""
     import av
 
     if last < 0:

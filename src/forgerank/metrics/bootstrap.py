@@ -1,4 +1,4 @@
-"""Percentile bootstrap over groups: images of one person stand or fall together."""
+"""Percentile bootstrap over groups: all images of a person are drawn together."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -25,8 +25,8 @@ def bootstrap_interval(
 ) -> Interval:
     """The statistic of all rows and the percentile interval over resampled groups.
 
-    `statistic` takes row indices, with repetitions. Resamples where it is NaN are left out; with none left,
-    and with a single group, which says nothing about others, the bounds are NaN.
+    `statistic` takes row indices, with repetitions. Resamples where it is NaN are left out. The bounds are
+    NaN if that leaves none, and with a single group.
     """
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])

@@ -1,4 +1,4 @@
-"""Real against forged, and each component against its absence. Scores grow with the evidence of forgery."""
+"""Metrics of binary decisions: real against forged, and each component. Larger scores mean forged."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,11 +22,11 @@ def average_precision(
     known in some rows only, of one class.
     """
     truth, values = np.asarray(presence), np.asarray(scores)
-    told = np.ones(truth.shape, dtype=bool) if known is None else np.asarray(known, dtype=bool)
+    certain = np.ones(truth.shape, dtype=bool) if known is None else np.asarray(known, dtype=bool)
     found = np.full(truth.shape[1], np.nan)
-    for i, rows in enumerate(told.T):
+    for i, rows in enumerate(certain.T):
         labels = truth[rows, i]
-        # Where forged images alone are known of a label, any answer at all would get 1.
+        # A label that is known in forged images alone has average precision 1 whatever the scores.
         if labels.any() and (rows.all() or not labels.all()):
             found[i] = metrics.average_precision_score(labels, values[rows, i])
     return found
@@ -48,9 +48,13 @@ def threshold_at_fpr(labels: ArrayLike, scores: ArrayLike, rate: float) -> float
 
 
 def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, rate: float) -> float:
-    """Share of the forged images found while at most `rate` of the real ones are called forged."""
-    forged = np.asarray(scores)[np.asarray(labels) == 1]
-    return float((forged >= threshold_at_fpr(labels, scores, rate)).mean()) if len(forged) else float("nan")
+    """True positive rate where at most `rate` of the real images are called forged.
+
+    NaN where a class is missing.
+    """
+    if np.min(labels) == np.max(labels):
+        return float("nan")
+    return true_positive_rate(labels, scores, threshold_at_fpr(labels, scores, rate))
 
 
 def false_positive_rate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> float:
@@ -59,14 +63,19 @@ def false_positive_rate(labels: ArrayLike, scores: ArrayLike, threshold: float) 
     return float((real >= threshold).mean()) if len(real) else float("nan")
 
 
+def true_positive_rate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> float:
+    """Share of the forged images that score `threshold` or more; NaN where none is forged."""
+    return false_positive_rate(1 - np.asarray(labels), scores, threshold)
+
+
 def accuracy(labels: ArrayLike, scores: ArrayLike, threshold: float) -> float:
-    """Share of right answers where a score of `threshold` or more calls an image forged."""
+    """Share of correct decisions where a score of `threshold` or more calls an image forged."""
     truth = np.asarray(labels)
     return float(((np.asarray(scores) >= threshold) == (truth == 1)).mean())
 
 
 def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> float:
-    """The error at which misses and false alarms are equally frequent, interpolated on the ROC curve."""
+    """Where false positive and false negative rate are equal, interpolated linearly on the ROC curve."""
     truth = np.asarray(labels)
     if truth.min() == truth.max():
         return float("nan")

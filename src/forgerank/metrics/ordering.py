@@ -1,13 +1,13 @@
-"""How well scores and sequences tell which manipulation came first."""
+"""Metrics of the order of manipulations: pairwise accuracy of scores, R^2 of positions."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from forgerank.metrics.sequence import Order
+from forgerank.labels import Order, presence, ranks
 
 
 def order_pairs(sequences: ArrayLike, scores: ArrayLike, order: Order) -> tuple[float, int]:
-    """(pairs ranked right, pairs) over all pairs of the true sequences; a tie counts half.
+    """(pairs in the right order, pairs) over all pairs of the true sequences; a tie counts half.
 
     sequences (M, P) padded, 1-based; scores (M, L). `order` says which end of the sequence has the larger
     score.
@@ -23,9 +23,9 @@ def order_pairs(sequences: ArrayLike, scores: ArrayLike, order: Order) -> tuple[
 
 
 def pairwise_order_accuracy(sequences: ArrayLike, scores: ArrayLike, order: Order) -> float:
-    """Share of all pairs of the true sequences whose scores stand in the right order; NaN without a pair.
+    """Share of all pairs of the true sequences whose scores are in the right order; NaN without a pair.
 
-    Chance is 0.5, and so is a constant answer.
+    Random and constant scores get 0.5.
 
     >>> pairwise_order_accuracy([[1, 2, 3]], [[0.9, 0.4, 0.6]], "first_to_last")
     0.6666666666666666
@@ -34,31 +34,19 @@ def pairwise_order_accuracy(sequences: ArrayLike, scores: ArrayLike, order: Orde
     return right / pairs if pairs else float("nan")
 
 
-def positions(sequences: ArrayLike, length: int) -> NDArray[np.int64]:
-    """Eq. 2 for padded sequences (M, P): the place of each label, 1-based, and `length` where it is missing.
-
-    Returns (M, length). Of a repeated label the first place counts.
-
-    >>> positions([[4, 2, 0, 0, 0]], 5).tolist()
-    [[5, 2, 5, 1, 5]]
-    """
-    found = np.asarray(sequences)[:, :, None] == np.arange(1, length + 1)  # (M, P, L)
-    return np.where(found.any(axis=1), found.argmax(axis=1) + 1, length)
-
-
 def order_r2(truth: ArrayLike, predicted: ArrayLike, length: int) -> NDArray[np.float64]:
     """R^2 = 1 - SSE / SST between the predicted and the true position of each label (Table 4), (length,).
 
     truth, predicted (M, P) padded sequences. Only images where the label was truly manipulated count; where
-    it is not predicted its position is `length`. At most 1; 0 is what the mean position would get, and worse
-    is negative, without bound. NaN where the true positions do not vary.
+    it is not predicted its position is `length`. At most 1; the mean position gets 0, worse predictions are
+    negative, without bound. NaN where the true positions do not vary.
 
     >>> order_r2([[1, 2], [2, 1], [1, 0]], [[1, 2], [2, 1], [0, 0]], 2).tolist()
     [-0.5, 1.0]
     """
     true, guess = np.asarray(truth), np.asarray(predicted)
-    manipulated = (true[:, :, None] == np.arange(1, length + 1)).any(axis=1)  # (M, L)
-    place, error = positions(true, length), positions(true, length) - positions(guess, length)
+    manipulated, place = presence(true, length), ranks(true, length)  # (M, L)
+    error = place - ranks(guess, length)
     counts = np.maximum(manipulated.sum(axis=0), 1)
     means = (place * manipulated).sum(axis=0) / counts
     total = (((place - means) ** 2) * manipulated).sum(axis=0)

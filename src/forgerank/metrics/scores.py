@@ -1,10 +1,11 @@
-"""What a network of any kind says about a batch, in one shape."""
+"""The scores of a batch, in one form for every kind of network."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from forgerank.labels import Order, largest_first
 from forgerank.losses.mil import forgery_gap, forgery_probability
 from forgerank.losses.total import LossConfig
 from forgerank.model.network import LinearOutput, Output, StepOutput
@@ -13,16 +14,16 @@ from forgerank.model.network import LinearOutput, Output, StepOutput
 class Scores(NamedTuple):
     """Float32 probabilities, none of them calibrated."""
 
-    probability: Tensor  # (B,) the image is forged: P(x) of the paper's network
+    probability: Tensor  # (B,) of being forged: P(x), Eq. 9, of the paper's network
     components: Tensor  # (B, L) component probabilities
-    order: Tensor  # (B, L) tell the order, 0..1: which end is larger says `LossConfig.order`
-    sequences: Tensor | None = None  # (B, P) its own answer, first to last; None: what the others say
+    order: Tensor  # (B, L) 0..1; `LossConfig.order` says which end of the sequence has the largest
+    sequences: Tensor | None = None  # (B, P) that it predicts itself, first to last; None: from the scores
 
 
 def to_scores(output: Output | StepOutput | LinearOutput, config: LossConfig) -> Scores:
-    """The scores of a batch, whatever kind of network gave `output`."""
+    """The scores of a batch from the output of any kind of network."""
     if isinstance(output, StepOutput):
-        return _step_scores(output, last_first=config.order == "last_to_first")
+        return _step_scores(output, config.order)
     if isinstance(output, LinearOutput):
         logits = output.logits.float()
         clean = torch.nn.functional.logsigmoid(-logits).sum(dim=1)  # (B,) log P(no component)
@@ -31,23 +32,17 @@ def to_scores(output: Output | StepOutput | LinearOutput, config: LossConfig) ->
     return Scores(probability, output.logits.float().sigmoid(), output.order_logits.float().sigmoid())
 
 
-def _step_scores(output: StepOutput, *, last_first: bool) -> Scores:
-    """Forged: the first step is not none. A component: any step says it. The order: how early, as the mean
-    over the steps that may say it; the first step is the end of the sequence that gets the largest score.
+def _step_scores(output: StepOutput, order: Order) -> Scores:
+    """Scores from the classes of the steps, of which the first is the end with the largest order score.
+
+    Forged: the first step is not "none". A component: at least one step names it. Order: how early it is
+    named, 1 for the first step, averaged with the softmax over the steps as weights.
     """
     logs = output.step_logits.float().log_softmax(dim=2)  # (B, P, L + 1)
     labels = logs[:, :, 1:]  # (B, P, L)
     steps = labels.shape[1]
     components = -torch.expm1(torch.log1p(-labels.exp()).sum(dim=1))
     early = torch.arange(steps, 0, -1, device=logs.device) / steps  # 1 for the first step
-    order = (labels.softmax(dim=1) * early[:, None]).sum(dim=1)
-    sequences = _turned(output.sequences) if last_first else output.sequences
-    return Scores(-torch.expm1(logs[:, 0, 0]), components, order, sequences)
-
-
-def _turned(sequences: Tensor) -> Tensor:
-    """Padded sequences (B, P) from their last label to their first; a 0 between labels keeps its place."""
-    places = torch.arange(sequences.shape[1], device=sequences.device)
-    count = ((sequences > 0) * (places + 1)).amax(dim=1, keepdim=True)  # (B, 1)
-    source = count - 1 - places  # (B, P)
-    return torch.where(source >= 0, sequences.gather(1, source.clamp_min(0)), 0)
+    order_scores = (labels.softmax(dim=1) * early[:, None]).sum(dim=1)
+    sequences = largest_first(output.sequences, order)
+    return Scores(-torch.expm1(logs[:, 0, 0]), components, order_scores, sequences)

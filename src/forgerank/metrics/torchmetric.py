@@ -1,4 +1,4 @@
-"""The figures of a validation as a torchmetrics `Metric`: N processes give what one gives."""
+"""The metrics of a validation as a torchmetrics `Metric`: N processes give what one gives."""
 
 from typing import Any
 
@@ -9,13 +9,15 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from forgerank import labels
+from forgerank.labels import Order
 from forgerank.metrics import detection, ordering, sequence
 
 KEYS = ("auc", "map", "accuracy", "fixed", "adaptive", "complete", "order", "floor")
-_FLOATS = ("probability", "components", "telling")
-_WHOLE = ("presence", "ranks", "sequences", "forged", "known", "ordered")
+_FLOATS = ("probability", "components", "order_scores")
+_WHOLE = ("presence", "sequences", "predicted", "forged", "known", "ordered")
 _PER_ROW = ("probability", "forged", "ordered")  # one value each, the others have one for every label
-_DERIVED = -1  # in place of a sequence that follows from the scores
+_DERIVED = -1  # in place of a predicted sequence that follows from the scores
 
 
 class SequenceMetrics(Metric):
@@ -31,15 +33,15 @@ class SequenceMetrics(Metric):
 
     probability: list[Tensor] | Tensor
     components: list[Tensor] | Tensor
-    telling: list[Tensor] | Tensor
+    order_scores: list[Tensor] | Tensor
     presence: list[Tensor] | Tensor
-    ranks: list[Tensor] | Tensor
     sequences: list[Tensor] | Tensor
+    predicted: list[Tensor] | Tensor
     forged: list[Tensor] | Tensor
     known: list[Tensor] | Tensor
     ordered: list[Tensor] | Tensor
 
-    def __init__(self, length: int, order: sequence.Order, *, threshold: float = 0.5, **options: Any) -> None:
+    def __init__(self, length: int, order: Order, *, threshold: float = 0.5, **options: Any) -> None:
         super().__init__(**options)
         self.length = length
         self.order = order
@@ -66,8 +68,8 @@ class SequenceMetrics(Metric):
         components: Tensor,
         order: Tensor,
         presence: Tensor,
-        ranks: Tensor,
-        sequences: Tensor | None = None,
+        sequences: Tensor,
+        predicted: Tensor | None = None,
         *,
         forged: Tensor | None = None,
         known: Tensor | None = None,
@@ -76,64 +78,63 @@ class SequenceMetrics(Metric):
         """Add a batch.
 
         probability (B,): any score that grows with the evidence of forgery. components (B, L): scores on the
-        scale of `threshold`. order (B, L): scores that tell the order. presence (B, L) in {0, 1} and ranks
-        (B, L) in 1..L: Eq. 1 and 2. sequences (B, L): a model's own padded 1-based answers, judged as they
-        are; None: what `components` and `order` say. forged (B,) in {0, 1}; None: any known component
-        is. known (B, L): whether the presence is; ordered (B,): whether the ranks are, and so the whole
-        presence; None: all. With a single label, `forged` says it all.
+        scale of `threshold`. order (B, L): scores from which the order follows. presence (B, L) in {0, 1},
+        Eq. 1, and sequences (B, L) padded: the truth. predicted (B, L): sequences that the network itself
+        predicts, padded; None: they follow from `components` and `order`. forged (B,) in {0, 1}; None: where
+        any known component is present. known (B, L): where the presence is known; ordered (B,): where the
+        sequence is; None: everywhere. With a single label, only `forged` is read.
         """
-        told = torch.ones_like(presence) if known is None else known.long()
-        placed = torch.ones_like(presence[:, 0]) if ordered is None else ordered
-        presence = torch.where(told > 0, presence, 0)
+        known = torch.ones_like(presence) if known is None else known.long()
+        ordered = torch.ones_like(presence[:, 0]) if ordered is None else ordered
+        presence = torch.where(known > 0, presence, 0)
         if forged is None:
             forged = presence.amax(dim=1)
         elif self.length == 1:
-            presence, ranks = forged[:, None], torch.ones_like(ranks)
-            told, placed = torch.ones_like(told), torch.ones_like(placed)
-        if sequences is None:
-            sequences = torch.full_like(ranks, _DERIVED)
+            presence = sequences = forged[:, None]
+            known, ordered = torch.ones_like(known), torch.ones_like(ordered)
+        if predicted is None:
+            predicted = torch.full_like(sequences, _DERIVED)
         for name, values in zip(_FLOATS, (probability, components, order), strict=True):
             getattr(self, name).append(values.detach().float())
-        for name, values in zip(_WHOLE, (presence, ranks, sequences, forged, told, placed), strict=True):
+        whole = (presence, sequences, predicted, forged, known, ordered)
+        for name, values in zip(_WHOLE, whole, strict=True):
             getattr(self, name).append(values.detach().long())
 
     def compute(self) -> dict[str, Tensor]:
-        """The figures of all rows, one scalar for each of `KEYS`; NaN where undefined or nothing was seen.
+        """The metrics of all rows, one scalar for each of `KEYS`; NaN where undefined and without any row.
 
         `auc` (real against forged), `map` (mean average precision over the components), `accuracy`
-        (multi-label, of the labels that the answered sequences hold), `fixed`, `adaptive`, `complete` (share
-        of whole sequences), `order` (pairwise) and `floor` (Fixed-Acc of "nothing was manipulated"). `map`
-        and `accuracy` are over the known labels, what compares sequences over the rows of known order.
+        (multi-label, of the labels in the predicted sequences), `fixed`, `adaptive`, `complete` (share of
+        whole sequences), `order` (pairwise) and `floor` (Fixed-Acc of "nothing was manipulated"). `map` and
+        `accuracy` are over the known labels, all that compare sequences over the rows of known order.
         """
-        values = self._figures() if len(_rows(self.ranks)) else dict.fromkeys(KEYS, float("nan"))
+        values = self._metrics() if len(_rows(self.forged)) else dict.fromkeys(KEYS, float("nan"))
         return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
 
-    def _figures(self) -> dict[str, float]:
-        probability, components, telling = map(_rows, (self.probability, self.components, self.telling))
-        presence, ranks, own = map(_rows, (self.presence, self.ranks, self.sequences))
+    def _metrics(self) -> dict[str, float]:
+        probability, components = _rows(self.probability), _rows(self.components)
+        order_scores = _rows(self.order_scores)
+        presence, truth, own = map(_rows, (self.presence, self.sequences, self.predicted))
         forged, known, ordered = _rows(self.forged), _rows(self.known) > 0, _rows(self.ordered) > 0
-        # Absent labels score 0 here, present ones from 1 for the last to L for the first.
-        half = np.full(self.length, 0.5)
-        truth = sequence.predict_sequences(presence * (self.length + 1 - ranks), half, "first_to_last")
         cuts = np.full(self.length, self.threshold)
-        derived = sequence.predict_sequences(components, cuts, self.order, telling)
+        derived = sequence.predict_sequences(components, cuts, self.order, order_scores)
         guess = np.where(own == _DERIVED, derived, own)
-        present = sequence.labels_present(guess, self.length)
-        figures = dict.fromkeys(KEYS, float("nan")) | {
+        present = labels.presence(guess, self.length)
+        values = dict.fromkeys(KEYS, float("nan")) | {
             "auc": detection.auc(forged, probability),
             "map": detection.mean_average_precision(presence, components, known),
             "accuracy": sequence.multi_label_accuracy(presence, present, known),
         }
         truth, guess = truth[ordered], guess[ordered]
         if len(truth):
-            figures |= {
+            values |= {
                 "fixed": sequence.fixed_accuracy(truth, guess),
                 "adaptive": sequence.adaptive_accuracy(truth, guess),
                 "complete": sequence.complete_sequence_share(truth, guess),
-                "order": ordering.pairwise_order_accuracy(truth, telling[ordered], self.order),
+                "order": ordering.pairwise_order_accuracy(truth, order_scores[ordered], self.order),
                 "floor": sequence.all_none_floor(truth),
             }
-        return figures
+        return values
 
 
 def _rows(state: list[Tensor] | Tensor) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""From scores of frames to scores of videos."""
+"""Scores of videos from scores of frames."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 def video_scores(
     scores: ArrayLike, videos: Sequence[str], tracks: Sequence[int] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """One score per video: the mean over the frames of each of its faces, and of these the largest.
+    """One score per video: the mean over frames for each face, and of these means the largest.
 
-    scores (M,) of faces; videos: the identity of each one's video; tracks: which face of the video it is, by
-    default the same throughout. Returns scores (V,) in the order of the videos' names, and the video of each
-    face, (M,) in 0..V-1.
+    scores (M,) of faces; videos (M,): names of their videos; tracks (M,): number of the face in its video, by
+    default one face per video. Returns scores (V,) in the order of the videos' names, and the video of each
+    row, (M,) in 0..V-1.
 
     >>> video_scores([0.0, 1.0, 0.25], ["b", "b", "a"])[0].tolist()
     [0.25, 0.5]

@@ -1,4 +1,4 @@
-"""Folded convolutions together with their ReLU6: the same function, trained in fewer passes over memory."""
+"""Convolutions fused with their ReLU6: the same function, trained with fewer passes over memory."""
 
 from typing import Any
 
@@ -15,12 +15,11 @@ _CACHED_BYTES = 4 * 2**20  # per thread, of what a pointwise convolution's gradi
 
 
 class ActivatedConv2d(nn.Module):
-    """A convolution with a bias, and ReLU6 after it where `relu6` says so: weights and values of the two.
+    """A convolution with a bias, followed by ReLU6 if `relu6`: same weights and values as the two layers.
 
-    Trained on a CPU in float32 or under bfloat16 autocast, channels_last, its gradient is computed here.
-    torch's own keeps a copy of what ReLU6 changes; this one reads from the output, which the next layer keeps
-    anyway, where ReLU6 was flat. Bias gradients are sums and those of 1x1 convolutions matrix products,
-    faster than oneDNN's.
+    In training on a CPU, channels_last, in float32 or under bfloat16 autocast, the gradient is computed here.
+    torch keeps a copy of the input of ReLU6; here the output, which the next layer keeps anyway, shows where
+    ReLU6 was flat. Bias gradients are sums and those of 1x1 convolutions matrix products, faster than oneDNN.
     """
 
     def __init__(self, conv: nn.Conv2d, *, relu6: bool) -> None:
@@ -63,14 +62,14 @@ class ActivatedConv2d(nn.Module):
 
     @staticmethod
     def _is_exact(given: torch.dtype) -> bool:
-        """Whether the gradient is computed here in the numbers that it would be computed in anyway."""
+        """Whether the gradient here has the dtype that torch would compute it in."""
         if torch.is_autocast_enabled("cpu"):
             return torch.get_autocast_dtype("cpu") == torch.bfloat16
         return given == torch.float32
 
 
 def can_be_activated(conv: nn.Conv2d, *, relu6: bool) -> bool:
-    """Whether `ActivatedConv2d` takes it, and gains by it: what has no ReLU6 must be a 1x1 convolution."""
+    """Whether `ActivatedConv2d` supports the convolution and is faster: without ReLU6, only if it is 1x1."""
     square = len(set(conv.kernel_size)) == len(set(conv.stride)) == 1 and conv.dilation == (1, 1)
     padded = not isinstance(conv.padding, str) and len(set(conv.padding)) == 1
     return square and padded and conv.padding_mode == "zeros" and (relu6 or conv.kernel_size == (1, 1))
@@ -122,7 +121,7 @@ def _pointwise_gradients(
     """Of images, weight and bias; a few images at a time, whose pixels stay in the cache."""
     matrix = weight.flatten(1)  # (C', C)
     of_images = torch.empty_like(images)
-    # Sums of many parts: in float32, whatever the parts are.
+    # Sums over many images: in float32 for any dtype.
     of_weight, of_bias = torch.zeros_like(matrix, dtype=torch.float32), torch.zeros(len(matrix))
     per_image = (
         images.element_size()
@@ -144,9 +143,9 @@ def _pointwise_gradients(
 
 
 def _before_relu6(gradient: Tensor, output: Tensor | None) -> Tensor:
-    """What passes ReLU6, channels_last; `output` is its, None where there is none."""
+    """The gradient before ReLU6, channels_last; `output` is that of ReLU6, None without one."""
     if output is not None:
-        # ReLU6 is flat where its output is 0 or 6: of what went into it nothing else is asked
+        # ReLU6 is flat where its output is 0 or 6; its input is not needed.
         gradient = torch.ops.aten.hardtanh_backward(gradient, output, 0, 6)
     return gradient.contiguous(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""Any timm feature extractor, with its starting weights."""
+"""Any timm feature extractor, with its initial weights."""
 
 from importlib import metadata
 from itertools import zip_longest
@@ -90,9 +90,9 @@ class PooledBackbone(_TimmNetwork):
 def fold_batch_norm(net: nn.Module, example: Tensor) -> None:
     """Fold every BatchNorm2d that directly follows a convolution into it, in place.
 
-    Features in eval mode stay the same. Batch normalisation is found where it runs, on `example`, not where
-    it is registered. What timm runs inside the normalisation, its activation, stays in its place, but ReLU6
-    joins the convolution.
+    Features in evaluation mode stay the same. Which normalisation follows which convolution is observed on
+    `example`. The activation inside timm's normalisation layers stays in place, but ReLU6 is fused with the
+    convolution.
     """
     names = {module: name for name, module in net.named_modules()}
     folded = [(names[conv], names[norm]) for conv, norm in _convolutions_before_norms(net, example)]
@@ -115,9 +115,8 @@ def fold_batch_norm(net: nn.Module, example: Tensor) -> None:
 
 
 def _convolutions_before_norms(net: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    makers: dict[
-        int, tuple[nn.Conv2d, Tensor]
-    ] = {}  # by id of the output, kept alive so that ids stay unique
+    # By id of the output, which is kept alive so that ids stay unique.
+    makers: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def note_output(module: nn.Module, _: object, output: Tensor) -> None:
@@ -175,7 +174,7 @@ def _create(name: str, pretrained: bool | str, input_size: int, **options: Any) 
 
 
 def _weights_source(pretrained: bool | str) -> dict[str, Any] | None:
-    """What timm must know to load the weights itself; None where it must not."""
+    """The settings with which timm loads the weights itself; None where it does not."""
     if isinstance(pretrained, bool):
         return {} if pretrained else None
     if pretrained == PACKAGED:
@@ -188,7 +187,7 @@ def _weights_source(pretrained: bool | str) -> dict[str, Any] | None:
 
 
 def _load_packaged(net: nn.Module) -> None:
-    """The package names its tensors otherwise, but their order is timm's."""
+    """The package has other names for the tensors, but in the order of timm."""
     try:
         files = metadata.files(PACKAGED) or []
     except metadata.PackageNotFoundError as error:

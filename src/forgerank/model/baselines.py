@@ -7,11 +7,11 @@ from forgerank.model.config import Kind, ModelConfig
 from forgerank.model.decoder import QueryDecoder, SequenceDecoder
 from forgerank.model.network import LinearOutput, Network, StepOutput
 
-TEACHER_FORCED: frozenset[Kind] = frozenset({"decoder"})  # these take the true sequences in training
+TEACHER_FORCED: frozenset[Kind] = frozenset({"decoder"})  # get the true sequences in training
 
 
 class _Pooled(nn.Module):
-    """A CNN whose pooled features meet one linear layer."""
+    """A CNN with one linear layer on its pooled features."""
 
     def __init__(self, config: ModelConfig, answers: int) -> None:
         super().__init__()
@@ -67,7 +67,5 @@ MODELS: dict[Kind, type[nn.Module]] = {
 
 
 def build_network(config: ModelConfig) -> nn.Module:
-    """The network of `config.kind`; it has the settings in `.config` and takes images (B, 3, S, S) in
-    [0, 1].
-    """
+    """The network of `config.kind`, with `.config` as attribute; it takes images (B, 3, S, S) in [0, 1]."""
     return MODELS[config.kind](config)

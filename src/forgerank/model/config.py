@@ -1,4 +1,4 @@
-"""The shape of a network, of every kind."""
+"""Settings of the networks."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ Kind = Literal["ranking", "multicls", "decoder", "queries", "linear"]
 
 
 class ModelConfig(BaseModel):
-    """Shape of the network. The paper gives no widths: the defaults are those of SeqFakeFormer."""
+    """Settings of a network. The paper gives no widths: the defaults are those of SeqFakeFormer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,7 +23,7 @@ class ModelConfig(BaseModel):
     levels: tuple[int, ...] = (4, 8, 16, 32)  # strides of the backbone's maps that enter the pyramid
     width: int = Field(default=256, ge=8, multiple_of=4)  # d
     pyramid_width: int | None = Field(default=None, ge=1)  # channels inside the pyramid; None: `width`
-    pool_first: bool = False  # finer maps are averaged before the pyramid's convolutions, not after
+    pool_first: bool = False  # average finer maps before the pyramid's convolutions, not after
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)
     feedforward: int = Field(default=512, ge=1)
@@ -32,8 +32,8 @@ class ModelConfig(BaseModel):
         "both"  # f: mean of f^U and f^V, or one alone as in Table 3's I to V
     )
     mask_head: bool = False  # auxiliary localisation head
-    order_head: bool = False  # the order gets logits of its own instead of being read from f
-    spatial_attention: bool = True  # kind "decoder": each step looks around a place that it predicts
+    order_head: bool = False  # separate logits for the order, which otherwise follows from f
+    spatial_attention: bool = True  # kind "decoder": each step attends around a position that it predicts
 
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":

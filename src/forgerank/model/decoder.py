@@ -1,4 +1,4 @@
-"""Sequences out of image tokens: an autoregressive decoder and learned queries."""
+"""Decoders that predict sequences from image tokens: an autoregressive one and one with learned queries."""
 
 import torch
 from torch import Tensor, nn
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from forgerank.model.config import ModelConfig
 from forgerank.model.network import ImageTokens, StepOutput, transformer_encoder
 
-NONE = 0  # the label that says "nothing more", the end of a sequence
+NONE = 0  # the label that ends a sequence
 BANDWIDTH = 1.0  # beta of the spatial weights, in squared sides of the image; the radii are learned
 _SMALLEST_RADIUS = 0.05  # of the image's side: about one token of 16 x 16
 
 
 class SequenceDecoder(ImageTokens):
     """Image to sequence, the family of SeqFakeFormer (Shao, Wu, Liu, ECCV 2022): a transformer encoder over
-    image tokens, and a decoder that reads the labels said so far and predicts the next.
+    image tokens, and a decoder that takes the labels predicted so far and predicts the next.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -29,8 +29,8 @@ class SequenceDecoder(ImageTokens):
     def forward(self, images: Tensor, sequences: Tensor | None = None, *, cached: bool = True) -> StepOutput:
         """images (B, 3, S, S), RGB in [0, 1], any S that the stride divides; normalisation is inside.
 
-        With the true `sequences` (B, P), each step reads the true labels before it (teacher forcing); without
-        them it reads the network's own (greedy decoding), and after the first 0 nothing is said. Greedy
+        With the true `sequences` (B, P), each step takes the true labels before it (teacher forcing); without
+        them, those that the network has predicted (greedy decoding), and after the first 0 all are 0. Greedy
         decoding encodes the image once; `cached=False` runs the whole network for each step, as published,
         with the same result.
         """
@@ -38,17 +38,17 @@ class SequenceDecoder(ImageTokens):
             start = torch.full_like(sequences[:, :1], self.start)
             logits = self._decode(torch.cat([start, sequences[:, :-1]], dim=1), *self._encode(images))
             return StepOutput(logits, logits.argmax(dim=2))
-        said = torch.full((len(images), 1), self.start, device=images.device)
-        ended = torch.zeros_like(said, dtype=torch.bool)
+        labels = torch.full((len(images), 1), self.start, device=images.device)
+        ended = torch.zeros_like(labels, dtype=torch.bool)
         encoded, steps = None, []
         for _ in range(self.config.components):
             if encoded is None or not cached:
                 encoded = self._encode(images)
-            steps.append(self._decode(said, *encoded)[:, -1])  # (B, L + 1)
+            steps.append(self._decode(labels, *encoded)[:, -1])  # (B, L + 1)
             label = steps[-1].argmax(dim=1, keepdim=True).masked_fill(ended, NONE)
             ended = ended | (label == NONE)
-            said = torch.cat([said, label], dim=1)
-        return StepOutput(torch.stack(steps, dim=1), said[:, 1:])
+            labels = torch.cat([labels, label], dim=1)
+        return StepOutput(torch.stack(steps, dim=1), labels[:, 1:])
 
     def _encode(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         tokens, size = self.image_tokens(images)
@@ -64,7 +64,7 @@ class SequenceDecoder(ImageTokens):
 
 class QueryDecoder(ImageTokens):
     """Learned queries, one per step, decoded in parallel as DETR's (Carion et al., ECCV 2020). The steps have
-    an order, so that query t answers for step t and nothing is matched.
+    an order: query t predicts step t, without matching.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -83,7 +83,7 @@ class QueryDecoder(ImageTokens):
 
 
 class DecoderLayers(nn.Module):
-    """As many layers as the encoder has, and a last normalisation."""
+    """As many layers as the encoder has, and a final normalisation."""
 
     def __init__(self, config: ModelConfig, *, spatial: bool) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class DecoderLayers(nn.Module):
     def forward(
         self, steps: Tensor, memory: Tensor, size: tuple[int, int], mask: Tensor | None = None
     ) -> Tensor:
-        """steps (B, T, d) over image tokens (B, h*w, d); mask (T, T), true where a step must not look."""
+        """steps (B, T, d) over image tokens (B, h*w, d); mask (T, T), true where a step must not attend."""
         for layer in self.layers:
             steps = layer(steps, memory, size, mask)
         normed: Tensor = self.norm(steps)
@@ -130,14 +130,14 @@ class _Layer(nn.Module):
 class SpatialWeights(nn.Module):
     """SeqFakeFormer's spatial enhancement of cross-attention: from each step's features s, a centre
     c = sigmoid(MLP(s)) and radii r = linear(s); log M(y, x) = -(y - c_y)^2 / (beta r_y^2) - (x - c_x)^2 /
-    (beta r_x^2) is added to the attention logits. Places run from 0 to 1 over the image.
+    (beta r_x^2) is added to the attention logits. Positions run from 0 to 1 over the image.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.centre = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
         self.radius = nn.Linear(width, 2)
-        nn.init.ones_(self.radius.bias)  # at first a step sees the whole image
+        nn.init.ones_(self.radius.bias)  # initially a step attends to the whole image
 
     def forward(self, steps: Tensor, size: tuple[int, int]) -> Tensor:
         """steps (B, T, d), size (h, w); returns log M <= 0, (B, T, h*w)."""

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 
 class DepthwiseConv2d(nn.Module):
-    """A depthwise `nn.Conv2d` or timm `Conv2dSame`: its weights and values, a faster bfloat16 gradient."""
+    """A depthwise `nn.Conv2d` or timm `Conv2dSame`: same weights and values, faster bfloat16 gradient."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class DepthwiseConv2d(nn.Module):
 def depthwise_conv2d(
     images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, *, training: bool
 ) -> Tensor:
-    """`F.conv2d` with as many groups as channels; with a gradient of its own in bfloat16 training."""
+    """`F.conv2d` with as many groups as channels; in bfloat16 training the gradient is computed here."""
     if training and images.dtype == torch.bfloat16:
         output: Tensor = _Depthwise.apply(images, weight.bfloat16(), stride, padding)
         return output if bias is None else output + bias.bfloat16()[:, None, None]
@@ -67,13 +67,14 @@ class _Depthwise(torch.autograd.Function):
 
 
 def images_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Of a depthwise convolution: a forward one with the kernel turned round, over the gradient with zeros
-    between its cells.
+    """Gradient of a depthwise convolution with respect to its images.
+
+    It is a convolution with the kernel rotated by 180 degrees over the gradient, zeros between its cells.
     """
     if stride > 1:
         height, width = (side + 2 * padding - weight.shape[2] + 1 for side in images.shape[2:])
         batch, channels = gradient.shape[:2]
-        # channels_last from the start: turning it over afterwards would copy the zeros
+        # Created in channels_last: a conversion would copy the zeros.
         spread = gradient.new_zeros(batch, height, width, channels).permute(0, 3, 1, 2)
         spread[:, :, ::stride, ::stride] = gradient
         gradient = spread
@@ -82,8 +83,9 @@ def images_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: in
 
 
 def weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Of a depthwise convolution. Only 3x3 kernels have a fast path: a larger kernel is covered by 3x3
-    blocks, two cells apart.
+    """Gradient of a depthwise convolution with respect to its weight.
+
+    oneDNN is fast for 3x3 kernels only: a larger kernel is covered by 3x3 blocks, two cells apart.
     """
     side = weight.shape[2]
     if side == 3:

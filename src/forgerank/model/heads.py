@@ -1,18 +1,18 @@
-"""From encoded tokens to logits: f^U over patches, f^V over class tokens."""
+"""Heads from encoded tokens to logits: f^U on patch tokens, f^V on class tokens."""
 
 import torch
 from torch import Tensor, nn
 
 
 class MapHead(nn.Module):
-    """f^U: a convolution on the U~ map, average-pooled; before the pool, an exact class activation map."""
+    """f^U: a convolution on the U~ map, average-pooled; before pooling, an exact class activation map."""
 
     def __init__(self, width: int, components: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, components, 3, padding=1)
 
     def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        """encoded (B, d, h, w); returns logits (B, L) and maps (B, L, h, w), whose mean they are."""
+        """encoded (B, d, h, w); returns logits (B, L) and maps (B, L, h, w), of which they are the means."""
         maps = self.conv(encoded)
         return maps.mean(dim=(2, 3)), maps
 

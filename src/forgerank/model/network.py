@@ -1,4 +1,4 @@
-"""The whole network: image in, tokens, logits and maps out."""
+"""The network of the paper, from images to tokens, logits and maps (Fig. 2, Eq. 3)."""
 
 import math
 from typing import Any, NamedTuple
@@ -16,34 +16,35 @@ from forgerank.weights.hub import Shareable
 
 
 class Output(NamedTuple):
-    """What the network says about a batch, the same in training and in evaluation."""
+    """Output of the network for a batch, in training and in evaluation mode alike."""
 
     tokens: Tensor  # (B, N, d) rows of U~, unit length, Eq. 3
     logits_u: Tensor  # (B, L) f^U
     logits_v: Tensor  # (B, L) f^V
     logits: Tensor  # (B, L) f
-    order_logits: Tensor  # (B, L) tell the order; f itself without `order_head`
+    order_logits: Tensor  # (B, L) from which the order follows; f itself without `order_head`
     component_maps: Tensor  # (B, L, h, w) whose mean over positions is f^U; N = h*w
     mask_logits: Tensor | None  # (B, L, h, w), only with `mask_head`
 
 
 class StepOutput(NamedTuple):
-    """What a network says that answers step by step: P = L steps, of which the first is the first
-    manipulation, or with `order="last_to_first"` the last.
+    """Output of a network that predicts a sequence step by step, in P = L steps.
+
+    The first step is the first manipulation, or with `order="last_to_first"` the last.
     """
 
     step_logits: Tensor  # (B, P, L + 1), class 0 = none, i = component i
-    sequences: Tensor  # (B, P) long, its own answer, 0 = none
+    sequences: Tensor  # (B, P) long, the predicted labels, 0 = none
 
 
 class LinearOutput(NamedTuple):
-    """What a classifier says that knows no order."""
+    """Output of a classifier without an order."""
 
     logits: Tensor  # (B, L)
 
 
 class ImageTokens(nn.Module):
-    """From images to what a transformer encoder takes: backbone, pyramid, positions."""
+    """From images to the input of a transformer encoder: backbone, pyramid, positions."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class ImageTokens(nn.Module):
         if (images.shape[2] % self.config.stride, images.shape[3] % self.config.stride) != (0, 0):
             raise ValueError(f"stride {self.config.stride} does not divide {tuple(images.shape[2:])}")
         tokens = self.patches(self.backbone(images), size)
-        # rows of unit length would drown in what the layers add: channels are brought to the order of 1
+        # The layers add values of the order of 1 per channel: rows of unit length are scaled up to that.
         positions = sine_positions(*size, self.config.width, device=tokens.device)
         return tokens * math.sqrt(self.config.width) + self.position_scale * positions, size
 
@@ -84,9 +85,7 @@ def transformer_encoder(config: ModelConfig) -> nn.TransformerEncoder:
 
 
 class Encoder(nn.TransformerEncoder):
-    """torch's, but for the attention of bfloat16 training on a CPU: the gradient of its fused form takes
-    longer there than that of plain matrix products.
-    """
+    """torch's encoder; bfloat16 training on a CPU uses unfused attention, whose gradient is faster there."""
 
     def forward(self, src: Tensor, *args: Any, **options: Any) -> Tensor:
         """src (B, N, d); returns the same shape. Otherwise as torch's."""

@@ -1,4 +1,4 @@
-"""Backbone maps to patch tokens: a feature pyramid brought to one stride."""
+"""From backbone maps to patch tokens: a feature pyramid resized to one stride."""
 
 import math
 from collections import OrderedDict
@@ -11,10 +11,10 @@ from torchvision.ops import FeaturePyramidNetwork
 
 
 class PatchTokens(nn.Module):
-    """Feature pyramid with all levels brought to one size and averaged: fine levels reach the tokens.
+    """Feature pyramid with all levels resized to one size and averaged, so that fine levels reach the tokens.
 
-    With `pool_first` finer maps are averaged before the pyramid instead of after it. Its 1x1 convolutions and
-    its way down commute with that, so that only the 3x3 convolutions change: they span token cells.
+    With `pool_first` finer maps are average-pooled before the pyramid instead of after it. Its 1x1
+    convolutions and its top-down path commute with pooling; its 3x3 convolutions then span token cells.
     """
 
     def __init__(

@@ -5,9 +5,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from forgerank.types import Verdict
-from forgerank.weights.description import Thresholds
+from forgerank.weights.description import Probability, Thresholds
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(ge=0.0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Box = tuple[float, float, float, float]

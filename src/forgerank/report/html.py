@@ -1,21 +1,24 @@
-"""One self-contained HTML file: no request leaves it, it reads in light and dark, and it prints."""
+"""The HTML report: one self-contained file. No request leaves it, it reads in light and dark, and it prints.
 
-from collections.abc import Iterable, Sequence
+The templates are in `templates/`. Every value in them is escaped, whatever a file name holds.
+"""
+
+from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from forgerank import __version__
-from forgerank.detect.result import Report, VideoReport
-from forgerank.report.entries import ErrorEntry
-from forgerank.report.heatmap import palette
-from forgerank.report.html_image import image_section
-from forgerank.report.html_pieces import badge, bullets, facts, text
-from forgerank.report.html_video import video_section
-from forgerank.report.words import LIMITS, VIDEO_LIMITS, image_sentence, printable, video_sentence
-from forgerank.weights.description import WeightsMetadata
-
-__all__ = ["html_page", "image_section", "video_section"]
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport, VideoReport
+from forgerank.detect.verdict import quality_warnings
+from forgerank.report import data_uris, words
+from forgerank.report.entries import Credentials, ErrorEntry
+from forgerank.report.heatmap import DISSIMILARITY, face_maps, palette
+from forgerank.report.timeline import levels, plot_track
+from forgerank.weights.description import Thresholds, WeightsMetadata
 
 
 def html_page(
@@ -25,23 +28,82 @@ def html_page(
     sha256: str,
     errors: Sequence[ErrorEntry] = (),
 ) -> str:
-    """The page around sections made by `image_section` and `video_section`, one per report, in its order.
+    """The page around the sections, one made by `section` for each report, in its order.
 
     `sha256` is that of the ONNX file. The page also works inside an `iframe srcdoc` that allows scripts.
     """
-    style = _asset("page.css").replace("SCALE", ", ".join(f"rgb({r} {g} {b})" for r, g, b in palette()[::15]))
-    title = _name(1, reports[0]) if len(reports) == 1 else f"{len(reports)} files"
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>forgerank: {text(title)}</title><style>{style}</style></head><body>",
-            '<header class="top"><span class="mark">forgerank</span><h1>Face forgery report</h1></header>',
-            f"<main>{_summary(reports)}{''.join(sections)}{_errors(errors)}{_limits(reports)}</main>",
-            f"{_model(metadata, sha256)}<script>{_asset('page.js')}</script></body></html>\n",
-        ]
+    colours = ", ".join(f"rgb({r} {g} {b})" for r, g, b in palette()[::15])
+    films = any(isinstance(report, VideoReport) for report in reports)
+    return _render(
+        "page.html",
+        sections=[Markup(section) for section in sections],
+        reports=reports,
+        names=[_name(number, report) for number, report in enumerate(reports, start=1)],
+        errors=[f"{words.printable(error.path)}: {error.reason}" for error in errors],
+        limits=(*words.LIMITS, *(words.VIDEO_LIMITS if films else ())),
+        model=_model(metadata, sha256),
+        style=Markup(_asset("page.css").replace("SCALE", colours)),
+        script=Markup(_asset("page.js")),
     )
+
+
+def section(
+    number: int,
+    report: Report | VideoReport,
+    image: LoadedImage | None,
+    thresholds: Thresholds,
+    credentials: Credentials | None = None,
+) -> str:
+    """The part of a page on one file. `number` counts from 1; a photograph needs its `image`.
+
+    Raises ValueError for a photograph without.
+    """
+    if isinstance(report, Report) and image is None:
+        raise ValueError("the section on a photograph needs its image")
+    return _render(
+        "video.html" if isinstance(report, VideoReport) else "image.html",
+        number=number,
+        name=_name(number, report),
+        report=report,
+        image=None if image is None else image.image,
+        thresholds=thresholds,
+        credentials=credentials,
+    )
+
+
+def _render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("forgerank.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: words.printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        action_phrase=words.action_phrase,
+        clock=words.clock,
+        crop_to_image=data_uris.crop_to_image,
+        declarations=words.declarations,
+        decoded_sentence=words.decoded_sentence,
+        face_maps=face_maps,
+        face_sentence=words.face_sentence,
+        first_map=_first_map,
+        heat_layer=data_uris.heat_layer,
+        jpeg=data_uris.jpeg,
+        levels=levels,
+        percent=words.percent,
+        quality_warnings=quality_warnings,
+        sentence=words.verdict_sentence,
+        state_sentence=words.state_sentence,
+    )
+    environment.globals["plot_track"] = plot_track
+    return environment
 
 
 def _asset(name: str) -> str:
@@ -52,46 +114,23 @@ def _name(number: int, report: Report | VideoReport) -> str:
     return report.path or f"image {number}"
 
 
-def _summary(reports: Sequence[Report | VideoReport]) -> str:
-    if len(reports) < 2:
-        return ""
-    rows = "".join(
-        f'<tr><td><a href="#item-{i}">{text(_name(i, report))}</a></td>'
-        f"<td>{badge(report.verdict)}</td><td>{text(_sentence(report))}</td></tr>"
-        for i, report in enumerate(reports, start=1)
-    )
-    head = "<tr><th>File</th><th>Verdict</th><th>Why</th></tr>"
-    return f'<table class="summary"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+def _first_map(faces: Sequence[FaceReport | TrackReport]) -> str:
+    """The map that is shown at first: the first component of the first forged face; "none" if none is."""
+    for face in faces:
+        if face.verdict == "forged":
+            return face.sequence[0].name if face.sequence else DISSIMILARITY
+    return "none"
 
 
-def _sentence(report: Report | VideoReport) -> str:
-    return video_sentence(report) if isinstance(report, VideoReport) else image_sentence(report)
-
-
-def _errors(errors: Sequence[ErrorEntry]) -> str:
-    lines = [f"{printable(error.path)}: {error.reason}" for error in errors]
-    return _listed("Not read", lines) if lines else ""
-
-
-def _limits(reports: Sequence[Report | VideoReport]) -> str:
-    films = any(isinstance(report, VideoReport) for report in reports)
-    return _listed("What the verdict does not mean", (*LIMITS, *(VIDEO_LIMITS if films else ())))
-
-
-def _listed(title: str, lines: Iterable[str]) -> str:
-    return f'<section class="notes"><h2>{text(title)}</h2>{bullets(tuple(lines), "lines")}</section>'
-
-
-def _model(metadata: WeightsMetadata, sha256: str) -> str:
+def _model(metadata: WeightsMetadata, sha256: str) -> dict[str, str]:
     thresholds = metadata.thresholds
     components = ", ".join(
         f"{name} {value:.2f}" for name, value in zip(metadata.labels, thresholds.components, strict=True)
     )
-    rows = {
+    return {
         "Program": f"forgerank {__version__}",
         "Weights": f"{metadata.name} {metadata.version}, SHA-256 {sha256}",
         "Made by revision": metadata.git_revision,
         "Licence of the weights": metadata.licence,
         "Thresholds": f"forged from {thresholds.forged:.3f}, real below {thresholds.real:.3f}; {components}",
     }
-    return f'<footer class="fine">{facts(rows)}</footer>'

@@ -1,9 +1,7 @@
 """Verdicts, sequences, times and paths in words, for the terminal and for the HTML report."""
 
-from collections.abc import Sequence
-
-from forgerank.detect.result import FaceReport, Report, TrackReport, VideoReport
-from forgerank.report.entries import Credentials
+from forgerank.detect.result import FaceReport, Report, TrackReport, VideoReport, faces_of
+from forgerank.report.entries import ActionEntry, Credentials
 
 LIMITS = (
     "“Real” means that nothing of the kind the model was trained on was found. It does not prove that the "
@@ -42,6 +40,8 @@ _STATES = {
 
 def printable(text: str) -> str:
     """Text for a screen: control characters and undecodable bytes of file names appear escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -56,17 +56,9 @@ def percent(probability: float) -> str:
     return "<1 %" if probability < 0.01 else f"{probability:.0%}".replace("%", " %")
 
 
-def image_sentence(report: Report) -> str:
-    """The verdict on an image as one sentence."""
-    return _sentence(report, "picture", report.faces)
-
-
-def video_sentence(report: VideoReport) -> str:
-    """The verdict on a video as one sentence."""
-    return _sentence(report, "video", report.tracks)
-
-
-def _sentence(report: Report | VideoReport, kind: str, faces: Sequence[FaceReport | TrackReport]) -> str:
+def verdict_sentence(report: Report | VideoReport) -> str:
+    """The verdict on an image or a video as one sentence."""
+    kind, faces = "video" if isinstance(report, VideoReport) else "image", faces_of(report)
     if report.verdict == "undetermined":
         return f"This {kind} could not be judged: {report.reason}."
     if report.verdict == "real":
@@ -109,6 +101,33 @@ def state_sentence(credentials: Credentials) -> str:
     if credentials.state is None:
         return f"The file carries content credentials: {credentials.problem}."
     return _STATES.get(credentials.state, f"{credentials.state}.")
+
+
+def declarations(credentials: Credentials) -> dict[str, str]:
+    """What content credentials declare beside the steps, under the names that the page shows."""
+    texts = {
+        "Written by": credentials.claim_generator,
+        "Signed by": ", ".join(name for name in (credentials.issuer, credentials.signer) if name),
+        "Signed at": credentials.signed,
+        "Title when signed": credentials.title,
+        "Made from": ", ".join(credentials.ingredients),
+        "Failed checks": ", ".join(credentials.failures),
+        "Left out": credentials.problem if credentials.state else None,
+    }
+    return {name: text for name, text in texts.items() if text}
+
+
+def action_phrase(action: ActionEntry) -> str:
+    """One declared step of content credentials in words."""
+    source = action.digital_source_type
+    parts = (
+        action.action.removeprefix("c2pa."),
+        None if source is None else SOURCE_TYPES.get(source, source),
+        None if action.software is None else f"with {action.software}",
+        action.when,
+        None if action.of is None else f"in the history of {action.of}",
+    )
+    return ", ".join(part for part in parts if part)
 
 
 def face_sentence(face: FaceReport | TrackReport) -> str:

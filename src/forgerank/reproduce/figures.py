@@ -1,4 +1,4 @@
-"""The paper's figures 3 to 5 from trained networks: a PNG each, and beside it the numbers as CSV."""
+"""Figures 3 to 5 of the paper (Hong, Hsu, Liu, CVPR 2024): a plot as PNG each, and its numbers as CSV."""
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
@@ -14,31 +14,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forgerank.data.batches import Crops
-from forgerank.data.formats.recognition import find_folders
+from forgerank.data.formats.registry import find_folders
 from forgerank.data.sample import Source
 from forgerank.evaluation.evaluate import open_split
 from forgerank.losses.mil import similarity_map
 from forgerank.model.network import Network
-from forgerank.reproduce.experiments import (
-    Request,
-    load_experiment,
-    make_plan,
-    row_config,
-    train_missing,
-)
-from forgerank.reproduce.measure import default_split, on_folders
+from forgerank.reproduce.run_metrics import default_split, on_folders
+from forgerank.reproduce.runs import Request, make_plan, row_config, train_missing
+from forgerank.reproduce.table_file import load_table
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig
 from forgerank.types import InputError
 
 BINS = 50
-HISTOGRAM_PICTURES = 256
+HISTOGRAM_IMAGES = 256  # of each class
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Images:
-    """Some images of the evaluated split, and what is known about them."""
+    """Some images of the evaluated split, with their labels."""
 
     images: Tensor  # (B, 3, S, S) in [0, 1]
     sequences: Sequence[tuple[int, ...]]
@@ -47,7 +42,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that a figure is drawn from."""
+    """A finished run that a plot is drawn from."""
 
     title: str
     network: Network
@@ -56,22 +51,22 @@ class Trained:
 
 
 def make_figure(name: str, request: Request, folder: Path) -> Path:
-    """Train what the figure needs of the table `request.folder`, draw it, and return the PNG in `folder`.
+    """Train the rows of `request.table` that the figure needs, draw it, and return the PNG in `folder`.
 
-    Raises InputError for an unknown figure and for rows without a similarity map.
+    Raises InputError for an unknown figure, and for a network without patch tokens.
     """
     if name not in FIGURES:
         raise InputError(f"{name}: the figures are {', '.join(FIGURES)}")
     rows, draw = FIGURES[name]
-    experiment = load_experiment(request.folder)
-    plan = make_plan(request, experiment, list(rows))
+    table = load_table(request.table)
+    plan = make_plan(request, table, list(rows))
     runs = []
     for row in rows:
-        config = row_config(request, experiment, row, images=plan.pictures if plan else None)
+        config = row_config(request, table, row, images=plan.images if plan else None)
         if config is None:
             raise InputError(f"{request.data[0]}: holds no data for {row}")
         checkpoint = train_missing(config, progress=request.progress)
-        runs.append(_open_run(experiment.rows[row].title, checkpoint, config, request))
+        runs.append(_open_run(table.rows[row].title, checkpoint, config, request))
     folder.mkdir(parents=True, exist_ok=True)
     figure, numbers = draw(runs)
     path = folder / f"{name}.png"
@@ -93,7 +88,7 @@ def _open_run(title: str, checkpoint: Path, config: TrainConfig, request: Reques
 
 
 def pick(source: Source, *, forged: int, real: int) -> list[int]:
-    """The forged images with the most edits, each of another group, then real ones; the same every time."""
+    """Indices of the forged images with the most edits, then of real ones; a class has one image a group."""
     samples = [source.sample(index) for index in range(len(source))]
     order = sorted(range(len(samples)), key=lambda index: (-len(samples[index].sequence), index))
     chosen: list[int] = []
@@ -110,7 +105,7 @@ def pick(source: Source, *, forged: int, real: int) -> list[int]:
 
 
 def load_images(run: Trained, indices: Iterable[int]) -> Images:
-    """The crops of these images as the network takes them."""
+    """The crops of these images, as input of the network."""
     model = run.config.model
     crops = Crops(run.source, size=model.input_size, length=len(run.config.data.labels), zoom=model.zoom)
     chosen = list(indices)
@@ -138,7 +133,7 @@ def grad_cams(network: Network, images: Tensor) -> Array:
 
 
 class _Logits(nn.Module):
-    """The network as the library wants it: one tensor comes out."""
+    """The network with its logits as only output, as pytorch_grad_cam requires."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -210,7 +205,7 @@ def draw_histograms(runs: Sequence[Trained]) -> tuple[Figure, list[list[Any]]]:
         everything = range(len(run.source))
         for name, forged in (("real", False), ("forged", True)):
             chosen = [i for i in everything if bool(run.source.sample(i).sequence) == forged]
-            chosen = chosen[:: max(1, len(chosen) // HISTOGRAM_PICTURES)][:HISTOGRAM_PICTURES]
+            chosen = chosen[:: max(1, len(chosen) // HISTOGRAM_IMAGES)][:HISTOGRAM_IMAGES]
             shares = _similarity_shares(run, chosen, edges)
             axis.stairs(shares, edges, label=name, fill=True, alpha=0.5)
             for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):

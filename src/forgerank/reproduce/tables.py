@@ -1,4 +1,4 @@
-"""Runs of a table, beside the published figures, as Markdown and CSV."""
+"""A table: its rows trained and measured, and written beside the published metrics as Markdown and CSV."""
 
 import csv
 import math
@@ -10,18 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from forgerank.reproduce.experiments import (
-    Clock,
-    Experiment,
-    Plan,
-    Request,
-    choose_rows,
-    load_experiment,
-    make_plan,
-    row_config,
-    train_missing,
-)
-from forgerank.reproduce.measure import measure_run
+from forgerank.reproduce.run_metrics import measure_run
+from forgerank.reproduce.runs import Clock, Plan, Request, make_plan, row_config, train_missing
+from forgerank.reproduce.table_file import Table, choose_rows, load_table
 
 NAMES = {
     "fixed_accuracy": "Fixed-Acc",
@@ -30,28 +21,27 @@ NAMES = {
     "fixed_accuracy_tuned": "Fixed-Acc, tuned",
     "adaptive_accuracy_tuned": "Adaptive-Acc, tuned",
     "multi_label_accuracy_tuned": "multi-label, tuned",
-    "component_map": "mAP",
+    "component_ap": "mAP",
     "pairwise_order": "pairs in order",
     "complete_sequences": "complete",
     "auc": "AUC",
     "r2": "R²",
 }
-# Answering "nothing was manipulated" throughout scores the same in both.
-FLOORED = ("fixed_accuracy", "multi_label_accuracy")
-FLOOR = "all_none_floor"
-FACTS = ("evaluated", "split", "pictures", "input_size", "backbone", "machine")  # named above the table
+# Both metrics of a network that finds no manipulation in any image have this value.
+FLOOR, FLOORED = "all_none_floor", ("fixed_accuracy", "multi_label_accuracy")
+FACTS = ("evaluated", "split", "pictures", "input_size", "backbone", "machine")  # of the notes
 
 
 @dataclass
 class Results:
-    """What has been measured so far."""
+    """The evaluations of the finished runs, and the rows that were left out."""
 
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # row -> one evaluation per seed
     missing: dict[str, str] = field(default_factory=dict)  # row -> why it was not run
 
-    def values(self, row: str, figure: str) -> list[float]:
-        """The figure of every seed that has it."""
-        return [run["figures"][figure] for run in self.runs.get(row, []) if figure in run["figures"]]
+    def values(self, row: str, metric: str) -> list[float]:
+        """The metric of every seed that has it, in 0..1."""
+        return [run["figures"][metric] for run in self.runs.get(row, []) if metric in run["figures"]]
 
     def facts(self, name: str) -> list[Any]:
         """The different values of a fact over all runs."""
@@ -59,48 +49,47 @@ class Results:
 
 
 def make_table(request: Request) -> Path:
-    """Train what is missing, measure it, and write table.md and table.csv into `request.out`.
+    """Train and measure the runs that are missing; write table.md and table.csv into `request.out`.
 
-    All rows of the first seed come before the second: whenever the command stops, the rows are comparable.
-    Run again, it goes on. The files are rewritten after every run. Returns the path of table.md.
+    All rows of a seed come before the next seed, so that the rows are comparable whenever the command stops.
+    A further call goes on. Both files are rewritten after every run. Returns the path of table.md.
     """
-    experiment = load_experiment(request.folder)
-    rows = choose_rows(experiment, request.rows)
+    table = load_table(request.table)
+    rows = choose_rows(table, request.rows)
     clock = Clock(request.budget)
-    plan = make_plan(request, experiment, rows)
+    plan = make_plan(request, table, rows)
     results = Results()
-    table = request.out / "table.md"
     for seed in range(request.seeds):
         for row in rows:
             if row in results.missing:
                 continue
-            result = run_row(request, experiment, plan, row, seed, clock)
+            result = run_row(request, table, plan, row, seed, clock)
             if isinstance(result, str):
                 results.missing[row] = result
             else:
                 results.runs.setdefault(row, []).append(result)
-            write_table(request, experiment, plan, results)
-    return table
+            write_table(request, table, plan, results)
+    return request.out / "table.md"
 
 
 def run_row(
-    request: Request, experiment: Experiment, plan: Plan | None, row: str, seed: int, clock: Clock
+    request: Request, table: Table, plan: Plan | None, row: str, seed: int, clock: Clock
 ) -> dict[str, Any] | str:
-    """The evaluation of one run, trained first if need be, or why there is none."""
-    config = row_config(request, experiment, row, seed=seed, images=plan.pictures if plan else None)
+    """The evaluation of one run, trained first where it is missing; or, in words, why there is none."""
+    config = row_config(request, table, row, seed=seed, images=plan.images if plan else None)
     if config is None:
         return "no data with its labels"
     if clock.over and not (config.output / "evaluation.json").is_file():
         return f"the budget was used up before seed {seed}: the same command goes on"
     if request.progress:
-        Console(stderr=True).print(f"{request.folder.name}: {experiment.rows[row].title}, seed {seed}")
+        Console(stderr=True).print(f"{request.table.stem}: {table.rows[row].title}, seed {seed}")
     checkpoint = train_missing(config, progress=request.progress)
     evaluation = measure_run(
         config,
         checkpoint,
         request.data,
         split=request.split,
-        cross=experiment.cross,
+        cross=table.cross,
         limit=plan.evaluated if plan else None,
         progress=request.progress,
     )
@@ -108,21 +97,21 @@ def run_row(
     return evaluation
 
 
-def write_table(request: Request, experiment: Experiment, plan: Plan | None, results: Results) -> None:
-    """table.md for people, table.csv for programs; figures in percent."""
+def write_table(request: Request, table: Table, plan: Plan | None, results: Results) -> None:
+    """Write table.md for people and table.csv for programs; metrics in percent."""
     request.out.mkdir(parents=True, exist_ok=True)
-    lines = [f"# {experiment.title}", ""]
-    lines += [line for note in _notes(request, experiment, plan, results) for line in (note, "")]
-    lines += _markdown_rows([*_rows(experiment, results)])
+    lines = [f"# {table.title}", ""]
+    lines += [line for note in _notes(request, table, plan, results) for line in (note, "")]
+    lines += _markdown_rows([*_rows(table, results)])
     (request.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with (request.out / "table.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["row", "title", "figure", "paper", "mean", "deviation", "seeds", "values"])
-        writer.writerows(_csv_rows(experiment, results))
+        writer.writerows(_csv_rows(table, results))
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; NaN for what too few values do not tell.
+    """Mean and sample standard deviation; NaN where there are too few values.
 
     >>> mean_and_deviation([1.0, 3.0])
     (2.0, 1.4142135623730951)
@@ -132,54 +121,56 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def _rows(experiment: Experiment, results: Results) -> Iterator[list[str]]:
-    published = [e.paper for e in experiment.rows.values()] + list(experiment.others.values())
-    columns = [(figure, any(figure in row for row in published)) for figure in experiment.figures]
+def _rows(table: Table, results: Results) -> Iterator[list[str]]:
+    published = [*(row.published for row in table.rows.values()), *table.others.values()]
+    columns = [(metric, any(metric in values for values in published)) for metric in table.columns]
     heading = [""]
-    for figure, is_published in columns:
-        name = _column(figure)
+    for metric, is_published in columns:
+        name = _column(metric)
         heading += [f"{name}, published", f"{name}, here"] if is_published else [name]
-    yield [*heading, "pictures/s", "seeds"]
-    for title, paper in experiment.others.items():
-        yield [title, *_cells(columns, paper, {}), "", ""]
+    yield [*heading, "images/s", "seeds"]
+    for title, known in table.others.items():
+        yield [title, *_cells(columns, known, {}), "", ""]
     floor = [value for row in results.runs for value in results.values(row, FLOOR)]
     if floor:
         yield ["answering “none” throughout", *_cells(columns, {}, {name: floor for name in FLOORED}), "", ""]
-    for name, row in experiment.rows.items():
-        measured = {figure: results.values(name, figure) for figure in experiment.figures}
+    for name, row in table.rows.items():
+        measured = {metric: results.values(name, metric) for metric in table.columns}
         speeds = [run["facts"]["pictures_per_second"] for run in results.runs.get(name, [])]
         speed = f"{statistics.mean(speeds):.1f}" if speeds else ""
-        yield [row.title, *_cells(columns, row.paper, measured), speed, str(len(speeds))]
+        yield [row.title, *_cells(columns, row.published, measured), speed, str(len(speeds))]
 
 
 def _cells(
-    columns: Sequence[tuple[str, bool]], paper: Mapping[str, float], measured: Mapping[str, Sequence[float]]
+    columns: Sequence[tuple[str, bool]],
+    published: Mapping[str, float],
+    measured: Mapping[str, Sequence[float]],
 ) -> Iterator[str]:
-    for figure, is_published in columns:
+    for metric, is_published in columns:
         if is_published:
-            yield f"{paper[figure]:.2f}" if figure in paper else ""
-        mean, deviation = mean_and_deviation(measured.get(figure, ()))
+            yield f"{published[metric]:.2f}" if metric in published else ""
+        mean, deviation = mean_and_deviation(measured.get(metric, ()))
         spread = "" if math.isnan(deviation) else f" ± {100 * deviation:.1f}"
         yield "" if math.isnan(mean) else f"{100 * mean:.1f}{spread}"
 
 
-def _csv_rows(experiment: Experiment, results: Results) -> Iterator[list[object]]:
-    for title, paper in experiment.others.items():
-        for figure, value in paper.items():
-            yield ["", title, figure, value, "", "", 0, ""]
-    for name, row in experiment.rows.items():
-        measured = [figure for run in results.runs.get(name, ()) for figure in run["figures"]]
-        for figure in dict.fromkeys([*experiment.figures, *row.paper, *measured]):
-            values = [100 * value for value in results.values(name, figure)]
+def _csv_rows(table: Table, results: Results) -> Iterator[list[object]]:
+    for title, published in table.others.items():
+        for metric, value in published.items():
+            yield ["", title, metric, value, "", "", 0, ""]
+    for name, row in table.rows.items():
+        measured = [metric for run in results.runs.get(name, ()) for metric in run["figures"]]
+        for metric in dict.fromkeys([*table.columns, *row.published, *measured]):
+            values = [100 * value for value in results.values(name, metric)]
             mean, deviation = mean_and_deviation(values)
             numbers = ["" if math.isnan(value) else round(value, 4) for value in (mean, deviation)]
             each = " ".join(f"{value:.4f}" for value in values)
-            yield [name, row.title, figure, row.paper.get(figure, ""), *numbers, len(values), each]
+            yield [name, row.title, metric, row.published.get(metric, ""), *numbers, len(values), each]
 
 
-def _notes(request: Request, experiment: Experiment, plan: Plan | None, results: Results) -> Iterator[str]:
-    """What a reader must know to judge the figures."""
-    yield f"Published: {experiment.origin}; percent."
+def _notes(request: Request, table: Table, plan: Plan | None, results: Results) -> Iterator[str]:
+    """What a reader must know to judge the table."""
+    yield f"Published: {table.origin}; percent."
     if results.runs:
         known = {name: ", ".join(map(str, results.facts(name))) for name in FACTS}
         sets = ", ".join(root.name for root in request.data)
@@ -193,12 +184,12 @@ def _notes(request: Request, experiment: Experiment, plan: Plan | None, results:
         )
     if plan:
         yield (
-            "The published figures are of full training on the academic data, those here of short runs: "
+            "The published metrics are of full training on the academic data, those here of short runs: "
             "compare rows, not columns. "
-            f"Repeat with `forgerank reproduce {request.folder.name} --images {plan.pictures}`."
+            f"Repeat with `forgerank reproduce {request.table.stem} --pictures {plan.images}`."
         )
     for row, reason in results.missing.items():
-        yield f"Left out: {experiment.rows[row].title}: {reason}."
+        yield f"Left out: {table.rows[row].title}: {reason}."
     skipped = [run["skipped"] for runs in results.runs.values() for run in runs]
     for name, reason in {name: reason for some in skipped for name, reason in some.items()}.items():
         yield f"Not tested on {name}: {reason}."
@@ -211,6 +202,6 @@ def _markdown_rows(rows: Sequence[Sequence[str]]) -> Iterator[str]:
             yield "|" + "---|" * len(row)
 
 
-def _column(figure: str) -> str:
+def _column(metric: str) -> str:
     """`celebdf/auc` -> `celebdf AUC`."""
-    return " ".join(NAMES.get(part, part.replace("_", " ")) for part in figure.split("/"))
+    return " ".join(NAMES.get(part, part.replace("_", " ")) for part in metric.split("/"))

@@ -1,7 +1,6 @@
-"""Networks on disk: checkpoints of a run, and weights with their description."""
+"""Networks on disk: the checkpoints of a run, and its weights with their description."""
 
 import hashlib
-import json
 import os
 import pickle
 import platform
@@ -14,22 +13,22 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
-from forgerank.data.listing import write_whole
+from forgerank.files import write_atomic
 from forgerank.model.baselines import build_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.types import InputError
-from forgerank.weights.hub import safetensors_bytes
+from forgerank.weights.description import read_description, sealed_json
+from forgerank.weights.hub import read_tensors, safetensors_bytes
+from forgerank.weights.renamed_keys import convert_settings
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class Checkpoints(Callback):
-    """`last.ckpt` every few steps and after validation, `best.ckpt` by the monitored figure, and one such as
-    `best-fixed.ckpt` by each of the others; never half a file.
+    """Saves `last.ckpt` every few steps and after validation, `best.ckpt` by the monitored metric, and by
+    each of the other metrics a file such as `best-fixed.ckpt`. A file is always complete.
     """
 
     def __init__(self, folder: Path, *, every: int, monitor: str, others: Sequence[str] = ()) -> None:
@@ -39,11 +38,11 @@ class Checkpoints(Callback):
         self.best = dict.fromkeys(self.monitors, float("-inf"))
 
     def state_dict(self) -> dict[str, float]:
-        """The best figure so far, by file."""
+        """The best value so far, by file."""
         return dict(self.best)
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from the best figures so far."""
+        """Continue from the best values so far."""
         self.best |= state_dict
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -63,9 +62,8 @@ class Checkpoints(Callback):
         self.save(trainer, LAST)
 
     def save(self, trainer: L.Trainer, name: str) -> None:
-        """Write beside the target, then replace it: a kill leaves the old file or the new one.
-
-        Every process takes part, the first one writes.
+        """Write to another name, then replace `name`: when the process is killed, either the old file or the
+        new one is there. All processes must call it; the first one writes.
         """
         partial = self.folder / f"{name}.partial"
         trainer.save_checkpoint(partial)
@@ -74,7 +72,7 @@ class Checkpoints(Callback):
 
 
 def _step_is_over(trainer: L.Trainer) -> bool:
-    """Whether the last batch completed a step: no checkpoint holds the gradients of half a step."""
+    """Whether the last batch completed a step: a checkpoint does not hold accumulated gradients."""
     seen = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     return bool(seen % trainer.accumulate_grad_batches == 0)
 
@@ -86,16 +84,16 @@ class TimeLimit(Callback):
         self.minutes = minutes
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        """Let the loop stop after this batch."""
+        """Stop the loop after this batch when the time is over."""
         if module.elapsed_minutes >= self.minutes and _step_is_over(trainer):
             trainer.should_stop = True
 
 
 def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: Mapping[str, float]) -> None:
-    """Write `path` (.safetensors) and beside it a .json with settings, labels, hash and origin."""
+    """Write `path` (.safetensors) and beside it a sealed .json with settings, labels, hash and origin."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = safetensors_bytes(network.state_dict())
-    write_whole(path, content)  # safetensors' own file would be closed to other users
+    write_atomic(path, content)  # `safetensors.save_file` would write a file that only its owner may read
     description = {
         "name": config.name,
         "files": {"safetensors": {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}},
@@ -108,14 +106,14 @@ def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: M
         "settings": config.model_dump(mode="json"),
         "git_revision": git_revision(),
     }
-    path.with_suffix(".json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_bytes(sealed_json(description))
 
 
 def load_network(path: Path) -> tuple[nn.Module, TrainConfig]:
-    """The averaged network of a checkpoint (.ckpt) or of weights (.safetensors with their .json), and its
-    settings.
+    """The network, in evaluation mode and on the CPU, and the settings of a checkpoint (.ckpt), whose
+    averaged weights are taken, or of a .safetensors with its .json.
 
-    Raises InputError for files that are missing, broken or of another shape.
+    Raises InputError, one line, for files that are missing, broken, changed or of another shape.
     """
     state, settings = _read_checkpoint(path) if path.suffix == ".ckpt" else _read_weights(path)
     config = parse_config(settings, str(path))
@@ -138,7 +136,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             for name, value in checkpoint["state_dict"].items()
             if name.startswith(prefix)
         }
-        return state, checkpoint["settings"]
+        return state, convert_settings(checkpoint["settings"])
     except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise InputError(
             f"{path}: cannot be read as a checkpoint: {' '.join(str(error).split())[:160]}"
@@ -146,16 +144,11 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    sidecar = path.with_suffix(".json")
-    try:
-        content = path.read_bytes()
-        description = json.loads(sidecar.read_text(encoding="utf-8"))
-        settings, recorded = description["settings"], description["files"]["safetensors"]["sha256"]
-        if hashlib.sha256(content).hexdigest() != recorded:
-            raise InputError(f"{path}: not the file that {sidecar.name} describes: its SHA-256 differs")
-        return load(content), settings
-    except (OSError, SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read with {sidecar.name}: {error}") from error
+    description_path = path.with_suffix(".json")
+    if path.is_file() and not description_path.is_file():
+        raise InputError(f"{path}: its description, {description_path.name}, is not beside it")
+    description = read_description(description_path)
+    return read_tensors(description_path, description, file=path), description.get("settings", {})
 
 
 def git_revision() -> str:
@@ -171,7 +164,7 @@ def git_revision() -> str:
 
 
 def environment() -> dict[str, str]:
-    """What a run depends on beside its settings."""
+    """What a run depends on besides its settings: versions of the system and of the packages."""
     versions = {"python": platform.python_version(), "platform": platform.platform(), "git": git_revision()}
     for name in ("forgerank", "torch", "torchvision", "timm", "lightning", "numpy", "pillow"):
         try:

@@ -1,4 +1,4 @@
-"""One YAML file per experiment. Relative paths in it are relative to the current directory."""
+"""The settings of a training run, a YAML file. Relative paths in it start from the current directory."""
 
 import copy
 from collections.abc import Sequence
@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.formats.registry import DATASETS
-from forgerank.data.listing import parse_setting, read_yaml
+from forgerank.files import parse_setting, read_yaml
 from forgerank.labels import VOCABULARIES
 from forgerank.losses.total import LossConfig
 from forgerank.model.config import ModelConfig
 from forgerank.types import InputError
+from forgerank.weights.renamed_keys import SETTINGS as RENAMED
 
 
 class _Strict(BaseModel):
@@ -21,16 +22,16 @@ class _Strict(BaseModel):
 
 
 class SourceConfig(_Strict):
-    """One of many data sets that share the batches of a run."""
+    """One of several data sets that are trained on together in a run."""
 
     name: str = Field(min_length=1)
     dataset: str = "pack"  # a key of DATASETS
     roots: tuple[Path, ...] = Field(min_length=1)
     options: dict[str, Any] = {}  # keywords of the data set
-    share: float = Field(default=1.0, ge=0)  # of a batch, relative to the others; 0: partner of others only
-    partners: tuple[str, ...] = ()  # sources that give the class which this one lacks
-    level: float | None = Field(default=None, ge=0, le=1)  # in place of the `level` of all sources
-    validate_on: bool = True  # whether its validation split has a line of its own in the curve
+    share: float = Field(default=1.0, ge=0)  # of a batch, relative to the others; 0: only a partner of others
+    partners: tuple[str, ...] = ()  # sources of the class, real or forged, that this one does not have
+    level: float | None = Field(default=None, ge=0, le=1)  # replaces `data.level` for this source
+    validate_on: bool = True  # whether the curve has a line for its validation split
 
     @field_validator("dataset")
     @classmethod
@@ -41,27 +42,26 @@ class SourceConfig(_Strict):
 
 
 class DataConfig(_Strict):
-    """Which images, and how they become tensors: one data set in `roots`, or several as `sources`."""
+    """The images and how they become tensors: one data set in `roots`, or several as `sources`."""
 
     dataset: str = "seqdeepfake"  # a key of DATASETS
     roots: tuple[Path, ...] = ()  # the splits of several folders are joined
-    sources: tuple[
-        SourceConfig, ...
-    ] = ()  # in their place: half of every batch real, half forged, see data.mixture
-    level: float = Field(
-        default=0.5, ge=0, le=1
-    )  # share of a source's pairs brought to one size and encoding
-    val_roots: tuple[Path, ...] | None = None  # where the validation split lies, if not in `roots`
+    # in place of `roots`: half of every batch real, half forged, see data.mixture
+    sources: tuple[SourceConfig, ...] = ()
+    # share of a source's pairs, one real and one forged, that are brought to the same size and encoding
+    level: float = Field(default=0.5, ge=0, le=1)
+    val_roots: tuple[Path, ...] | None = None  # folders of the validation split; None: `roots`
     train_split: str = "train"
     val_split: str = "val"
     options: dict[str, Any] = {}  # keywords of the data set
     vocabulary: Literal["components", "attributes", "binary"] = "components"
     mask_size: int | None = Field(default=None, ge=1)  # side of the target masks; None: no masks are read
-    together: int = Field(default=1, ge=1)  # images of one group that are drawn side by side
+    together: int = Field(default=1, ge=1)  # images of one group that are drawn one after the other
     augment: AugmentConfig = AugmentConfig()
-    points_cache: Path | None = None  # folder for detected points, where a data set has none
-    train_images: int | None = Field(default=None, ge=1)  # the first so many of the split; None: all
-    val_images: int | None = Field(default=None, ge=1)  # so many, evenly spread, of a source; None: all
+    points_cache: Path | None = None  # folder for detected points, for data sets without points
+    # number used, evenly spread over the split, for validation over that of each source; None: all
+    train_images: int | None = Field(default=None, ge=1)
+    val_images: int | None = Field(default=None, ge=1)
     workers: int = Field(default=2, ge=0)
 
     @model_validator(mode="after")
@@ -89,7 +89,7 @@ class DataConfig(_Strict):
 
 
 class OptimConfig(_Strict):
-    """AdamW and its learning rate over the run, in shares of the run (0..1)."""
+    """AdamW and its learning-rate schedule. Places in the schedule are shares of the run, 0..1."""
 
     lr: float = Field(default=1e-3, gt=0)
     backbone_lr: float = Field(default=1e-4, ge=0)
@@ -97,13 +97,13 @@ class OptimConfig(_Strict):
     clip: float | None = Field(default=1.0, gt=0)  # largest norm of the gradient
     schedule: Literal["cosine", "step"] = "cosine"
     warmup: float = Field(default=0.02, ge=0, lt=1)  # linear from 0 over this share of the run
-    floor: float = Field(default=0.01, ge=0, le=1)  # cosine: factor at the end
-    milestones: tuple[float, ...] = (0.41, 0.71)  # step: where the rate falls
-    gamma: float = Field(default=0.1, gt=0, le=1)  # step: by this factor
+    min_lr_factor: float = Field(default=0.01, ge=0, le=1)  # cosine: rate at the end, relative to `lr`
+    milestones: tuple[float, ...] = (0.41, 0.71)  # step: places where the rate is multiplied by `gamma`
+    gamma: float = Field(default=0.1, gt=0, le=1)
 
 
 class TrainConfig(_Strict):
-    """Everything that a run depends on."""
+    """All settings of a run."""
 
     name: str = "forgerank"
     output: Path
@@ -111,34 +111,26 @@ class TrainConfig(_Strict):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
-    start: Path | None = None  # weights (.safetensors or .ckpt) to begin from
-    start_only: str = (
-        ""  # take from `start` what this begins the name of, as "backbone."; "": the whole network
-    )
+    init_from: Path | None = None  # weights (.safetensors or .ckpt) that training begins from
+    init_from_only: str = ""  # prefix of the tensors to take, such as "backbone."; "": the whole network
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)  # images per step, over all processes and parts
-    accumulate: int = Field(default=1, ge=1)  # parts of a batch, one after the other, in less memory
-    early_size: int | None = Field(
-        default=None, ge=32
-    )  # side of the crops at first, pixels; small ones train faster
-    early_share: float = Field(default=0.0, ge=0, le=1)  # of all steps
-    mixed_sizes: bool = False  # the steps on small crops lie evenly among the others, not before them
-    images_per_epoch: int | None = Field(
-        default=None, ge=1
-    )  # validation after each; None: one pass over the split
+    accumulate: int = Field(default=1, ge=1)  # gradient accumulation: parts of a batch, in less memory
+    early_size: int | None = Field(default=None, ge=32)  # side of the small crops, pixels; they train faster
+    early_share: float = Field(default=0.0, ge=0, le=1)  # share of the steps on small crops
+    mixed_sizes: bool = False  # the steps on small crops are spread evenly over the run, not at its beginning
+    images_per_epoch: int | None = Field(default=None, ge=1)  # between validations; None: the whole split
     epochs: int = Field(default=1, ge=1)
-    max_minutes: float | None = Field(default=None, gt=0)  # ends the run early, the schedule anneals in time
+    max_minutes: float | None = Field(default=None, gt=0)  # time limit; the schedule then ends in time
     checkpoint_steps: int = Field(default=200, ge=1)  # steps between two saves of last.ckpt
     log_steps: int = Field(default=20, ge=1)
-    monitor: str = "val/auc"  # the larger the better: decides which checkpoint is the best
-    also_best: tuple[str, ...] = ()  # further figures that keep a checkpoint each, as best-fixed.ckpt
-    average_decay: float = Field(
-        default=0.999, ge=0, lt=1
-    )  # of the exponential moving average of the weights
+    monitor: str = "val/auc"  # metric that chooses best.ckpt; larger is better
+    also_best: tuple[str, ...] = ()  # further metrics, each with a checkpoint such as best-fixed.ckpt
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)  # of the exponential moving average of the weights
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = False
     compile: bool = False  # the network, by torch.compile
-    checkpoint_activations: bool = False  # compute blocks twice instead of keeping what they compute
+    checkpoint_activations: bool = False  # recompute blocks in the backward pass, which saves memory
     threads: int | None = Field(default=None, ge=1)  # of the main process; None: torch's choice
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | None = Field(default=None, ge=1)  # processes per machine; None: torchrun's, or one
@@ -147,8 +139,8 @@ class TrainConfig(_Strict):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "TrainConfig":
-        if self.start_only and self.start is None:
-            raise ValueError(f"start_only {self.start_only} needs start, the weights that it is taken from")
+        if self.init_from_only and self.init_from is None:
+            raise ValueError(f"init_from_only {self.init_from_only} needs init_from")
         if self.model.components != len(self.data.labels):
             names = ", ".join(self.data.labels)
             raise ValueError(f"model.components is {self.model.components}, but the labels are {names}")
@@ -221,7 +213,10 @@ def parse_config(values: dict[str, Any], where: str) -> TrainConfig:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "settings"
-        reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        reason = first["msg"]
+        if first["type"] == "extra_forbidden":
+            new = RENAMED.get(key, "").rpartition(".")[2]
+            reason = f"now called {new}" if new else "unknown key"
         raise InputError(f"{where}: {key}: {reason}") from error
 
 

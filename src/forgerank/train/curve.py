@@ -1,4 +1,4 @@
-"""The curve of a run: what each validation found, by source, in a CSV and as a plot."""
+"""The curve of a run: the metrics of each validation by source, as CSV and as a plot."""
 
 import csv
 import io
@@ -9,24 +9,24 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from forgerank.data.listing import write_whole
+from forgerank.files import write_atomic
 from forgerank.types import InputError
 
 CURVE = "curve.csv"
-ALL = "all"  # in place of a source's name: the mean over the sources, the worst counted twice
+ALL = "all"  # in the column `source`: the mean over the sources in which the lowest counts twice
 COLUMNS = ("images", "minutes", "source", "auc", "map", "accuracy", "fixed", "adaptive", "order")
 
 Row = dict[str, str]
 
 
 class Curve(Callback):
-    """Adds rows to `curve.csv` after each validation; a resumed run drops those that it repeats."""
+    """Adds rows to `curve.csv` after each validation; a resumed run replaces those that it repeats."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / CURVE
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
-        """Write the file anew, whole."""
+        """Replace the file by one with the new rows."""
         if trainer.state.fn != "fit" or not module.curve or not trainer.is_global_zero:
             return
         images = trainer.global_step * module.config.batch_size
@@ -39,11 +39,11 @@ class Curve(Callback):
         for found in (*module.curve, total):
             row = {"images": images, "minutes": f"{module.elapsed_minutes:.1f}", **found}
             rows.append({name: _text(row.get(name)) for name in COLUMNS})
-        write_whole(self.path, _table(rows).encode())
+        write_atomic(self.path, _table(rows).encode())
 
 
 def read_curve(path: Path) -> list[Row]:
-    """The rows of a curve. Raises InputError for a file that is none."""
+    """The rows of a curve. Raises InputError for another kind of file."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
@@ -58,7 +58,7 @@ def read_curve(path: Path) -> list[Row]:
 
 
 def _check(row: Row) -> None:
-    """Raises ValueError or TypeError for a row that is not of a curve."""
+    """Raises ValueError or TypeError for a row with missing or wrong values."""
     if None in row or None in row.values():  # more or fewer than there are columns
         raise ValueError(f"expected {len(COLUMNS)} values")
     int(row["images"])
@@ -67,7 +67,7 @@ def _check(row: Row) -> None:
 
 
 def plot_curve(rows: Sequence[Row], out: Path, *, metric: str = "auc") -> None:
-    """One line per source over the images seen. Raises InputError for a curve without this metric."""
+    """Plot one line per source over the images trained on. Raises InputError where the metric is missing."""
     from matplotlib.figure import Figure
 
     sources = list(dict.fromkeys(row["source"] for row in rows if row[metric]))

@@ -44,17 +44,17 @@ from forgerank.train.sharding import recompute_blocks
 from forgerank.types import InputError
 
 WEIGHTS = "weights.safetensors"
-OPTIONAL_HEADS = ("mask_head.", "order_head.")  # may begin anew where `start` has none
+OPTIONAL_HEADS = ("mask_head.", "order_head.")  # initialised anew where the weights of `init_from` have none
 
 
 def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> Path:
     """Train as `config` says and return the path of the final averaged weights (.safetensors with a .json).
 
     `config.output` receives config.yaml, environment.json, last.ckpt, best.ckpt, tensorboard/, csv/ and the
-    weights. With `resume` a run goes on from last.ckpt, to the same losses as if it had never stopped;
-    without one it begins. Started by torchrun in several processes, all take part in one run, on the same
-    batches as one process would see. Raises InputError where the folder holds a run already and `resume` is
-    not set, and for a batch that the processes cannot share evenly.
+    weights. With `resume` a run continues from last.ckpt, with exactly the losses of a run that was not
+    interrupted; if there is no last.ckpt, it begins. Processes started by torchrun train one run together, on
+    the batches that a single process would see. Raises InputError where the folder holds a run already and
+    `resume` is not set, and for a batch size that the processes cannot divide evenly.
     """
     last = config.output / LAST
     if last.exists() and not resume:
@@ -62,7 +62,7 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
     if config.threads:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=False, verbose=False)
-    # Lightning's notes on devices, tips and defaults would bury the run's own figures.
+    # Lightning's messages on devices, tips and defaults would hide the run's own output.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     source = _open_training(config.data)
@@ -84,7 +84,7 @@ def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
         raise KeyboardInterrupt
     (metrics,) = trainer.validate(module, checking, verbose=False)
     if trainer.is_global_zero:
-        # From the checkpoint, which is whole, whatever part of the weights is in this process.
+        # From the checkpoint: this process may hold only a part of the weights.
         save_weights(load_network(last)[0], config, config.output / WEIGHTS, metrics)
     trainer.strategy.barrier()
     return config.output / WEIGHTS
@@ -101,7 +101,7 @@ def _build_module(
 ) -> ForgeryModule:
     network = _build_network(config)
     if trainer.world_size > 1 and isinstance(trainer.accelerator, CUDAAccelerator):
-        # Statistics of the whole batch, as one process takes them; torch has no such thing on the CPU.
+        # Batch statistics over all processes, as in one process; torch supports this on the GPU only.
         network = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     module = ForgeryModule(config, network, max_steps=steps, val_sources=val_sources)
     if config.checkpoint_activations:
@@ -112,14 +112,14 @@ def _build_module(
 
 
 def _build_network(config: TrainConfig) -> nn.Module:
-    if config.start is None:
+    if config.init_from is None:
         return build_network(config.model)
-    earlier = load_network(config.start)[0].state_dict()
-    differs = InputError(f"{config.start}: its network differs from the one in the settings")
-    if config.start_only:
-        # Of another kind, perhaps: what it does not share begins as it would without it.
+    earlier = load_network(config.init_from)[0].state_dict()
+    differs = InputError(f"{config.init_from}: its network differs from the one in the settings")
+    if config.init_from_only:
+        # The two networks may be of different kinds: tensors that are not taken are initialised as usual.
         network = build_network(config.model)
-        names = [name for name in network.state_dict() if name.startswith(config.start_only)]
+        names = [name for name in network.state_dict() if name.startswith(config.init_from_only)]
         earlier = {name: earlier[name] for name in names if name in earlier}
         optional: tuple[str, ...] = ("",)
     else:
@@ -177,10 +177,10 @@ def _processes(config: TrainConfig) -> tuple[int, int]:
 
 def _strategy(config: TrainConfig, processes: int) -> Strategy | str:
     if config.strategy == "fsdp":
-        # One file per checkpoint: it is read without the processes that wrote it.
+        # One file per checkpoint, which a single process can read.
         return ModelParallelStrategy(processes, 1, save_distributed_checkpoint=False)
     if config.strategy == "ddp" or processes > 1:
-        # Table 3 leaves out losses, and with them the gradients of some heads.
+        # Some rows of Table 3 leave out losses, so that some heads have no gradients.
         return DDPStrategy(find_unused_parameters=True)
     return "auto"
 

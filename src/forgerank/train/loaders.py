@@ -1,4 +1,4 @@
-"""From a config to data loaders."""
+"""Data sources and data loaders of a training run, from its settings."""
 
 import math
 import os
@@ -15,17 +15,16 @@ from torch.utils.data import DataLoader
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.batches import ALONE, Crops, EvenBatches, Item, Share, StreamBatches
 from forgerank.data.formats.registry import DATASETS
-from forgerank.data.formats.seqdeepfake import Samples
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.prepare.points import detect_points
-from forgerank.data.sample import LabelledImage, Sample, Source
+from forgerank.data.sample import LabelledImage, Sample, Samples, Source
 from forgerank.train.config import DataConfig, SourceConfig, TrainConfig
 from forgerank.types import InputError
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Several sources, one after the other."""
+    """Several sources, concatenated."""
 
     parts: Sequence[Source]
 
@@ -51,9 +50,9 @@ class Joined:
 
 
 def open_source(config: DataConfig, split: str, *, roots: Sequence[Path] | None = None) -> Source:
-    """The images of one split, every one with its five points.
+    """The images of one split, each with its five facial points.
 
-    Images without known points are searched for a face; those without a face are left out, with a warning.
+    Where a data set has no points, a face is detected; images without a face are left out, with a warning.
     """
     places = config.roots if roots is None else roots
     options = {**config.options, "length": len(config.labels)}
@@ -69,7 +68,7 @@ def open_source(config: DataConfig, split: str, *, roots: Sequence[Path] | None 
 
 
 def limited(source: Source, count: int | None) -> Source:
-    """`count` images, evenly spread over the source."""
+    """`count` images, evenly spread over the source; None, or more than there are: all."""
     if count is None or count >= len(source):
         return source
     return _Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int).tolist())
@@ -91,10 +90,10 @@ class _Subset:
 
 
 class StreamLoader(DataLoader[Item]):
-    """A loader whose place is the trainer's step: it has no state of its own to save."""
+    """A loader without state: the trainer's step decides which batch is next."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: `StreamBatches.position` knows."""
+        """Empty: `StreamBatches.position` gives the position."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -102,7 +101,7 @@ class StreamLoader(DataLoader[Item]):
 
 
 def open_mixture(config: DataConfig) -> Mixture:
-    """The training split of every source of the config. Raises InputError where a class cannot be had."""
+    """The training split of every source. Raises InputError where neither it nor a partner has a class."""
     return Mixture(
         [
             Ingredient(
@@ -120,9 +119,9 @@ def open_mixture(config: DataConfig) -> Mixture:
 def open_validation(config: DataConfig) -> dict[str, Source]:
     """The validation split of each source by its name, or the one of `roots` under an empty name.
 
-    A source of one class gets the other from its partners, so that real can be told from forged in each.
-    Where classes come out of two sources, or a source's own are always levelled in training, each image is
-    brought to one size and encoding with one of the other class here too.
+    A source with one class only, real or forged, gets the other one from its partners, so that each has an
+    AUC. Where the classes come from two sources, or the pairs of a source are always levelled in training,
+    each image is brought to the same size and encoding as one of the other class here too.
     """
     if not config.sources:
         source = open_source(config, config.val_split, roots=config.val_roots)
@@ -166,9 +165,9 @@ def _open_one(config: DataConfig, source: SourceConfig, split: str) -> Source:
 def train_loader(
     config: TrainConfig, source: Source, *, position: Callable[[], int], share: Share = ALONE
 ) -> StreamLoader:
-    """Augmented crops of the endless stream; `position` gives the number of batches already trained on.
+    """Augmented crops without end; `position` returns the number of batches that were already trained on.
 
-    Each of the config's batches comes in `accumulate` parts, of which this process gets its share.
+    Each batch comes in `accumulate` parts, of which this process gets its share.
     """
     data = config.data
     crops = Crops(
@@ -199,7 +198,7 @@ def train_loader(
 
 
 def crop_size(config: TrainConfig, batch: int, count: int) -> int:
-    """Side of the crops of a batch, counted over the whole run, in pixels."""
+    """Side of the crops of one batch, in pixels; batches are counted from 0 over the whole run."""
     if not config.early_size:
         return config.model.input_size
     share = config.early_share
@@ -225,7 +224,7 @@ def plain_loader(
     augment: AugmentConfig | None = None,
     share: Share = ALONE,
 ) -> DataLoader[Item]:
-    """Every image once, in order, or this process's share of them; not augmented unless asked for."""
+    """Each image once, in order, or this process's share of them; augmented only where `augment` is given."""
     crops = Crops(
         source,
         size=config.model.input_size,
@@ -240,7 +239,7 @@ def plain_loader(
 
 
 def _worker_options(workers: int) -> dict[str, Any]:
-    # An own generator: the workers' seeds must not be drawn from the chance of training.
+    # A generator of its own: drawing the workers' seeds must not advance the generator of training.
     options: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator().manual_seed(0)}
     if workers:
         options |= {"persistent_workers": True, "worker_init_fn": _start_worker, "prefetch_factor": 4}
@@ -250,5 +249,5 @@ def _worker_options(workers: int) -> dict[str, Any]:
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     if not torch.cuda.is_available():
-        # A worker that takes a core from one training thread makes the others wait for it.
+        # On the CPU a worker that takes a core from one training thread makes all of them wait.
         os.nice(9)

@@ -1,4 +1,4 @@
-"""The network in training: losses, optimiser, schedule, averaged weights, validation metrics."""
+"""The network in training as a LightningModule: losses, optimiser, schedule, averaged weights, validation."""
 
 import copy
 import math
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from forgerank.data.batches import Item
-from forgerank.losses.steps import step_targets
+from forgerank.labels import largest_first
 from forgerank.losses.total import LOSSES, Targets
 from forgerank.metrics.scores import Scores, to_scores
 from forgerank.metrics.torchmetric import SequenceMetrics
@@ -19,28 +19,35 @@ from forgerank.model.baselines import TEACHER_FORCED
 from forgerank.train.config import OptimConfig, TrainConfig
 from forgerank.train.sharding import own_tensors, shard_blocks
 
-VALIDATED = ("auc", "map", "accuracy", "fixed", "adaptive", "order")  # what is logged under val/
+VALIDATED = ("auc", "map", "accuracy", "fixed", "adaptive", "order")  # metrics that are logged under val/
 
 
 def learning_rate_factor(progress: float, config: OptimConfig) -> float:
-    """The share of the full learning rate at `progress` 0..1 of a run."""
+    """The learning rate relative to its configured value, 0..1, at `progress` (0..1) of a run.
+
+    Not one of torch's schedulers: these count steps, while `progress` may follow the clock (`max_minutes`).
+    """
     if progress < config.warmup:
         return progress / config.warmup
     if config.schedule == "step":
         return float(config.gamma ** sum(progress >= milestone for milestone in config.milestones))
     rest = min(1.0, (progress - config.warmup) / (1 - config.warmup))
-    return config.floor + (1 - config.floor) * (1 + math.cos(math.pi * rest)) / 2
+    return config.min_lr_factor + (1 - config.min_lr_factor) * (1 + math.cos(math.pi * rest)) / 2
 
 
-def to_images(batch: Item, *, channels_last: bool = False) -> Tensor:
-    """The images of a batch as the network takes them, (B, 3, S, S) float 0..1."""
-    images = batch["image"].float().div_(255)
+def to_images(batch: Item, *, channels_last: bool = False, device: torch.device | None = None) -> Tensor:
+    """The images of a batch as the network takes them: (B, 3, S, S) float 0..1, on `device` if given.
+
+    A batch holds uint8, which becomes float on the device only: a quarter of the bytes is moved there.
+    """
+    images = batch["image"].to(device=device).float().div_(255)
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
 class ForgeryModule(L.LightningModule):
-    """Trains `network`; `average` holds the moving average of its weights, which is what gets validated and
-    saved.
+    """Trains `network`; `average` is a copy with the exponential moving average of its weights.
+
+    The averaged network is validated and saved.
     """
 
     def __init__(
@@ -51,14 +58,16 @@ class ForgeryModule(L.LightningModule):
         max_steps: int,
         val_sources: Mapping[str, int] | None = None,
     ) -> None:
-        """val_sources: how many validation images each source has, in the order of the loader; None: one."""
+        """max_steps: of the whole run. val_sources: number of validation images of each source, in the order
+        of the loader; None: there are no sources.
+        """
         super().__init__()
         self.config = config
         self.max_steps = max_steps
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=layout)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self._elapsed_before = 0.0  # seconds, of the sessions before this one
+        self._elapsed_before = 0.0  # seconds of the earlier sessions of this run
         self._started = time.monotonic()
         self.elapsed_minutes = 0.0  # of the run so far, over all its sessions
         self._batch_ended: float | None = None
@@ -73,20 +82,20 @@ class ForgeryModule(L.LightningModule):
         self.curve: list[dict[str, float | str]] = []  # of the last validation, a row for each source
 
     def configure_model(self) -> None:
-        """Spread both networks over the processes, each in the same way, where the strategy is FSDP."""
+        """Shard both networks over the processes, in the same way, where the strategy is FSDP."""
         if self.device_mesh is not None:
             for network in (self.network, self.average):
                 shard_blocks(network, self.device_mesh["data_parallel"])
 
     @property
     def progress(self) -> float:
-        """How much of the run is over, 0..1: by steps or by the clock, whichever is further."""
+        """The share of the run that is over, 0..1: by steps or by the clock, whichever is larger."""
         by_steps = self.global_step / self.max_steps
         by_clock = self.elapsed_minutes / self.config.max_minutes if self.config.max_minutes else 0.0
         return min(1.0, max(by_steps, by_clock))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW with an own rate for the backbone and no decay for tensors of one dimension."""
+        """AdamW, with a separate rate for the backbone, without weight decay for one-dimensional tensors."""
         optim = self.config.optim
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
@@ -106,22 +115,22 @@ class ForgeryModule(L.LightningModule):
         )
 
     def on_fit_start(self) -> None:
-        """The clock starts here, not while the data set is read."""
+        """Start the clock: reading the data set before does not count."""
         self._started = time.monotonic()
         self._read_clock()
         self._batch_ended, self._waited = None, 0.0
 
     def on_train_batch_start(self, batch: Item, batch_idx: int) -> None:
-        """Chance is a function of the step and of this part of it, the learning rate of the step: a resumed
-        run repeats them exactly.
+        """Set the seed from the number of the step, its part and the process, and the learning rate from the
+        step: a resumed run repeats both exactly.
         """
         if self._batch_ended is not None:
             self._waited += time.monotonic() - self._batch_ended
         self._read_clock()
         part = self.global_step * self.config.accumulate + batch_idx % self.config.accumulate
-        chance = part * self.trainer.world_size + self.trainer.global_rank
-        torch.manual_seed((self.config.seed << 32) + chance)
-        # The rate of the step's middle: with steps counted from 0 the first would have none.
+        stream = part * self.trainer.world_size + self.trainer.global_rank
+        torch.manual_seed((self.config.seed << 32) + stream)
+        # Half a step is added: steps are counted from 0, where the warm-up has rate 0.
         factor = learning_rate_factor(min(1.0, self.progress + 0.5 / self.max_steps), self.config.optim)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["full_lr"] * factor
@@ -130,7 +139,7 @@ class ForgeryModule(L.LightningModule):
         """The loss on one batch, Eq. 15 or a baseline's. Raises FloatingPointError where it is not finite."""
         inputs = [to_images(batch, channels_last=self.config.channels_last)]
         if self.config.model.kind in TEACHER_FORCED:
-            inputs.append(step_targets(batch["presence"], batch["ranks"], self.config.loss.order))
+            inputs.append(largest_first(batch["sequence"], self.config.loss.order))
         losses = self.losses(self.network(*inputs), _to_targets(batch), self.config.loss)
         total = losses["total"]
         if not torch.isfinite(total):
@@ -140,37 +149,38 @@ class ForgeryModule(L.LightningModule):
         self.log_dict({name: value for name, value in values.items() if name != "train/total"})
         self.log("train/total", values["train/total"], prog_bar=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        # The share of this session in which nothing was trained because no batch was there.
+        # The share of this session spent waiting for batches.
         spent = max(time.monotonic() - self._started, 1e-9)
         self.log("time/waited", self._waited / spent)
         return total
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """From here on the trainer waits for data."""
+        """Start to measure how long the next batch takes."""
         self._batch_ended = time.monotonic()
 
     def on_validation_start(self) -> None:
-        """Validation is no waiting."""
+        """Do not count validation as waiting."""
         self._batch_ended = None
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
-        """Step, and move the average towards the new weights: here, so that every checkpoint holds both."""
+        """Step, and update the moving average here, so that every checkpoint has both after the same step."""
         super().optimizer_step(*args, **options)
-        # Few steps weigh more at the beginning, or the average would remember the starting weights for long.
-        decay = min(self.config.average_decay, self.global_step / (10 + self.global_step))
+        # A smaller decay at the beginning: else the initial weights would stay in the average for long.
+        # torch's AveragedModel would overwrite the average in the first step, and average integers as well.
+        decay = min(self.config.ema_decay, self.global_step / (10 + self.global_step))
         with torch.no_grad():
             means, values = own_tensors(self.average), own_tensors(self.network)
             floats = [i for i, mean in enumerate(means) if mean.is_floating_point()]
             torch._foreach_lerp_([means[i] for i in floats], [values[i] for i in floats], 1 - decay)
 
     def validation_step(self, batch: Item, batch_idx: int) -> None:
-        """Collect what the metrics need. The losses are those of the network's own answers."""
+        """Log the losses of the averaged network and add its scores to the metrics."""
         self.average.eval()
         output = self.average(to_images(batch, channels_last=self.config.channels_last))
         losses = self.losses(output, _to_targets(batch), self.config.loss)
         self.log_dict(
             {f"val/loss_{name}": loss for name, loss in losses.items()},
-            # A whole number would be rounded down when Lightning averages it over processes.
+            # As a float: Lightning would round an integer down when it averages over processes.
             batch_size=float(len(batch["index"])),  # type: ignore[arg-type]
             sync_dist=True,
         )
@@ -185,9 +195,9 @@ class ForgeryModule(L.LightningModule):
             add_to_metrics(metrics, scores, batch, (numbers == number).to(scores.probability.device))
 
     def on_validation_epoch_end(self) -> None:
-        """The figures that choose the best checkpoint, over what all processes have seen.
+        """Log the metrics over the images of all processes; they choose the best checkpoint.
 
-        With several sources `val/sources` is the mean of their AUC, the worst counted twice.
+        With several sources `val/sources` is the mean of their AUCs in which the lowest counts twice.
         """
         values = self.metrics.compute()
         self.metrics.reset()
@@ -209,35 +219,35 @@ class ForgeryModule(L.LightningModule):
         return {"val/sources": (defined.sum() + defined.min()) / (len(defined) + 1)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Settings and clock travel with the weights."""
+        """Save the settings and the elapsed time with the weights."""
         checkpoint["settings"] = self.config.model_dump(mode="json")
         self._read_clock()
         checkpoint["elapsed_seconds"] = self.elapsed_minutes * 60
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the clock of the earlier sessions."""
+        """Add the time of the earlier sessions to the clock."""
         self._elapsed_before = float(checkpoint["elapsed_seconds"])
 
     def _read_clock(self) -> None:
         seconds = self._elapsed_before + time.monotonic() - self._started
         if self.config.max_minutes is not None:
-            # One clock for all: processes that disagreed would learn at different rates and stop apart.
+            # All processes use the first one's clock: their rates and their last step must be the same.
             seconds = self.trainer.strategy.broadcast(seconds)
         self.elapsed_minutes = seconds / 60
 
 
 def add_to_metrics(metrics: SequenceMetrics, scores: Scores, batch: Item, rows: Tensor | None = None) -> None:
-    """Add a batch with what is known of it, or those of its rows that are chosen, (B,) bool."""
+    """Add the scores and labels of a batch, or of the rows where `rows`, (B,) bool, is true."""
     if rows is None:
         rows = torch.ones(len(scores.probability), dtype=torch.bool, device=scores.probability.device)
-    told = {name: batch.get(name) for name in ("forged", "known", "ordered")}
-    some = {name: value[rows] if isinstance(value, Tensor) else None for name, value in told.items()}
+    known = {name: batch.get(name) for name in ("forged", "known", "ordered")}
+    some = {name: value[rows] if isinstance(value, Tensor) else None for name, value in known.items()}
     metrics.update(
         scores.probability[rows],
         scores.components[rows],
         scores.order[rows],
         batch["presence"][rows],
-        batch["ranks"][rows],
+        batch["sequence"][rows],
         None if scores.sequences is None else scores.sequences[rows],
         forged=some["forged"],
         known=some["known"],
@@ -248,7 +258,7 @@ def add_to_metrics(metrics: SequenceMetrics, scores: Scores, batch: Item, rows: 
 def _to_targets(batch: Item) -> Targets:
     return Targets(
         batch["presence"],
-        batch["ranks"],
+        batch["sequence"],
         batch.get("masks"),
         batch.get("forged"),
         batch.get("known"),

@@ -1,4 +1,4 @@
-"""Networks that are too large for one accelerator: blocks computed twice, or spread over processes."""
+"""Activation checkpointing and sharding (FSDP), for networks that are too large for one accelerator."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """What networks repeat: the members of every outermost nn.Sequential or nn.ModuleList.
+    """The repeated blocks of a network: the members of every outermost nn.Sequential or nn.ModuleList.
 
-    In timm's networks these are the residual blocks, or the stages where blocks are nested twice; beside them
-    the layers of the transformers. A member with a single layer is none: there is nothing inside it to save.
+    In timm's networks these are the residual blocks, or the stages where blocks are nested twice; also the
+    layers of the transformers. A member with a single layer is left out: it has no inner activations to save.
     """
     for child in network.children():
         if isinstance(child, (nn.Sequential, nn.ModuleList)):
@@ -30,8 +30,8 @@ def _layers(block: nn.Module) -> Iterator[nn.Module]:
 
 
 def recompute_blocks(network: nn.Module) -> None:
-    """Activation checkpointing, in place: of each block only the input is kept for the backward pass, which
-    runs its forward pass again. Gradients and running statistics are what they would be without.
+    """Activation checkpointing, in place: only the input of each block is kept, and the backward pass runs
+    the block's forward pass again. Gradients and running statistics stay the same.
     """
     for block in blocks(network):
         contexts = partial(_contexts, block)
@@ -44,7 +44,7 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Batch normalisation has taken its statistics in the first forward pass: not in the second, too."""
+    """Keep batch normalisation from updating its statistics again in the second forward pass."""
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     counts = [None if count is None else count.clone() for _, _, count in kept]
@@ -60,13 +60,13 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
 
 
 def shard_blocks(network: nn.Module, mesh: DeviceMesh) -> None:
-    """Spread the weights over the processes of `mesh` (FSDP2), in place; nothing where they are already."""
+    """Shard the weights over the processes of `mesh` (FSDP2), in place, unless they are already."""
     if isinstance(network, FSDPModule):
         return
     for module in network.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             if weight.ndim == 0:
-                # A number cannot be spread, a vector of one can; torch reads one as the other.
+                # FSDP cannot shard a scalar; a state dict with a scalar loads into a vector of length 1.
                 vector = nn.Parameter(weight.detach().reshape(1), requires_grad=weight.requires_grad)
                 setattr(module, name, vector)
     for block in blocks(network):
@@ -75,6 +75,6 @@ def shard_blocks(network: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def own_tensors(network: nn.Module) -> list[Tensor]:
-    """Weights and buffers as this process holds them: its part of each where they are spread."""
+    """Weights and buffers, of sharded ones the part that this process holds."""
     tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]

@@ -1,18 +1,18 @@
-"""A model card in Markdown from the description of weights and what was measured, for people and for hubs."""
+"""The model card, in Markdown, of a set of weights: from their description and from evaluations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-# Licences that hubs know by name; any other goes into the card in words.
+# Licences that have an identifier on hubs; any other is written out in the card.
 KNOWN_LICENCES = frozenset(
     {"apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"}
 )
 TAGS = ["deepfake-detection", "face-forgery", "image-forensics", "multi-label-ranking", "forgerank"]
 TITLES = {
     "auc": "AUC of P(x)",
-    "component_map": "average precision, mean over components",
+    "component_ap": "average precision, mean over components",
     "multi_label_accuracy": "multi-label accuracy",
     "fixed_accuracy": "Fixed-Acc",
     "all_none_floor": "all-none floor of Fixed-Acc",
@@ -34,9 +34,9 @@ def model_card(
 ) -> str:
     """The card of one set of weights: YAML front matter as the Hugging Face hub reads it, then Markdown.
 
-    `description` is the content of forgerank.json, or of a run's weights.json; `evaluations` are results of
-    `forgerank evaluate --json`, by title, without any those in the description; `notes` is Markdown by hand,
-    for what no file knows: the data's origin, what the weights cannot tell.
+    `description` is the content of forgerank.json, or of a run's weights.json. `evaluations` are results of
+    `forgerank evaluate --json` by title; without them, those in the description are shown. `notes` is
+    Markdown that closes the card: the origin of the data, limits of the weights.
     """
     shown = dict(evaluations or {})
     own = description.get("metrics") or {}
@@ -49,7 +49,7 @@ def model_card(
         _files(description),
         f"**Terms.** {_sentence(description.get('licence', 'not stated'))}",
         _training(description.get("settings") or {}, description.get("git_revision", "")),
-        _figures(shown) if shown else _plain_figures(own),
+        _metrics(shown) if shown else _run_metrics(own),
         _components(shown, description.get("labels", ())),
         _thresholds(description),
         _use(description),
@@ -59,7 +59,7 @@ def model_card(
 
 
 def _with_conditions(shown: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Beside each evaluation its parts per data set, compression and frame or video, where it has any."""
+    """Each evaluation, then its parts per data set, compression, and frame or video, where it has them."""
     columns: dict[str, Mapping[str, Any]] = {}
     for title, evaluation in shown.items():
         columns[title] = evaluation
@@ -80,9 +80,9 @@ def _front_matter(description: Mapping[str, Any], shown: Mapping[str, Mapping[st
             "task": {"type": "image-classification", "name": "face forgery detection"},
             "dataset": {"name": title, "type": "forgerank"},
             "metrics": [
-                {"type": name, "name": _title(name), "value": round(figure["value"], 4)}
-                for name, figure in evaluation["metrics"].items()
-                if figure["value"] is not None
+                {"type": name, "name": _title(name), "value": round(metric["value"], 4)}
+                for name, metric in evaluation["metrics"].items()
+                if metric["value"] is not None
             ],
         }
         for title, evaluation in shown.items()
@@ -138,21 +138,21 @@ def _training(settings: Mapping[str, Any], revision: str) -> str:
     )
 
 
-def _figures(shown: Mapping[str, Mapping[str, Any]]) -> str:
+def _metrics(shown: Mapping[str, Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for evaluation in shown.values() for name in evaluation["metrics"]))
     names.sort(key=lambda name: list(TITLES).index(name) if name in TITLES else len(TITLES))
     counts = [f"{part.get('pictures', part.get('count'))} ({part['real']})" for part in shown.values()]
     rows = [["scored (real)", *counts]]
     rows += [[_title(n), *(_interval(part["metrics"].get(n)) for part in shown.values())] for n in names]
-    return "**Figures**, 95 % bootstrap intervals over groups in brackets:\n\n" + _table(["", *shown], rows)
+    return "**Metrics**, 95 % bootstrap intervals over groups in brackets:\n\n" + _table(["", *shown], rows)
 
 
-def _plain_figures(metrics: Mapping[str, Any]) -> str:
-    """Those of a run that was never exported: of its own validation, without intervals."""
+def _run_metrics(metrics: Mapping[str, Any]) -> str:
+    """Metrics of a run that was not exported: on its validation split, without intervals."""
     rows = [
         [f"`{name}`", f"{value:.4f}"] for name, value in metrics.items() if isinstance(value, (int, float))
     ]
-    return "**Figures** of the run's own validation:\n\n" + _table(["", "value"], rows) if rows else ""
+    return "**Metrics** of the run's own validation:\n\n" + _table(["", "value"], rows) if rows else ""
 
 
 def _components(shown: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> str:
@@ -206,10 +206,10 @@ def _title(name: str) -> str:
     return TITLES.get(name, name.replace("_", " "))
 
 
-def _interval(figure: Mapping[str, float | None] | None) -> str:
-    if figure is None or figure["value"] is None:
+def _interval(metric: Mapping[str, float | None] | None) -> str:
+    if metric is None or metric["value"] is None:
         return "-"
-    return f"{figure['value']:.3f} ({_show(figure.get('low'))}-{_show(figure.get('high'))})"
+    return f"{metric['value']:.3f} ({_show(metric.get('low'))}-{_show(metric.get('high'))})"
 
 
 def _show(value: float | None) -> str:

@@ -1,22 +1,29 @@
-"""Weights on disk: `forgerank.json` describes the files, their hashes, labels, thresholds and calibration."""
+"""Descriptions of weights and the files that they list: everything that reads weights reads them here.
+
+`forgerank.json` is complete: hashes of the files, labels, thresholds, calibration. `weights.json` of a
+training run holds a part of it. Both carry a seal, the SHA-256 of all their values.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from forgerank.labels import Order
 from forgerank.types import InputError
+from forgerank.weights.renamed_keys import convert_description
 
-METADATA_FILE = "forgerank.json"
+METADATA_FILE = "forgerank.json"  # what `forgerank export` writes
+RUN_FILE = "weights.json"  # what a training run leaves
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Order = Literal["first_to_last", "last_to_first"]
 FileKind = Literal["onnx", "safetensors"]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Frozen(BaseModel):
@@ -32,7 +39,7 @@ class FileEntry(_Frozen):
     @field_validator("file")
     @classmethod
     def _stays_in_the_folder(cls, value: str) -> str:
-        if value in ("", ".", "..") or "/" in value or "\\" in value:
+        if value in ("", ".", "..") or "/" in value or "\\" in value or not value.isprintable():
             raise ValueError("must be a plain file name")
         return value
 
@@ -61,7 +68,7 @@ class Calibration(_Frozen):
 
 
 class WeightsMetadata(_Frozen):
-    """Everything that travels with a set of weights; the content of `forgerank.json`."""
+    """Everything that is stored with a set of weights; the content of `forgerank.json`."""
 
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
@@ -79,7 +86,7 @@ class WeightsMetadata(_Frozen):
     settings: dict[str, Any]
     git_revision: str
     licence: str
-    seal: str | None = None  # `seal` of all the rest; None in a description written by hand
+    seal: str | None = None  # SHA-256 of all other values; None in a description written by hand
 
     @model_validator(mode="after")
     def _one_threshold_per_label(self) -> "WeightsMetadata":
@@ -92,7 +99,7 @@ class WeightsMetadata(_Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One verified file of weights together with its description."""
+    """One file of weights, whose hash was checked, with its description."""
 
     metadata: WeightsMetadata
     path: Path
@@ -101,24 +108,79 @@ class Weights:
 
 
 def load_weights(folder: Path | str | None = None, *, kind: FileKind = "onnx") -> Weights:
-    """Read `forgerank.json` and one file from a folder, by default the package's own, and check its hash.
+    """Read `forgerank.json` and one file from a folder, by default the package's own, check seal and hash.
 
     Raises InputError, one line, for weights that are missing, truncated, changed or foreign.
     """
-    place = ASSETS if folder is None else Path(folder)
-    metadata = _read_metadata(place / METADATA_FILE)
-    entry = metadata.files.get(kind)
-    if entry is None:
-        raise InputError(f"{place / METADATA_FILE}: lists no {kind} file")
-    path = place / entry.file
-    content = _read(path)
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != entry.sha256:
+    path = (ASSETS if folder is None else Path(folder)) / METADATA_FILE
+    description = read_description(path)
+    metadata = _validate(WeightsMetadata, description, path)
+    content = read_file(path, description, kind)
+    entry = metadata.files[kind]
+    return Weights(metadata, path.parent / entry.file, entry.sha256, content)
+
+
+def read_metadata(path: Path) -> WeightsMetadata:
+    """A complete description, as `forgerank export` writes it. Raises InputError as `load_weights` does."""
+    return _validate(WeightsMetadata, read_description(path), path)
+
+
+def find_description(place: Path) -> Path | None:
+    """The description of a folder or of a .safetensors file; None for what is neither.
+
+    Raises InputError for a folder without one.
+    """
+    if place.is_dir():
+        found = [place / name for name in (METADATA_FILE, RUN_FILE) if (place / name).is_file()]
+        if not found:
+            raise InputError(f"{place}: holds neither {METADATA_FILE} nor {RUN_FILE}")
+        return found[0]
+    return place.with_suffix(".json") if place.suffix == ".safetensors" else None
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The values of a description, complete or of a training run, after a check of its seal.
+
+    Raises InputError, one line, for a file that is missing, no description, or changed since it was sealed.
+    """
+    try:
+        values = json.loads(_read(path).decode())
+        if not isinstance(values, dict):
+            raise ValueError("expected keys and values")
+        unchanged = values.get("seal") in (None, seal(values))
+        description = convert_description(values)
+        if not isinstance(description.get("files"), dict):
+            raise ValueError("files: expected keys and values")
+    except (ValueError, RecursionError) as error:
+        raise _not_a_description(path, str(error)) from None
+    if not unchanged:
+        raise InputError(f"{path}: changed since it was written: its seal, a SHA-256, differs")
+    return description
+
+
+def read_file(
+    path: Path, description: Mapping[str, Any], kind: FileKind, *, file: Path | None = None
+) -> bytes:
+    """The content of a file that the description at `path` lists, or of `file` in its place, with that hash.
+
+    Raises InputError, one line, for a file that is not listed, missing or not the one described.
+    """
+    entry = file_entry(path, description, kind)
+    file = path.parent / entry.file if file is None else file
+    content = _read(file)
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise InputError(
-            f"{path}: SHA-256 is {digest[:12]}…, {METADATA_FILE} says {entry.sha256[:12]}…; "
+            f"{file}: its SHA-256 differs from the one in {path.name}: "
             "the file is truncated or belongs to other weights"
         )
-    return Weights(metadata, path, digest, content)
+    return content
+
+
+def file_entry(path: Path, description: Mapping[str, Any], kind: FileKind) -> FileEntry:
+    """Name and hash of a file in the description at `path`. Raises InputError where it is not listed."""
+    if description["files"].get(kind) is None:
+        raise InputError(f"{path}: lists no {kind} file")
+    return _validate(FileEntry, description["files"][kind], path)
 
 
 def seal(description: Mapping[str, Any]) -> str:
@@ -127,18 +189,23 @@ def seal(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _read_metadata(path: Path) -> WeightsMetadata:
-    content = _read(path)
+def sealed_json(description: Mapping[str, Any]) -> bytes:
+    """The content of the file that holds a description: JSON with its seal."""
+    values = json.loads(json.dumps(description))
+    return (json.dumps({**values, "seal": seal(values)}, indent=2) + "\n").encode()
+
+
+def _validate(model: type[Model], values: object, path: Path) -> Model:
     try:
-        metadata = WeightsMetadata.model_validate_json(content)
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
-        reason = " ".join(first["msg"].split())
-        raise InputError(f"{path}: not a description of forgerank weights ({where}: {reason})") from None
-    if metadata.seal is not None and metadata.seal != seal(json.loads(content)):
-        raise InputError(f"{path}: changed since it was written: its seal, a SHA-256, differs")
-    return metadata
+        raise _not_a_description(path, f"{where}: {first['msg']}") from None
+
+
+def _not_a_description(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: not a description of forgerank weights ({' '.join(reason.split())})")
 
 
 def _read(path: Path) -> bytes:

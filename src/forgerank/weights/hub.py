@@ -1,11 +1,10 @@
-"""Networks that people share: a folder, or a repository on a hub, with tensors, description and model card.
+"""Shared networks: a folder, or a repository on a hub, with tensors, description and model card.
 
-The description is `forgerank.json`, the one that `Detector` and `forgerank export` know; a run's
-`weights.json` holds a part of it and is read too.
+Networks are saved with a complete `forgerank.json`, as `forgerank export` writes it; the `weights.json` of a
+training run is read too.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +21,19 @@ from torch import nn
 from forgerank.labels import VOCABULARIES
 from forgerank.types import InputError
 from forgerank.weights.card import model_card
+from forgerank.weights.description import (
+    METADATA_FILE,
+    file_entry,
+    find_description,
+    read_description,
+    read_file,
+    sealed_json,
+)
 
 if TYPE_CHECKING:
     from forgerank.model.config import ModelConfig
 
-DESCRIPTION, TENSORS, CARD = "forgerank.json", "forgerank.safetensors", "README.md"
-RUN_DESCRIPTION = "weights.json"  # what a training run leaves
+TENSORS, CARD = "forgerank.safetensors", "README.md"
 
 # The base of the client's own errors is that of the library it talks HTTP with.
 _HUB_FAILURES = (OSError, ValueError, cast(type[Exception], HfHubHTTPError.__mro__[1]))
@@ -41,7 +47,7 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
 
     config_type: ClassVar[type["ModelConfig"]]
     config: "ModelConfig"
-    # what came with the tensors; replace it (never change it in place) before sharing a network trained since
+    # read with the tensors; replace it (never change it in place) before sharing a network trained since
     description: Mapping[str, Any] = {}
 
     @classmethod
@@ -58,13 +64,15 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
     ) -> Self:
         """The network of a folder, of a run's .safetensors, or of a repository such as `name/weights`.
 
-        Comes in evaluation mode, on the CPU, with its `description`. Tensors are read from safetensors alone
-        and checked against the hash in the description. Raises InputError, one line, for what is missing,
-        damaged, of another kind, or out of reach.
+        It is in evaluation mode, on the CPU, with its `description`. Tensors are read from safetensors only;
+        the description's seal and the tensors' hash are checked. Raises InputError, one line, for weights
+        that are missing, damaged, changed or of another kind, and for a hub that cannot be reached.
         """
         if model_kwargs:
             raise TypeError(f"the folder decides on the network: unexpected {', '.join(model_kwargs)}")
-        path = find_description(Path(pretrained_model_name_or_path))
+        place = Path(pretrained_model_name_or_path)
+        path = find_description(place)
+        file = None if path is None or place.is_dir() else place
         if path is None:
             path = _download(
                 str(pretrained_model_name_or_path),
@@ -75,7 +83,7 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
                 local_files_only=local_files_only,
             )
         description = read_description(path)
-        return cls._build(path, description, _read_tensors(path, description))
+        return cls._build(path, description, read_tensors(path, description, file=file))
 
     @classmethod
     def _build(cls, path: Path, description: dict[str, Any], state: dict[str, torch.Tensor]) -> Self:
@@ -96,8 +104,7 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
     def _save_pretrained(self, save_directory: Path) -> None:
         content = self._content()
         (save_directory / TENSORS).write_bytes(content)
-        text = json.dumps(self._describe(content), indent=2) + "\n"
-        (save_directory / DESCRIPTION).write_text(text, encoding="utf-8")
+        (save_directory / METADATA_FILE).write_bytes(sealed_json(self._describe(content)))
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
         """The card that `save_pretrained` writes; `model_card_kwargs` are options of `model_card`."""
@@ -116,7 +123,7 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
         return safetensors_bytes(cast(nn.Module, self).state_dict())
 
     def _describe(self, tensors: bytes) -> dict[str, Any]:
-        """A complete description; what nobody measured stands at its neutral value."""
+        """A complete description; what was not measured has its neutral value."""
         config, count = self.config, self.config.components
         names = VOCABULARIES["components"] if count == 5 else [f"label {i}" for i in range(1, count + 1)]
         neutral = {
@@ -133,32 +140,32 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
             "licence": "not stated",
         }
         described = {**neutral, **self.description}
-        described.pop("seal", None)  # of the values as they were read
+        described.pop("seal", None)  # that of the values as they were read
         described["settings"] = {**described["settings"], "model": config.model_dump(mode="json")}
         described |= {"input_size": config.input_size, "zoom": config.zoom}
         described |= {"normalisation": normalisation(cast(Any, self))}
         described["files"] = {"safetensors": {"file": TENSORS, "sha256": hashlib.sha256(tensors).hexdigest()}}
-        return cast(dict[str, Any], json.loads(json.dumps(described)))
+        return described
 
 
 def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
-    """A state dict, wherever its tensors lie, as the content of a .safetensors file."""
+    """The content of a .safetensors file for a state dict on any device."""
     return save({name: value.detach().cpu().contiguous() for name, value in state.items()})
 
 
 def push_folder(folder: Path, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
     """Upload an exported folder, ONNX included, with its model card; returns the address of the commit.
 
-    Only the files that its forgerank.json lists go, after their hashes were checked. A README.md that is
-    there goes with them. Raises InputError, one line, for files that do not fit and for a hub out of reach.
+    Only the files that its forgerank.json lists are uploaded, after their hashes were checked, and its
+    README.md, if it has one. Raises InputError, one line, for files that do not fit and errors of the hub.
     """
-    path = folder / DESCRIPTION
+    path = folder / METADATA_FILE
     if not path.is_file():
-        raise InputError(f"{folder}: holds no {DESCRIPTION}; forgerank export writes a folder with one")
+        raise InputError(f"{folder}: holds no {METADATA_FILE}; forgerank export writes a folder with one")
     description = read_description(path)
     for kind in description["files"]:
-        _read_file(path, description, kind)
-    content: dict[str, Path | bytes] = {DESCRIPTION: path}
+        read_file(path, description, kind)
+    content: dict[str, Path | bytes] = {METADATA_FILE: path}
     content |= {entry["file"]: folder / entry["file"] for entry in description["files"].values()}
     card = folder / CARD
     content[CARD] = card if card.exists() else model_card(description).encode()
@@ -174,30 +181,17 @@ def push_folder(folder: Path, repo_id: str, *, private: bool | None = None, toke
 
 @contextmanager
 def hub_errors(what: str) -> Iterator[None]:
-    """Whatever the hub's client raises becomes an InputError of one line that begins with `what`."""
+    """Turns the errors of the hub's client into InputError, one line that begins with `what`."""
     try:
         yield
     except _HUB_FAILURES as error:
         raise InputError(f"{what} ({' '.join(str(error).split())[:200]})") from error
 
 
-def find_description(place: Path) -> Path | None:
-    """The description of a folder or of a .safetensors file; None for what is neither.
-
-    Raises InputError for a folder without one.
-    """
-    if place.is_dir():
-        found = [place / name for name in (DESCRIPTION, RUN_DESCRIPTION) if (place / name).is_file()]
-        if not found:
-            raise InputError(f"{place}: holds neither {DESCRIPTION} nor {RUN_DESCRIPTION}")
-        return found[0]
-    return place.with_suffix(".json") if place.suffix == ".safetensors" else None
-
-
 def _download(repo_id: str, *, revision: str | None, **options: Any) -> Path:
-    """Fetch description and tensors; returns the path of the description.
+    """Download description and tensors; returns the path of the description.
 
-    Without a connection the copies of an earlier download serve.
+    Without a connection the files of an earlier download are used.
     """
     with hub_errors(f"{repo_id}: no such folder, and not to be had from a hub"):
         try:
@@ -207,57 +201,33 @@ def _download(repo_id: str, *, revision: str | None, **options: Any) -> Path:
             raise
         except _HUB_FAILURES:
             options["local_files_only"] = True
-        path = Path(hf_hub_download(repo_id, DESCRIPTION, revision=revision, **options))
-        tensors = _entry(path, read_description(path), "safetensors")["file"]
+        path = Path(hf_hub_download(repo_id, METADATA_FILE, revision=revision, **options))
+        tensors = file_entry(path, read_description(path), "safetensors").file
         hf_hub_download(repo_id, tensors, revision=revision, **options)
     return path
 
 
-def read_description(path: Path) -> dict[str, Any]:
-    """The content of a description. Raises InputError, one line, where it is none."""
+def read_tensors(
+    path: Path, description: Mapping[str, Any], *, file: Path | None = None
+) -> dict[str, torch.Tensor]:
+    """The tensors of the description at `path`, or those of `file`; the arguments are those of `read_file`.
+
+    Raises InputError as `read_file` does, and for a file that is not safetensors.
+    """
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as a description of weights: {error}") from error
-    if not isinstance(description, dict) or not isinstance(description.get("files"), dict):
-        raise InputError(f"{path}: not a description of forgerank weights")
-    return description
-
-
-def _entry(path: Path, description: dict[str, Any], kind: str) -> dict[str, str]:
-    entry = description["files"].get(kind)
-    if not isinstance(entry, dict) or Path(str(entry.get("file", "."))).name != entry.get("file"):
-        raise InputError(f"{path}: lists no {kind} file")
-    return cast(dict[str, str], entry)
-
-
-def _read_file(path: Path, description: dict[str, Any], kind: str) -> bytes:
-    entry = _entry(path, description, kind)
-    place = path.parent / entry["file"]
-    try:
-        content = place.read_bytes()
-    except OSError as error:
-        raise InputError(f"{place}: cannot read the weights ({error.strerror or error})") from None
-    if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
-        raise InputError(f"{place}: not the file that {path.name} describes: its SHA-256 differs")
-    return content
-
-
-def _read_tensors(path: Path, description: dict[str, Any]) -> dict[str, torch.Tensor]:
-    try:
-        return load(_read_file(path, description, "safetensors"))
+        return load(read_file(path, description, "safetensors", file=file))
     except SafetensorError as error:
-        raise InputError(f"{path.parent}: cannot be read as safetensors: {error}") from error
+        raise InputError(f"{file or path.parent}: cannot be read as safetensors: {error}") from error
 
 
 def normalisation(network: Any) -> dict[str, tuple[float, ...]]:
-    """Of RGB in 0..1, per channel; the network applies it itself."""
+    """Mean and standard deviation per channel of RGB in 0..1; the network applies them itself."""
     parts = {"mean": network.backbone.mean, "std": network.backbone.std}
     return {name: tuple(round(float(v), 6) for v in part.flatten()) for name, part in parts.items()}
 
 
 def _set_normalisation(network: Any, described: Mapping[str, list[float]] | None) -> None:
-    """What the tensors were trained with, whatever timm's defaults have become since."""
+    """Those of the training, also where timm's defaults have changed since."""
     for name, values in (described or {}).items():
         buffer = getattr(network.backbone, name)
         buffer.copy_(torch.tensor(values).view_as(buffer))

@@ -108,7 +108,7 @@ def results() -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from forgerank.serving.scan.rows import METADATA_PREFIX, schema
+    from forgerank.serving.scan.parquet_file import METADATA_PREFIX, schema
 
     thresholds = {"forged": 0.6, "real": 0.2, "components": [0.3]}
     facts = {f"{METADATA_PREFIX}thresholds": json.dumps(thresholds)}

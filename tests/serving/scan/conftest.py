@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from forgerank.serving.scan import run
-from forgerank.serving.scan.settings import Judging, Settings
+from forgerank.serving.scan.scan_settings import Judging, ScanSettings
 from forgerank.serving.scan.tasks import Outcome, Task
 
 Pixels = NDArray[np.uint8]
@@ -83,13 +83,13 @@ def immediate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Immediate]:
 
 
 @pytest.fixture
-def settings(tiny_weights: Path, tmp_path: Path) -> Callable[..., Settings]:
-    """Settings with the tiny network: settings(*sources, workers=1, ...)."""
+def settings(tiny_weights: Path, tmp_path: Path) -> Callable[..., ScanSettings]:
+    """ScanSettings with the tiny network: settings(*sources, workers=1, ...)."""
 
     def make(
         *sources: Path | str, out: Path | None = None, judging: dict[str, Any] | None = None, **more: Any
-    ) -> Settings:
-        return Settings(
+    ) -> ScanSettings:
+        return ScanSettings(
             sources=tuple(map(str, sources)),
             out=out or tmp_path / "results.parquet",
             judging=Judging(weights=tiny_weights, **(judging or {})),

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from forgerank.serving.scan.judge import Judge
 from forgerank.serving.scan.run import scan
-from forgerank.serving.scan.settings import Settings, StoppedError
+from forgerank.serving.scan.scan_settings import ScanSettings, StoppedError
+from forgerank.serving.scan.task_worker import TaskWorker
 from forgerank.serving.scan.tasks import Task
 
 STEP = 512 * 1024  # bytes more room per try; SQLite's log grows to 4 MiB before it is used again
@@ -39,7 +39,7 @@ def fill(path: Path) -> int:
 
 
 def test_it_stops_with_one_line_wherever_room_ends_and_goes_on(
-    small_disk: Path, immediate: Callable[..., Any], settings: Callable[..., Settings], tmp_path: Path
+    small_disk: Path, immediate: Callable[..., Any], settings: Callable[..., ScanSettings], tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -67,7 +67,7 @@ def test_it_stops_with_one_line_wherever_room_ends_and_goes_on(
 
 
 def test_no_room_for_the_results(
-    small_disk: Path, immediate: Callable[..., Any], settings: Callable[..., Settings], media: Path
+    small_disk: Path, immediate: Callable[..., Any], settings: Callable[..., ScanSettings], media: Path
 ) -> None:
     immediate()
     chosen = settings(media / "*.png", out=small_disk / "results.parquet")
@@ -88,12 +88,12 @@ def test_no_room_for_the_results(
 
 
 def test_no_room_for_a_copy_is_not_the_fault_of_the_file(
-    small_disk: Path, settings: Callable[..., Settings]
+    small_disk: Path, settings: Callable[..., ScanSettings]
 ) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
     MemoryFileSystem().pipe("/disk/a.jpg", bytes(200_000))
-    judge = Judge(settings("unused").judging, small_disk)
+    judge = TaskWorker(settings("unused").judging, small_disk)
     fill(small_disk / "filler")
     with pytest.raises(StoppedError, match="no space left on the disk for copies"):
         judge(Task("memory:///disk/a.jpg", None, True), lambda outcome: None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forgerank.serving.scan.pool import KILLED, Pool
-from forgerank.serving.scan.settings import Judging, StoppedError
+from forgerank.serving.scan.scan_settings import Judging, StoppedError
 from forgerank.serving.scan.tasks import Outcome, Task
 from forgerank.types import InputError
 

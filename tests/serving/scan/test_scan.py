@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from forgerank.detect import Detector
-from forgerank.serving.scan.judge import Judge
 from forgerank.serving.scan.run import Done, scan
-from forgerank.serving.scan.settings import Judging, Settings
+from forgerank.serving.scan.scan_settings import Judging, ScanSettings
+from forgerank.serving.scan.task_worker import TaskWorker
 from forgerank.types import InputError
 
-Make = Callable[..., Settings]
+Make = Callable[..., ScanSettings]
 
 
 def rows_of(path: Path) -> dict[str, dict[str, Any]]:
@@ -30,7 +30,7 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
 def reference(media: Path, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results for `media` by one process."""
     out = tmp_path_factory.mktemp("reference") / "results.parquet"
-    scan(Settings(sources=(str(media),), out=out, judging=Judging(weights=tiny_weights)))
+    scan(ScanSettings(sources=(str(media),), out=out, judging=Judging(weights=tiny_weights)))
     return out
 
 
@@ -101,16 +101,16 @@ def test_the_number_of_processes_changes_no_byte(
 KILL = """
 import os, signal, sys
 from pathlib import Path
-from forgerank.serving.scan.judge import Judge
+from forgerank.serving.scan.task_worker import TaskWorker
 from forgerank.serving.scan.run import scan
-from forgerank.serving.scan.settings import Settings
+from forgerank.serving.scan.scan_settings import ScanSettings
 
 def told(stage, done, total):
     if (stage, done) == (sys.argv[2], int(sys.argv[3])):
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    scan(Settings.model_validate_json(Path(sys.argv[1]).read_text()), told)
+    scan(ScanSettings.model_validate_json(Path(sys.argv[1]).read_text()), told)
 """
 
 
@@ -279,4 +279,4 @@ def test_a_foreign_journal_is_refused(settings: Make, media: Path, tmp_path: Pat
 def test_a_worker_with_other_weights_refuses(settings: Make, media: Path, tmp_path: Path) -> None:
     judging = settings(media).judging.model_copy(update={"weights_sha256": "0" * 64})
     with pytest.raises(InputError, match="other weights lie here"):
-        Judge(judging, tmp_path)
+        TaskWorker(judging, tmp_path)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from forgerank.serving.scan.run import scan
-from forgerank.serving.scan.settings import Settings
+from forgerank.serving.scan.scan_settings import ScanSettings
 
 pytest.importorskip("moto.server", reason="the S3-compatible server is not installed")
 pytest.importorskip("s3fs", reason="s3fs is not installed")
@@ -35,7 +35,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_bucket_gives_the_rows_of_the_same_files_in_a_folder(
-    endpoint: str, media: Path, settings: Callable[..., Settings], tmp_path: Path
+    endpoint: str, media: Path, settings: Callable[..., ScanSettings], tmp_path: Path
 ) -> None:
     import boto3
 

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from forgerank.cli.scan import print_summary
-from forgerank.serving.scan.rows import METADATA_PREFIX, schema
-from forgerank.serving.scan.settings import Settings, describe, weights_of
+from forgerank.serving.scan.parquet_file import METADATA_PREFIX, schema
+from forgerank.serving.scan.scan_settings import ScanSettings, describe, weights_of
 from forgerank.serving.scan.summary import most_common, summarize
 from forgerank.serving.scan.summary_page import summary_page
 from forgerank.types import InputError
@@ -40,7 +40,7 @@ ROWS = [
 
 
 @pytest.fixture
-def results(tmp_path: Path, settings: Callable[..., Settings]) -> Path:
+def results(tmp_path: Path, settings: Callable[..., ScanSettings]) -> Path:
     chosen = settings("in & out")
     facts = describe(chosen, *weights_of(chosen.judging))
     columns = schema(LABELS).with_metadata({METADATA_PREFIX + name: value for name, value in facts.items()})

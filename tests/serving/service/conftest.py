@@ -21,10 +21,10 @@ from PIL import Image
 from forgerank.detect.detector import Detector
 from forgerank.detect.result import LoadedImage, Report
 from forgerank.serving.service.app import create_app
-from forgerank.serving.service.context import Service
+from forgerank.serving.service.database import open_database
 from forgerank.serving.service.server import Server
-from forgerank.serving.service.settings import Settings
-from forgerank.serving.service.store import open_store
+from forgerank.serving.service.service_parts import Service
+from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Uploads
 from forgerank.weights.description import load_weights
 from jobqueue import Store
@@ -64,7 +64,7 @@ class Live:
     detector: InstantDetector
     url: str
     server: Server
-    settings: Settings
+    settings: ServiceSettings
 
     @property
     def service(self) -> Service:
@@ -97,7 +97,7 @@ def launch(tiny_weights: Path) -> Launch:
 
     @contextmanager
     def launched(**changes: Any) -> Iterator[Live]:
-        settings = Settings(**{"require_keys": False, "workers": 0, "drain_seconds": 0, **changes})
+        settings = ServiceSettings(**{"require_keys": False, "workers": 0, "drain_seconds": 0, **changes})
         detector = InstantDetector(tiny_weights)
         app = create_app(settings, cast(Detector, detector))
         with running(app) as (url, server), httpx.Client(base_url=url, timeout=60) as client:
@@ -144,12 +144,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def job_settings(tmp_path: Path, database: str) -> Settings:
-    return Settings(data=tmp_path / "data", database=database, attempts=3, lease_seconds=30)
+def job_settings(tmp_path: Path, database: str) -> ServiceSettings:
+    return ServiceSettings(data=tmp_path / "data", database=database, attempts=3, lease_seconds=30)
 
 
 @pytest.fixture
-def store(job_settings: Settings) -> Iterator[Store]:
-    engine = open_store(job_settings.database_url)
+def store(job_settings: ServiceSettings) -> Iterator[Store]:
+    engine = open_database(job_settings.database_url)
     yield Store(engine, job_settings, Uploads(job_settings.data / "uploads"))
     engine.dispose()

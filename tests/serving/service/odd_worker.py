@@ -4,17 +4,17 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from forgerank.detect.result import Report
 from forgerank.detect.videos import Cancelled
-from forgerank.media.images import MediaError
-from forgerank.report.schema import ErrorEntry
-from forgerank.serving.service import answer, worker
-from forgerank.serving.service.settings import Settings
+from forgerank.media.files import MediaError
+from forgerank.serving import judge
+from forgerank.serving.service import job_report, worker
+from forgerank.serving.service.service_settings import ServiceSettings
 
 
 def judge_file(
@@ -57,41 +57,33 @@ def marker(path: Path) -> Path:
     return path.parent.parent / f"{path.name}.seen"
 
 
-def render(detector: object, results: Sequence[Report], sources: Sequence[Path]) -> tuple[str, str]:
-    assert [source.exists() for source in sources] == [True]
-    return json_text(detector, results), "<p>"
+class NamesReport:
+    """Stands for `ReportBuilder`: a report that only names its files and their errors."""
+
+    def __init__(self, detector: object) -> None:
+        self.results: list[str | None] = []
+        self.errors: dict[str, str] = {}
+
+    def add(self, result: Report, path: Path) -> None:
+        assert path.exists()
+        self.results.append(result.path)
+
+    def fail(self, name: str, reason: str) -> None:
+        self.errors[name] = reason
+
+    def json(self) -> str:
+        return json.dumps({"reports": self.results, "errors": self.errors})
+
+    def html(self) -> str:
+        return "".join(f"<p>{number} {name}" for number, name in enumerate(self.results, start=1))
 
 
-def section(number: int, report: Report, *_: object) -> str:
-    return f"{number} {report.path}"
+# What stands for those of the same names.
+SUBSTITUTES = [(judge, "judge_file", judge_file), (job_report, "ReportBuilder", NamesReport)]
 
 
-def html_page(sections: Sequence[str], *_: object) -> str:
-    return "".join(f"<p>{text}" for text in sections)
-
-
-def json_text(
-    detector: object,
-    results: Sequence[Report],
-    errors: Sequence[ErrorEntry] = (),
-    credentials: object = None,
-) -> str:
-    reasons = {error.path: error.reason for error in errors}
-    return json.dumps({"reports": [report.path for report in results], "errors": reasons})
-
-
-# What stands for those of the same names in `forgerank.serving.service.answer`.
-ODD = {
-    "judge_file": judge_file,
-    "render": render,
-    "section": section,
-    "html_page": html_page,
-    "json_text": json_text,
-    "load_image": lambda path: None,
-}
-
-
-def main(settings: Settings) -> None:
-    vars(answer).update(ODD)
+def main(settings: ServiceSettings) -> None:
+    for module, name, substitute in SUBSTITUTES:
+        setattr(module, name, substitute)
     vars(worker).update(Detector=lambda *_, **__: SimpleNamespace(metadata=None, sha256=""))
     worker.main(settings)

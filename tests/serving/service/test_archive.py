@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from forgerank.serving.service.archive import ArchiveError, Member, is_archive, unpack
-from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.service_settings import ServiceSettings
 
 CONTENT = {"a.jpg": b"one" * 100, "folder/b.png": b"two" * 1000}
 
 
 @pytest.fixture
-def limits(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path, archive_entries=20, archive_bytes=50_000_000, archive_ratio=100)
+def limits(tmp_path: Path) -> ServiceSettings:
+    return ServiceSettings(data=tmp_path, archive_entries=20, archive_bytes=50_000_000, archive_ratio=100)
 
 
 def write_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -38,7 +38,7 @@ def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-def read(path: Path, folder: Path, limits: Settings) -> dict[str, bytes | str | None]:
+def read(path: Path, folder: Path, limits: ServiceSettings) -> dict[str, bytes | str | None]:
     """Names to contents, or to the reason; every file lies in the folder and is deleted."""
     folder.mkdir(exist_ok=True)
     found: dict[str, bytes | str | None] = {}
@@ -56,7 +56,7 @@ def read(path: Path, folder: Path, limits: Settings) -> dict[str, bytes | str | 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_tars(
-    tmp_path: Path, limits: Settings, mode: str, form: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, limits: ServiceSettings, mode: str, form: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tarfile.TarFile, "format", form)
     # Sizes about the blocks of 512: tarfile steps from one member to the next in each case differently.
@@ -70,7 +70,7 @@ def test_tars(
 @pytest.mark.parametrize(
     "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 )
-def test_zips(tmp_path: Path, limits: Settings, method: int) -> None:
+def test_zips(tmp_path: Path, limits: ServiceSettings, method: int) -> None:
     path = write_zip(tmp_path / "a", CONTENT | {"empty/": b"", "none": b""}, method)
     assert is_archive(path)
     assert read(path, tmp_path / "out", limits) == CONTENT | {"none": b""}
@@ -83,7 +83,7 @@ def test_other_files_are_no_archives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_zip, write_tar])
-def test_paths_are_labels_only(tmp_path: Path, limits: Settings, write: Callable[..., Path]) -> None:
+def test_paths_are_labels_only(tmp_path: Path, limits: ServiceSettings, write: Callable[..., Path]) -> None:
     (tmp_path / "deep").mkdir()
     names = {"../up": b"1", "/etc/absolute": b"2", "a/../../b": b"3", "C:\\x": b"4", "~/.profile": b"5"}
     path = write(tmp_path / "deep" / "a", names)
@@ -93,7 +93,7 @@ def test_paths_are_labels_only(tmp_path: Path, limits: Settings, write: Callable
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_duplicate_names_are_two_members(tmp_path: Path, limits: Settings, kind: str) -> None:
+def test_duplicate_names_are_two_members(tmp_path: Path, limits: ServiceSettings, kind: str) -> None:
     path = tmp_path / "a"
     if kind == "zip":
         with zipfile.ZipFile(path, "w") as archive:
@@ -112,7 +112,7 @@ def test_duplicate_names_are_two_members(tmp_path: Path, limits: Settings, kind:
     ]
 
 
-def test_links_and_devices_are_refused_alone(tmp_path: Path, limits: Settings) -> None:
+def test_links_and_devices_are_refused_alone(tmp_path: Path, limits: ServiceSettings) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, kind in [
             ("soft", tarfile.SYMTYPE),
@@ -141,7 +141,9 @@ def test_links_and_devices_are_refused_alone(tmp_path: Path, limits: Settings) -
 
 
 @pytest.mark.parametrize("write", [write_zip, write_tar])
-def test_archives_in_it_stay_closed(tmp_path: Path, limits: Settings, write: Callable[..., Path]) -> None:
+def test_archives_in_it_stay_closed(
+    tmp_path: Path, limits: ServiceSettings, write: Callable[..., Path]
+) -> None:
     inner = write_zip(tmp_path / "inner.zip", CONTENT).read_bytes()
     packed = write_tar(tmp_path / "inner.tgz", CONTENT, "w:gz").read_bytes()
     path = write(tmp_path / "a", {"inner.zip": inner, "picture.jpg": packed, "good": b"x"})
@@ -150,7 +152,7 @@ def test_archives_in_it_stay_closed(tmp_path: Path, limits: Settings, write: Cal
     assert found == {"inner.zip": reason, "picture.jpg": reason, "good": b"x"}
 
 
-def test_zip_members_fail_one_by_one(tmp_path: Path, limits: Settings) -> None:
+def test_zip_members_fail_one_by_one(tmp_path: Path, limits: ServiceSettings) -> None:
     path = write_zip(tmp_path / "a", {"encrypted": b"1", "damaged": b"22222", "odd": b"3", "good": b"4"}, 0)
     content = bytearray(path.read_bytes())
     content[content.index(b"22222")] ^= 1
@@ -168,7 +170,7 @@ def test_zip_members_fail_one_by_one(tmp_path: Path, limits: Settings) -> None:
     assert found["good"] == b"4"
 
 
-def fails(path: Path, tmp_path: Path, limits: Settings, reason: str) -> list[Member]:
+def fails(path: Path, tmp_path: Path, limits: ServiceSettings, reason: str) -> list[Member]:
     """What came before the archive ended with the reason; nothing is left of what came after."""
     folder = tmp_path / "out"
     folder.mkdir(exist_ok=True)
@@ -180,14 +182,14 @@ def fails(path: Path, tmp_path: Path, limits: Settings, reason: str) -> list[Mem
 
 
 @pytest.mark.parametrize("mode", ["zip", "w", "w:gz"])
-def test_too_many_entries(tmp_path: Path, limits: Settings, mode: str) -> None:
+def test_too_many_entries(tmp_path: Path, limits: ServiceSettings, mode: str) -> None:
     members = {f"{i}": b"" for i in range(21)}
     path = write_zip(tmp_path / "a", members) if mode == "zip" else write_tar(tmp_path / "a", members, mode)
     fails(path, tmp_path, limits, "more than 20 entries")
 
 
 @pytest.mark.parametrize("mode", ["zip", "w:gz", "w:bz2", "w:xz"])
-def test_bombs(tmp_path: Path, limits: Settings, mode: str) -> None:
+def test_bombs(tmp_path: Path, limits: ServiceSettings, mode: str) -> None:
     members = {"good": b"x", "zeros": bytes(60_000_000)}
     path = write_zip(tmp_path / "a", members) if mode == "zip" else write_tar(tmp_path / "a", members, mode)
     assert path.stat().st_size < 100_000
@@ -195,14 +197,16 @@ def test_bombs(tmp_path: Path, limits: Settings, mode: str) -> None:
     assert len(before) == (0 if mode == "zip" else 1)
 
 
-def test_the_ratio_spares_small_archives_and_grows_with_the_size(tmp_path: Path, limits: Settings) -> None:
+def test_the_ratio_spares_small_archives_and_grows_with_the_size(
+    tmp_path: Path, limits: ServiceSettings
+) -> None:
     black = {"black.bmp": bytes(9_000_000)}
     assert read(write_zip(tmp_path / "a", black), tmp_path / "out", limits) == black
     noise = {"noise": random.Random(0).randbytes(200_000), "zeros": bytes(15_000_000)}
     assert read(write_zip(tmp_path / "b", noise), tmp_path / "out", limits) == noise
 
 
-def test_a_zip_that_understates_its_sizes(tmp_path: Path, limits: Settings) -> None:
+def test_a_zip_that_understates_its_sizes(tmp_path: Path, limits: ServiceSettings) -> None:
     path = write_zip(tmp_path / "a", {"zeros": bytes(60_000_000)})
     content = bytearray(path.read_bytes())
     struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 1000)
@@ -210,7 +214,7 @@ def test_a_zip_that_understates_its_sizes(tmp_path: Path, limits: Settings) -> N
     assert str(read(path, tmp_path / "out", limits)["zeros"]).startswith("damaged")
 
 
-def test_a_zip_with_an_endless_directory(tmp_path: Path, limits: Settings) -> None:
+def test_a_zip_with_an_endless_directory(tmp_path: Path, limits: ServiceSettings) -> None:
     path = write_zip(tmp_path / "a", {f"{i:0200}": b"" for i in range(5000)})
     fails(path, tmp_path, limits, "its directory is too long")
 
@@ -222,14 +226,14 @@ def header(name: bytes, kind: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_a_tar_with_an_endless_header(tmp_path: Path, limits: Settings, kind: bytes) -> None:
+def test_a_tar_with_an_endless_header(tmp_path: Path, limits: ServiceSettings, kind: bytes) -> None:
     path = tmp_path / "a"
     path.write_bytes(header(b"x", kind, 40_000_000) + bytes(40_000_000))
     fails(path, tmp_path, limits, "its headers are too long")
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.REGTYPE])
-def test_a_tar_with_a_negative_size(tmp_path: Path, limits: Settings, kind: bytes) -> None:
+def test_a_tar_with_a_negative_size(tmp_path: Path, limits: ServiceSettings, kind: bytes) -> None:
     path = tmp_path / "a"
     negative = (b"\xff" * 10 + struct.pack(">h", -1536)).rjust(12, b"\xff")
     content = bytearray(header(b"x", kind, 0))
@@ -240,7 +244,7 @@ def test_a_tar_with_a_negative_size(tmp_path: Path, limits: Settings, kind: byte
     fails(path, tmp_path, limits, "damaged archive|headers are too long")
 
 
-def test_a_tar_with_an_endless_sparse_map(tmp_path: Path, limits: Settings) -> None:
+def test_a_tar_with_an_endless_sparse_map(tmp_path: Path, limits: ServiceSettings) -> None:
     record = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n28 GNU.sparse.realsize=9999\n"
     path = tmp_path / "a"
     path.write_bytes(
@@ -253,7 +257,7 @@ def test_a_tar_with_an_endless_sparse_map(tmp_path: Path, limits: Settings) -> N
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
-def test_what_precedes_the_damage_is_read(tmp_path: Path, limits: Settings, mode: str) -> None:
+def test_what_precedes_the_damage_is_read(tmp_path: Path, limits: ServiceSettings, mode: str) -> None:
     path = write_tar(tmp_path / "a", {"first": b"1" * 1000, "second": b"2" * 5000, "third": b"3"}, mode)
     content = path.read_bytes()
     if mode == "w":
@@ -265,7 +269,7 @@ def test_what_precedes_the_damage_is_read(tmp_path: Path, limits: Settings, mode
         fails(path, tmp_path, limits, "damaged archive")
 
 
-def test_a_tar_that_goes_on_with_rubbish_says_so(tmp_path: Path, limits: Settings) -> None:
+def test_a_tar_that_goes_on_with_rubbish_says_so(tmp_path: Path, limits: ServiceSettings) -> None:
     path = write_tar(tmp_path / "a", {"first": b"1", "second": b"2"})
     content = bytearray(path.read_bytes())
     content[1024:1536] = b"?" * 512
@@ -274,7 +278,9 @@ def test_a_tar_that_goes_on_with_rubbish_says_so(tmp_path: Path, limits: Setting
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 rubbish", b"PK\x05\x06", b"\x1f\x8b\x08 rubbish", b"BZh9"])
-def test_rubbish_with_an_archives_first_bytes(tmp_path: Path, limits: Settings, content: bytes) -> None:
+def test_rubbish_with_an_archives_first_bytes(
+    tmp_path: Path, limits: ServiceSettings, content: bytes
+) -> None:
     path = tmp_path / "a"
     path.write_bytes(content)
     assert is_archive(path)

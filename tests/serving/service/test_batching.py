@@ -15,7 +15,7 @@ def image(name: str) -> LoadedImage:
     return LoadedImage(name, "0" * 64, np.zeros((2, 3, 3), np.uint8))
 
 
-class Judge:
+class GatedDetector:
     """Reports names in batches; waits while its gate is closed, breaks at what is called `poison`."""
 
     def __init__(self) -> None:
@@ -34,12 +34,12 @@ class Judge:
 
 
 @pytest.fixture
-def judge() -> Judge:
-    return Judge()
+def judge() -> GatedDetector:
+    return GatedDetector()
 
 
 @pytest.fixture
-def batcher(judge: Judge) -> Iterator[Batcher]:
+def batcher(judge: GatedDetector) -> Iterator[Batcher]:
     made = Batcher(judge, batch_size=3, wait=0.0, places=4)
     made.start()
     yield made
@@ -47,13 +47,15 @@ def batcher(judge: Judge) -> Iterator[Batcher]:
     made.close()
 
 
-def occupy(batcher: Batcher, judge: Judge) -> None:
+def occupy(batcher: Batcher, judge: GatedDetector) -> None:
     """Keep the thread busy with an image of its own until the gate opens."""
     batcher.submit(image("first"))
     assert judge.begun.acquire(timeout=WAIT)
 
 
-def test_what_comes_while_a_batch_is_judged_makes_the_next_ones(batcher: Batcher, judge: Judge) -> None:
+def test_what_comes_while_a_batch_is_judged_makes_the_next_ones(
+    batcher: Batcher, judge: GatedDetector
+) -> None:
     occupy(batcher, judge)
     answers = [batcher.submit(image(name)) for name in "abcde"]
     assert batcher.waiting == 5
@@ -63,7 +65,7 @@ def test_what_comes_while_a_batch_is_judged_makes_the_next_ones(batcher: Batcher
 
 
 def test_a_lone_image_waits_for_company() -> None:
-    judge = Judge()
+    judge = GatedDetector()
     judge.gate.set()
     sizes: list[int] = []
     batcher = Batcher(judge, batch_size=2, wait=60.0, observe=sizes.append)
@@ -75,7 +77,7 @@ def test_a_lone_image_waits_for_company() -> None:
     assert sizes == [2]
 
 
-def test_one_bad_image_does_not_fail_its_batch(batcher: Batcher, judge: Judge) -> None:
+def test_one_bad_image_does_not_fail_its_batch(batcher: Batcher, judge: GatedDetector) -> None:
     occupy(batcher, judge)
     good, bad, fine = (batcher.submit(image(name)) for name in ("good", "poison", "fine"))
     judge.gate.set()
@@ -86,7 +88,7 @@ def test_one_bad_image_does_not_fail_its_batch(batcher: Batcher, judge: Judge) -
     assert batcher.submit(image("later")).result(WAIT).path == "later"
 
 
-def test_a_cancelled_image_is_never_judged(batcher: Batcher, judge: Judge) -> None:
+def test_a_cancelled_image_is_never_judged(batcher: Batcher, judge: GatedDetector) -> None:
     occupy(batcher, judge)
     dropped, kept = batcher.submit(image("dropped")), batcher.submit(image("kept"))
     assert dropped.cancel()
@@ -107,7 +109,7 @@ def test_no_more_than_the_places_are_let_in(batcher: Batcher) -> None:
         pass
 
 
-def test_closing_judges_what_waits(judge: Judge) -> None:
+def test_closing_judges_what_waits(judge: GatedDetector) -> None:
     batcher = Batcher(judge, batch_size=2)
     answers = [batcher.submit(image(name)) for name in "abc"]
     judge.gate.set()

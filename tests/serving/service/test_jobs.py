@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import func, select
 
-from forgerank.serving.service.database_schema import completions, results
+from forgerank.serving.service.database import open_database
+from forgerank.serving.service.database_tables import completions, results
 from forgerank.serving.service.jobs import Claim, Job, Jobs, QueueFullError
-from forgerank.serving.service.process_names import is_dead, this_process
-from forgerank.serving.service.settings import Settings
-from forgerank.serving.service.store import open_store
+from forgerank.serving.service.process_identity import is_dead, this_process
+from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Uploads
 from jobqueue import Store
 
@@ -252,8 +252,8 @@ def test_threads_never_get_the_same_job(store: Store) -> None:
     assert Counter(job for jobs in taken for job in jobs) == Counter(sent)
 
 
-def take_all_in_process(settings: Settings) -> list[str]:
-    engine = open_store(settings.database_url)
+def take_all_in_process(settings: ServiceSettings) -> list[str]:
+    engine = open_database(settings.database_url)
     return take_all(Jobs(engine, Uploads(settings.data / "uploads"), settings), this_process())
 
 

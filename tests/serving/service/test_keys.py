@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from forgerank.serving.service.database import open_database
 from forgerank.serving.service.keys import Keys
-from forgerank.serving.service.store import open_store
 from forgerank.types import InputError
 
 
 @pytest.fixture
 def engine(database: str) -> Iterator[Engine]:
-    from forgerank.serving.service.settings import Settings
+    from forgerank.serving.service.service_settings import ServiceSettings
 
-    made = open_store(Settings(data=Path(), database=database).database_url)
+    made = open_database(ServiceSettings(data=Path(), database=database).database_url)
     yield made
     made.dispose()
 
@@ -66,7 +66,7 @@ def test_what_is_not_the_whole_key_opens_nothing(engine: Engine, change: object)
 
 def test_only_the_hash_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "keys.sqlite3"
-    engine = open_store(f"sqlite:///{path}")
+    engine = open_database(f"sqlite:///{path}")
     key = Keys(engine).add("owner")
     engine.dispose()
     secret = key.split("_", 2)[2]

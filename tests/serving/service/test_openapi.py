@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from openapi_spec_validator import validate
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.service_settings import ServiceSettings
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
 
@@ -77,6 +77,6 @@ def test_it_is_true(case: schemathesis.Case, served: Any, key: str) -> None:
 
 def test_every_setting_is_documented() -> None:
     documented = (COMMITTED.parent / "service.md").read_text(encoding="utf-8")
-    for name, field in Settings.model_fields.items():
+    for name, field in ServiceSettings.model_fields.items():
         default = "" if field.is_required() or field.default is None else f"`{field.default}`"
         assert f"| `{name}` | {default} | {field.description} |\n" in documented

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from forgerank.serving.service import receiving
-from forgerank.serving.service.receiving import label
+from forgerank.serving import receiving
+from forgerank.serving.receiving import label
 
 Start = Callable[..., Any]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Uploads, kind_of
 
 
@@ -71,12 +71,12 @@ def test_kinds(tmp_path: Path, head: bytes, kind: str | None) -> None:
     ],
 )
 def test_database_urls(database: str | None, url: str) -> None:
-    assert Settings(data=Path("/data"), database=database).database_url == url
+    assert ServiceSettings(data=Path("/data"), database=database).database_url == url
 
 
 def test_settings_that_make_no_sense(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="loopback only"):
-        Settings(data=tmp_path, host="0.0.0.0", require_keys=False)
+        ServiceSettings(data=tmp_path, host="0.0.0.0", require_keys=False)
     with pytest.raises(ValidationError):
-        Settings(data=tmp_path, atempts=1)  # type: ignore[call-arg]
-    assert Settings(data=tmp_path, host="::1", require_keys=False).host == "::1"
+        ServiceSettings(data=tmp_path, atempts=1)  # type: ignore[call-arg]
+    assert ServiceSettings(data=tmp_path, host="::1", require_keys=False).host == "::1"

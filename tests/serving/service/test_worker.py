@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,7 +16,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from forgerank.detect.detector import Detector
-from forgerank.serving.service import answer, worker
+from forgerank.serving import judge
+from forgerank.serving.service import worker
 from forgerank.serving.service.jobs import Job
 from forgerank.serving.service.uploads import Kind
 from jobqueue import Store
@@ -30,8 +32,8 @@ def database(tmp_path: object) -> str:
 
 @pytest.fixture(autouse=True)
 def odd_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, substitute in odd_worker.ODD.items():
-        monkeypatch.setattr(answer, name, substitute)
+    for module, name, substitute in odd_worker.SUBSTITUTES:
+        monkeypatch.setattr(module, name, substitute)
 
 
 def work(store: Store, stop: threading.Event | None = None, **changes: Any) -> bool:
@@ -63,7 +65,7 @@ def test_nothing_to_do(store: Store) -> None:
 def test_one_file(store: Store, kind: Kind) -> None:
     job = judged(store, b"good", kind)
     assert report(store, job) == {"reports": ["the file"], "errors": {}}
-    assert store.jobs.report(job.id, "html") == "<p>"
+    assert store.jobs.report(job.id, "html") == "<p>1 the file"
 
 
 def test_what_cannot_be_judged_fails_with_its_reason(store: Store) -> None:
@@ -81,6 +83,20 @@ def test_a_bug_fails_its_job_alone_and_tells_no_secrets(
     )
     assert "secret inner workings" in caplog.text
     assert judged(store, b"good").state == "done"
+
+
+def test_a_file_that_is_deleted_while_it_is_judged_is_no_error(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = store.submit(b"good", "video")
+
+    def hash_too_late(detector: object, path: Path, **options: Any) -> None:
+        assert store.jobs.delete(job.id)
+        path.read_bytes()
+
+    monkeypatch.setattr(judge, "judge_file", hash_too_late)
+    assert work(store)
+    assert (store.jobs.get(job.id), store.files(), caplog.text) == (None, [], "")
 
 
 def zipped(**members: bytes) -> bytes:

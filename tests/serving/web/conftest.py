@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from live_page import ScriptedJudge
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from forgerank.detect import Detector, KeyFrame, Moment, TrackReport, VideoReport
-from serving import ScriptedJudge
 
 _CHROMIUM = "/usr/bin/chromium"
 _OPTIONS = [

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi import HTTPException, Request
+from live_page import ScriptedJudge, serving, watched_page
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Download, FilePayload, Locator, Page, expect
 
 from forgerank.detect import Detector
 from forgerank.report.schema import ReportFile
-from forgerank.serving.web.judge import DetectorJudge
-from serving import ScriptedJudge, serving, watched_page
+from forgerank.serving.judge import FileJudge, SerialJudge
 
 CLIP = FilePayload(
     name="clip.mp4", mimeType="video/mp4", buffer=b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(64)
@@ -258,7 +258,7 @@ def test_a_screen_reader_is_told_what_everything_is(page: Page) -> None:
 
 @pytest.mark.parametrize("width", [390], indirect=True)
 def test_an_example_is_judged_by_the_embedded_weights(browser: Browser, width: int) -> None:
-    judge = DetectorJudge(Detector(threads=1))
+    judge = SerialJudge(FileJudge(Detector(threads=1)))
     with (
         serving(judge) as address,
         watched_page(browser, viewport={"width": width, "height": 800}, color_scheme="dark") as page,

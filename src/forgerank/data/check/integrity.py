@@ -1,4 +1,4 @@
-"""Whether a data set is whole and its splits are apart: counts, missing and damaged files, leakage."""
+"""Integrity of a data set: published counts, missing and damaged files, leakage between its splits."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,27 +7,26 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from forgerank.data.check.duplicates import perceptual_hash
 from forgerank.data.check.leakage import near_duplicates, same_source, same_video
-from forgerank.data.check.problem import KINDS, Problem
-from forgerank.data.check.published import PUBLISHED
-from forgerank.data.formats.clips import Clip
-from forgerank.data.formats.folder import SHARES, Label, read_folder
+from forgerank.data.check.near_duplicates import perceptual_hash
+from forgerank.data.check.problems import KINDS, Problem
+from forgerank.data.check.published_counts import PUBLISHED
+from forgerank.data.clip import Clip
+from forgerank.data.clip_frames import by_file, read_together
+from forgerank.data.formats.folder import read_folder
 from forgerank.data.formats.registry import CLIPS
 from forgerank.data.formats.seqdeepfake import read_samples
-from forgerank.data.formats.tars import is_archive
-from forgerank.data.listing import SPLITS
-from forgerank.data.prepare.frames import by_file, read_together
 from forgerank.data.sample import Sample
-from forgerank.data.workers import process_pool
+from forgerank.data.tar_images import is_archive
 from forgerank.media.frame_access import Frame, count_frames
-from forgerank.media.images import PHOTO_EXTENSIONS
-from forgerank.types import InputError
+from forgerank.media.suffixes import kind_by_name
+from forgerank.processes import process_pool
+from forgerank.types import SPLITS, InputError
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many clips or images are there, and how many were published; None where nobody says."""
+    """How many clips or images are there, and how many were published; None where it is not known."""
 
     split: str | None  # None: all together
     method: str | None  # empty: real; None: all together
@@ -38,13 +37,13 @@ class Count:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found."""
+    """Result of a check."""
 
     dataset: str
     items: int  # clips or images
     counts: list[Count]
     problems: list[Problem]
-    notes: list[Problem]  # to be known, but no fault of this copy
+    notes: list[Problem]  # worth knowing, but no fault of this copy
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready: the report, and whether it is free of problems."""
@@ -63,7 +62,7 @@ def check_dataset(
 ) -> CheckReport:
     """Check a data set of CHECKED at `root`; `options` are keywords of its reader.
 
-    Every listed file is looked for, videos are counted through without decoding, and the middle frame of each
+    Every listed file must exist, frames of videos are counted without decoding, and the middle frame of each
     clip is decoded and hashed. Images of two splits are near-duplicates where their perceptual hashes
     differ in at most `distance` of 64 bits. counts: compare with the published numbers.
 
@@ -101,7 +100,7 @@ def list_items(dataset: str, root: Path, options: Mapping[str, Any]) -> tuple[li
     readers: dict[str, Callable[..., Any]] = {
         **CLIPS,
         "seqdeepfake": _list_sequences,
-        "folder": _list_folder,
+        "folder": read_folder,
     }
     if dataset not in readers:
         raise InputError(f"unknown data set {dataset!r}; choose from {', '.join(readers)}")
@@ -109,37 +108,23 @@ def list_items(dataset: str, root: Path, options: Mapping[str, Any]) -> tuple[li
     unknown = sorted(options.keys() - set(list(signature(reader).parameters)[1:]))
     if unknown:
         raise InputError(f"{dataset}: no option {', '.join(unknown)}")
-    result = reader(root, **options)
-    return result if isinstance(result, tuple) else (result, [])
+    found = reader(root, **options)
+    items, problems = found if isinstance(found, tuple) else (found, [])
+    return [item if isinstance(item, Clip) else _as_clip(item, root) for item in items], problems
 
 
 CHECKED = (*CLIPS, "seqdeepfake", "folder")
 
 
-def _list_sequences(root: Path, *, length: int = 5) -> tuple[list[Clip], list[Problem]]:
+def _list_sequences(root: Path, *, length: int = 5) -> tuple[list[Sample], list[Problem]]:
     splits = [split for split in SPLITS if (root / "annotations" / f"{split}.csv").is_file()]
     if not splits:
         raise InputError(f"{root}: no annotations/train.csv, val.csv or test.csv here")
     errors: list[InputError] = []
-    items = []
+    items: list[Sample] = []
     for split in splits:
-        items += [
-            _as_clip(sample, root) for sample in read_samples(root, split, length=length, errors=errors)
-        ]
+        items += read_samples(root, split, length=length, errors=errors)
     return items, [Problem("annotation", root.name, str(error)) for error in errors]
-
-
-def _list_folder(
-    root: Path,
-    *,
-    length: int = 1,
-    table: str = "labels.csv",
-    shares: Sequence[float] = SHARES,
-    label: Label | None = None,
-    parts: Sequence[int | None] | None = None,
-) -> list[Clip]:
-    samples = read_folder(root, length=length, table=table, shares=shares, label=label, parts=parts)
-    return [_as_clip(sample, root) for sample in samples]
 
 
 def _as_clip(sample: Sample, root: Path) -> Clip:
@@ -207,11 +192,11 @@ def _look_at(clips: Sequence[Clip]) -> list[_Look]:
 
 
 def _shortfall(clip: Clip) -> list[Problem]:
-    """What the middle frame does not tell: missing images of a folder, the missing end of a video."""
+    """Problems beside the middle frame: missing images of a folder, the missing end of a video."""
     if clip.path.is_dir():
         lost = [name for name in clip.frames if not (clip.path / name).is_file()]
         return [Problem("missing", f"{clip.name}/{name}") for name in lost]
-    if not clip.path.is_file() or is_archive(clip.path) or clip.path.suffix.lower() in PHOTO_EXTENSIONS:
+    if not clip.path.is_file() or is_archive(clip.path) or kind_by_name(clip.path) == "image":
         return []
     present, stated = count_frames(clip.path)
     return [Problem("truncated", clip.name, f"{present} of {stated} frames")] if present < stated else []
@@ -243,8 +228,8 @@ def _in_order(split: str, method: str, level: str) -> tuple[str, int, str]:
 
 
 def _miscounts(table: Sequence[Count]) -> list[Problem]:
-    """Parts that are there, but not with the published number; a part of which nothing is there is said
-    in the table alone: nobody has to hold every part.
+    """Rows whose number differs from the published one. A part without any clip is no problem: a copy
+    may lack whole parts.
     """
     return [
         Problem("count", _place(row), f"{row.found} instead of {row.published}")

@@ -1,13 +1,13 @@
-"""What two splits share: videos, sources, images."""
+"""Leakage: videos, sources and images that two splits share."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from forgerank.data.check.duplicates import nearest_earlier
-from forgerank.data.check.problem import Problem
-from forgerank.data.formats.clips import Clip
-from forgerank.data.formats.tars import is_archive
-from forgerank.data.listing import SPLITS
+from forgerank.data.check.near_duplicates import nearest_earlier
+from forgerank.data.check.problems import Problem
+from forgerank.data.clip import Clip
+from forgerank.data.tar_images import is_archive
+from forgerank.types import SPLITS
 
 
 def same_video(items: Sequence[Clip]) -> list[Problem]:
@@ -15,7 +15,7 @@ def same_video(items: Sequence[Clip]) -> list[Problem]:
     splits: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
     names: dict[tuple[str, tuple[str, ...]], str] = {}
     for item in items:
-        # The sequences of one tar share its path: frames tell them apart.
+        # The sequences of one tar share its path: their frames differ.
         key = str(item.path), item.frames if is_archive(item.path) else ()
         splits[key].append(item.split)
         names[key] = item.name

@@ -1,10 +1,11 @@
-"""Celeb-DF v2 (design, section 3); v1 has the same layout."""
+"""Celeb-DF v2 (Li et al. 2020); v1 has the same layout."""
 
 import re
 from pathlib import Path
 
-from forgerank.data.formats.clips import Clip
-from forgerank.data.listing import Grouping, check_root, group_people, inner_path, video_files
+from forgerank.data.clip import Clip
+from forgerank.data.formats.paths import check_root, inner_path, video_files
+from forgerank.data.groups import Grouping, group_people
 from forgerank.types import InputError
 
 FORGED = "Celeb-synthesis"
@@ -16,13 +17,13 @@ def celebdf(root: Path, *, groups: Grouping = "connected") -> list[Clip]:
     """The clips of Celeb-DF at `root`, test for those of the official list and train for the rest.
 
     The folders may have an extra level `videos/`; names are without it. Videos of the list are listed, on
-    disk or not: `Clip.path` may not exist. `groups="connected"`: celebrities whom forged videos join are one
-    group, in the published set large parts of it, over both splits: its official split shares people.
-    "target": the celebrity whose video was manipulated, for an interval over groups. Everybody in
-    YouTube-real stands alone.
+    disk or not: `Clip.path` may not exist. `groups="connected"`: celebrities whom forged videos connect are
+    one group. In the published set large groups span both splits: its official split shares people.
+    "target": the celebrity whose video was manipulated, for a confidence interval over groups. Every video
+    in YouTube-real is a group of its own.
 
-    Raises InputError for a root without the layout and for a missing list: without it, test videos would be
-    trained on. Raises it for a line of the list that contradicts its folder (1 is real there).
+    Raises InputError for a root without the layout, for a missing list, without which test videos would be
+    trained on, and for a line of the list that contradicts its folder (1 is real there).
     """
     check_root(root)
     if not any((root / folder).is_dir() for folder in FOLDERS):

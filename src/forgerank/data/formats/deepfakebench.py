@@ -1,15 +1,17 @@
-"""The JSON annotations of DeepfakeBench (design, section 3): frames of many data sets under one scheme."""
+"""DeepfakeBench (Yan et al. 2023): frames of many data sets with JSON annotations of one schema."""
 
 import posixpath
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from forgerank.data.clip import Clip
 from forgerank.data.formats.celebdf import celebrities
-from forgerank.data.formats.clips import Clip
-from forgerank.data.formats.faceforensics import COMPRESSIONS, actors
-from forgerank.data.listing import SPLITS, as_names, check_root, group_people, inner_path, read_json
-from forgerank.types import InputError
+from forgerank.data.formats.faceforensics import COMPRESSIONS, actors, as_names
+from forgerank.data.formats.paths import check_root, inner_path
+from forgerank.data.groups import group_people
+from forgerank.files import read_json
+from forgerank.types import SPLITS, InputError
 
 
 class _Video(NamedTuple):
@@ -33,7 +35,7 @@ def deepfakebench(
 ) -> list[Clip]:
     """The clips of every `{annotations}/*.json`; frames lie in `{images}`, both relative to `root`.
 
-    `strip` is what listed paths have in front of that, such as the `../datasets/rgb/` of another machine.
+    `strip` is a prefix to remove from listed paths, such as the `../datasets/rgb/` of another machine.
     `datasets` are keys of the JSON files, all unless named, and the clips' `dataset`. A clip is a folder of
     frames, named by its whole path under `images`, and `method` is the label of the JSON. Listed frames
     may not exist; a video without frames is listed with none. Groups are those of the readers of

@@ -1,13 +1,14 @@
-"""The DeepFake Detection Challenge (design, section 3)."""
+"""The DeepFake Detection Challenge (Dolhansky et al. 2020; its preview, 2019)."""
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from forgerank.data.formats.clips import Clip
-from forgerank.data.listing import SPLITS, check_root, inner_path, read_json
-from forgerank.types import InputError
+from forgerank.data.clip import Clip
+from forgerank.data.formats.paths import check_root, inner_path
+from forgerank.files import read_json
+from forgerank.types import SPLITS, InputError
 
 _SPLITS = {**{split: split for split in SPLITS}, "validation": "val"}
 
@@ -22,10 +23,11 @@ class _Row(NamedTuple):
 def dfdc(root: Path, *, split: str = "test") -> list[Clip]:
     """The clips of every `metadata.json` and `labels.csv` at any depth under `root`, as they annotate them.
 
-    Annotated videos are listed, on disk or not: `Clip.path` may not exist. `split` holds for videos whose
-    annotation names none, as those of `labels.csv`. A folder's `labels.csv` goes before its `metadata.json`.
-    A forged video and its original are one group; the originals' file names are unique over the folders.
-    Forged videos whose original is not said, as in `labels.csv`, stand alone, and persons are not annotated.
+    Annotated videos are listed, on disk or not: `Clip.path` may not exist. `split` is that of videos whose
+    annotation names none, such as those of `labels.csv`. A folder's `labels.csv` is preferred to its
+    `metadata.json`. A forged video and its original are one group; the originals' file names are unique over
+    the folders. Forged videos whose original is not named, as in `labels.csv`, are groups of their own.
+    Persons are not annotated.
 
     Raises InputError for a root without annotations and for annotations that are not as published.
     """

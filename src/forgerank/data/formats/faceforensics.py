@@ -1,19 +1,13 @@
-"""FaceForensics++ and DFD, the DeepFakeDetection videos that come in the same layout (design, section 3)."""
+"""FaceForensics++ (Rossler et al. 2019) and DFD, the DeepFakeDetection videos in the same layout."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from forgerank.data.formats.clips import Clip
-from forgerank.data.listing import (
-    SPLITS,
-    Grouping,
-    as_names,
-    check_root,
-    group_people,
-    read_json,
-    video_files,
-)
-from forgerank.types import InputError
+from forgerank.data.clip import Clip
+from forgerank.data.formats.paths import check_root, video_files
+from forgerank.data.groups import Grouping, group_people
+from forgerank.files import read_json
+from forgerank.types import SPLITS, InputError
 
 COMPRESSIONS = ("raw", "c23", "c40")
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
@@ -85,8 +79,8 @@ def dfd(
 ) -> list[Clip]:
     """The clips of DFD at `root`: it has no split. Names: `01__scene` real, `01_02__scene__HASH` forged.
 
-    `groups="connected"`: actors whom forged videos join are one group, in the published set nearly all of
-    them; "target": the actor of the scene, for an interval over groups.
+    `groups="connected"`: actors whom forged videos connect are one group, in the published set nearly all of
+    them; "target": the actor of the scene, for a confidence interval over groups.
 
     Raises InputError for a root without the layout or without videos of that compression.
     """
@@ -132,6 +126,15 @@ def actors(file: str) -> tuple[str, ...]:
     ('01', '02')
     """
     return tuple(Path(file).stem.split("__")[0].split("_"))
+
+
+def as_names(value: str | Iterable[str], allowed: Sequence[str], what: str) -> tuple[str, ...]:
+    """An option that is one name or several, checked. Raises InputError for an unknown one."""
+    names = (value,) if isinstance(value, str) else tuple(value)
+    unknown = [name for name in names if name not in allowed]
+    if unknown or not names:
+        raise InputError(f"{what} must be of {', '.join(allowed)}, got {', '.join(unknown) or 'none'}")
+    return names
 
 
 def _common_split(people: tuple[str, ...], splits: dict[str, str]) -> str:

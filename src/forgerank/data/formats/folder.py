@@ -1,17 +1,17 @@
-"""Photographs of one's own: `real/` and `fake/`, or a table (design, section 3)."""
+"""Images of one's own: folders `real/` and `fake/`, or a CSV table."""
 
 import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from forgerank.data.formats.seqdeepfake import Samples
-from forgerank.data.listing import SPLITS, is_file, is_image, parse_integers
-from forgerank.data.sample import Sample
-from forgerank.labels import VOCABULARIES, Parts, check_sequence, presence
-from forgerank.types import InputError
+from forgerank.data.formats.paths import is_file, is_image
+from forgerank.data.formats.seqdeepfake import parse_integers
+from forgerank.data.sample import Sample, Samples
+from forgerank.labels import VOCABULARIES, Parts, check_sequence, face_labels
+from forgerank.types import SPLITS, InputError
 
 Label = Literal["real", "fake"]
 
@@ -21,29 +21,13 @@ SHARES = (0.8, 0.1, 0.1)
 
 
 class Folder(Samples):
-    """One split of the images at `root` as a `Source`; `read_folder` says how they are read.
+    """One split of the images at `root` as a `Source`; `options` are the keywords of `read_folder`.
 
     Raises InputError as `read_folder` does, and for an image of the split that is missing.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        split: str,
-        *,
-        length: int = 1,
-        table: str = "labels.csv",
-        shares: Sequence[float] = SHARES,
-        label: Label | None = None,
-        parts: Sequence[int | None] | None = None,
-    ) -> None:
-        samples = [
-            sample
-            for sample in read_folder(
-                root, length=length, table=table, shares=shares, label=label, parts=parts
-            )
-            if sample.split == split
-        ]
+    def __init__(self, root: Path, split: str, **options: Any) -> None:
+        samples = [sample for sample in read_folder(root, **options) if sample.split == split]
         for sample in samples:
             if not is_file(sample.image):
                 raise InputError(f"{sample.image}: missing image")
@@ -67,17 +51,17 @@ def read_folder(
     manipulation), a column for each label of the vocabulary by its name (1 manipulated, 0 not, empty
     unknown), `group` or `subject`, `split`, `method` and `source`; other columns are left alone.
 
-    `length` is that of the vocabulary. 1 asks for real or forged alone, looks at no label's column and sets
-    the sequence of every forged image to (1,). With larger ones a forged image without a sequence is
-    known in part: `Sample.parts` by its columns, None where nothing is known. `label` is that of every
+    `length` is that of the vocabulary. With 1, only real or forged is read: labels' columns are ignored, and
+    the sequence of every forged image is (1,). With larger ones a forged image without a sequence has
+    partial labels: `Sample.parts` by its columns, None where nothing is known. `label` is that of every
     image of a table without the column; `parts`, (length,), is what is known of forged images in the
     labels that have no column.
 
     The group of an image is its path without ending and without `real/` or `fake/` in front: real/anna.jpg
     and fake/anna.png are one group. Below `real/` and `fake/`, what lies in one folder is one group. A table
     gives others by its column `group`. Without a column `split`, groups are shared out over train, val and
-    test by a hash of the group, near to `shares`: the same on every machine, and an image more moves no
-    other one.
+    test by a hash of the group, near to `shares`: the same on every machine, and added images leave the
+    others where they are.
 
     Raises InputError, with the line of a table, for a root without images and for a bad row, among them a
     label, a sequence and labels' columns that contradict each other.
@@ -215,7 +199,7 @@ def _read_row(row: Mapping[str, str], layout: _Layout, where: str) -> Sample:
     if not forged and 1 in stated:
         raise InputError(f"{where}: label real and a 1 in the labels' columns contradict each other")
     if sequence is not None:
-        known = presence(sequence, layout.length)
+        known = face_labels(sequence, layout.length).presence
         if any(part not in (None, y) for part, y in zip(stated, known, strict=True)):
             raise InputError(f"{where}: the sequence and the labels' columns contradict each other")
     if sequence or not forged:

@@ -1,11 +1,11 @@
 """Packs: faces of many data sets, found once, in parts that a loader reads without finding them again.
 
 DIR/00000.tar, 00001.tar, ... hold per face `{key}.jpg`, an upright window of the image around the head, at
-most `side` pixels for the whole head and never larger than the image had it, and where there is one
-`{key}.mask.png`; then `index.json`, what is known of each face, and `arrays.npz`, its landmarks, hair and
+most `side` pixels for the whole head and never enlarged, and where there is one
+`{key}.mask.png`; then `index.json`, the annotation of each face, and `arrays.npz`, its landmarks, hair and
 thumbnail. Faces of all sources are mixed in every part, so that some of the parts are a smaller pack, and
 training can begin before all have arrived. DIR/manifest.json says how the pack was made, what each part holds
-and which faces are left out as near-duplicates. `forgerank.data.prepare.packs` writes packs.
+and which faces are left out as near-duplicates. `forgerank.data.prepare.pack_writer` writes packs.
 """
 
 import io
@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.data.formats.seqdeepfake import read_image, read_mask
-from forgerank.data.listing import read_json
-from forgerank.data.sample import LabelledImage, Sample
+from forgerank.data.sample import LabelledImage, Sample, read_image, read_mask
+from forgerank.data.tar_members import Member, read_member, tar_members
 from forgerank.faces.align import five_points
+from forgerank.files import read_json
 from forgerank.labels import COMPONENTS, Parts, check_sequence
 from forgerank.types import Image, InputError, Points
 
@@ -32,11 +32,9 @@ INDEX, ARRAYS = "index.json", "arrays.npz"
 LANDMARK_STEPS = 32  # of a pixel: landmarks are stored as whole numbers of these
 HAIR_SIDE = 96  # cells of the stored hair mask along a side
 
-Member = tuple[int, int]  # offset and size in the tar file, bytes
-
 
 class Entry(NamedTuple):
-    """What is known of one face of a part."""
+    """The annotation of one face of a part."""
 
     key: str
     source: str  # name of the data set in the recipe
@@ -59,7 +57,7 @@ class Part:
     entries: tuple[Entry, ...]
     members: dict[str, Member]
     landmarks: NDArray[np.int16]  # (n, 468, 2) x, y in 1/LANDMARK_STEPS pixels of the crop
-    hair: NDArray[np.uint8]  # (n, HAIR_SIDE, HAIR_SIDE / 8) bits; zeros where it was not looked for
+    hair: NDArray[np.uint8]  # (n, HAIR_SIDE, HAIR_SIDE / 8) bits; zeros where it was not segmented
     thumbnails: NDArray[np.uint8]  # (n, 32, 32) grey, aligned
     points: NDArray[np.float32]  # (n, 5, 2) pixels of the crop
 
@@ -76,9 +74,8 @@ def read_part(path: Path) -> Part:
 @lru_cache(maxsize=4096)
 def _read_part(path: Path, size: int, changed: int) -> Part:
     try:
-        with tarfile.open(path, "r:") as tar:
-            members = {member.name: (member.offset_data, member.size) for member in tar}
-            index, arrays = (_content(path, members[name]) for name in (INDEX, ARRAYS))
+        members = tar_members(path)
+        index, arrays = (read_member(path, members[name]) for name in (INDEX, ARRAYS))
         entries = tuple(_to_entry(row) for row in json.loads(index))
         with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
             values = [stored[name] for name in ("landmarks", "hair", "thumbnails")]
@@ -94,12 +91,6 @@ def _read_part(path: Path, size: int, changed: int) -> Part:
 def _to_entry(row: dict[str, Any]) -> Entry:
     parts = None if row["parts"] is None else tuple(row["parts"])
     return Entry(**{**row, "sequence": tuple(row["sequence"]), "parts": parts})
-
-
-def _content(path: Path, member: Member) -> bytes:
-    with path.open("rb") as stream:
-        stream.seek(member[0])
-        return stream.read(member[1])
 
 
 def pack_parts(root: Path) -> list[Path]:
@@ -172,7 +163,7 @@ class Pack:
         return len(self._places)
 
     def entry(self, index: int) -> Entry:
-        """What is known of the face at `index`."""
+        """The annotation of the face at `index` in the part."""
         number, row = self._places[index]
         return self._parts[number].entries[row]
 
@@ -213,7 +204,7 @@ class Pack:
         mask_name = f"{self.entry(index).key}.mask.png"
         mask = None
         if mask_name in self._parts[number].members and self.length > 1:
-            mask = read_mask(sample.image.with_name(mask_name), io.BytesIO(self._read(number, mask_name)))
+            mask = read_mask(sample.image.with_name(mask_name), self._read(number, mask_name))
         return LabelledImage(
             self.image(index), sample.points, sample.sequence, mask, sample.parts, sample.fake
         )
@@ -222,7 +213,7 @@ class Pack:
         """The stored crop, (H, W, 3)."""
         number, _ = self._places[index]
         name = f"{self.entry(index).key}.jpg"
-        return read_image(self._parts[number].path / name, io.BytesIO(self._read(number, name)))
+        return read_image(self._parts[number].path / name, self._read(number, name))
 
     def face(self, index: int) -> Face:
         """The crop with its landmarks and hair."""
@@ -233,7 +224,7 @@ class Pack:
     def _read(self, number: int, name: str) -> bytes:
         part = self._parts[number]
         try:
-            return _content(part.path, part.members[name])
+            return read_member(part.path, part.members[name])
         except (OSError, KeyError) as error:
             raise InputError(f"{part.path / name}: cannot be read: {error}") from error
 

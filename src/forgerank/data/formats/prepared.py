@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from forgerank.data.formats.prepared_index import Row, read_index
-from forgerank.data.formats.seqdeepfake import Samples
-from forgerank.data.sample import Sample
+from forgerank.data.sample import Sample, Samples
 from forgerank.labels import check_sequence
 from forgerank.media.frame_access import evenly_spaced
 from forgerank.types import InputError

@@ -1,4 +1,4 @@
-"""The index of prepared faces, in Parquet: one row per face; and the table of what was left out."""
+"""The index of prepared faces, in Parquet with one row per face, and the table of skipped frames."""
 
 import csv
 import json
@@ -47,16 +47,16 @@ def schema() -> "pa.Schema":
     )
 
 
-class Part(NamedTuple):
-    """What one clip gave."""
+class ClipFaces(NamedTuple):
+    """The faces of one clip."""
 
-    asked: int  # frames looked at
+    asked: int  # frames that were searched
     rows: "pa.Table"
     skipped: list[Skip]
 
 
-def write_part(path: Path, asked: int, rows: Sequence[Row], skipped: Sequence[Skip]) -> None:
-    """One finished clip: there wholly, or not at all."""
+def write_clip_faces(path: Path, asked: int, rows: Sequence[Row], skipped: Sequence[Skip]) -> None:
+    """Write the faces of one finished clip, atomically."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -66,19 +66,21 @@ def write_part(path: Path, asked: int, rows: Sequence[Row], skipped: Sequence[Sk
     os.replace(partial, path)
 
 
-def read_part(path: Path) -> Part:
-    """One finished clip."""
+def read_clip_faces(path: Path) -> ClipFaces:
+    """Read the faces of one finished clip."""
     import pyarrow.parquet as pq
 
     table = pq.ParquetFile(path).read()
     asked, skipped = json.loads(table.schema.metadata[_REST])
-    return Part(asked, table.replace_schema_metadata(None), [(frame, reason) for frame, reason in skipped])
+    return ClipFaces(
+        asked, table.replace_schema_metadata(None), [(frame, reason) for frame, reason in skipped]
+    )
 
 
-def write_index(out: Path, parts: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Part]]:
+def write_index(out: Path, parts: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, ClipFaces]]:
     """Join the parts of (clip name, part file) to `index.parquet` and `skipped.csv`; yields name and part.
 
-    Both files are replaced when the last part is through.
+    Both files are replaced after the last part.
     """
     import pyarrow.parquet as pq
 
@@ -90,7 +92,7 @@ def write_index(out: Path, parts: Iterable[tuple[str, Path]]) -> Iterator[tuple[
         lines = csv.writer(stream, lineterminator="\n")
         lines.writerow(["clip", "frame", "reason"])
         for name, path in parts:
-            part = read_part(path)
+            part = read_clip_faces(path)
             if part.rows.num_rows:
                 writer.write_table(part.rows)
             lines.writerows([name, "" if frame is None else frame, why] for frame, why in part.skipped)

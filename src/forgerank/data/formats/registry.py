@@ -1,26 +1,29 @@
-"""The data sets that a config or a command can name."""
+"""The data sets that a config or a command can name, and which of them lies in a folder."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from forgerank.data.forged import OnTheFlyForge
-from forgerank.data.forged_pack import PackForge
+from forgerank.data.clip import Clip
 from forgerank.data.formats.celebdf import celebdf
-from forgerank.data.formats.clips import Clip
 from forgerank.data.formats.deepfakebench import deepfakebench
 from forgerank.data.formats.dfdc import dfdc
 from forgerank.data.formats.faceforensics import dfd, faceforensics
 from forgerank.data.formats.folder import Folder
 from forgerank.data.formats.pack import Pack
 from forgerank.data.formats.prepared import Prepared
+from forgerank.data.formats.prepared_index import INDEX
 from forgerank.data.formats.seqdeepfake import SeqDeepFake
 from forgerank.data.formats.shards import Shards
 from forgerank.data.formats.wilddeepfake import wilddeepfake
+from forgerank.data.pack_forge import PackForge
+from forgerank.data.photo_forge import PhotoForge
 from forgerank.data.sample import Source
 
 # Faces to train on. Each is called as (root, split) with the config's `options` as keywords.
 DATASETS: dict[str, Callable[..., Source]] = {
     "seqdeepfake": SeqDeepFake,
-    "forge": OnTheFlyForge,
+    "forge": PhotoForge,
     "folder": Folder,
     "prepared": Prepared,
     "shards": Shards,
@@ -37,3 +40,58 @@ CLIPS: dict[str, Callable[..., list[Clip]]] = {
     "wilddeepfake": wilddeepfake,
     "deepfakebench": deepfakebench,
 }
+
+# The folder below --data in which a data set with labels of a vocabulary lies, if not there itself.
+FOLDERS = {"components": "facial_components", "attributes": "facial_attributes", "binary": "faceforensics"}
+
+
+def identify_dataset(root: Path) -> str:
+    """The key in DATASETS of the data set in a folder; "seqdeepfake" for an unknown layout."""
+    if any(root.glob("[0-9]*.tar")):
+        return "pack"
+    if _is_prepared(root):
+        return "prepared"
+    if (root / "annotations").is_dir():
+        return "seqdeepfake"
+    if any(root.glob("*.jsonl")):
+        return "shards"
+    return "folder" if (root / "real").is_dir() or (root / "labels.csv").is_file() else "seqdeepfake"
+
+
+def find_folders(roots: tuple[Path, ...], vocabulary: str) -> list[Path]:
+    """The data sets with labels of `vocabulary` at or under each of `roots`; none where there is none."""
+    own = FOLDERS[vocabulary]
+    found = []
+    for root in roots:
+        if _is_data(root / own):
+            found.append(root / own)
+        # Components and attributes share a layout: only the folder's name says which of them it holds.
+        elif _is_data(root) and (
+            root.name == own or (vocabulary != "attributes" and root.name != FOLDERS["attributes"])
+        ):
+            found.append(root)
+    return found
+
+
+def with_split(folders: list[Path], split: str) -> list[Path]:
+    """Those folders that have the split; prepared ones always count, as each may hold any split."""
+    return [f for f in folders if _is_prepared(f) or (f / "annotations" / f"{split}.csv").is_file()]
+
+
+def data_settings(folders: list[Path], *, split: str = "val") -> dict[str, Any]:
+    """Settings of `data` that train on `folders` and compute metrics on those of them that have `split`."""
+    training = with_split(folders, "train") or folders
+    checked = with_split(folders, split) or folders
+    return {
+        "dataset": "prepared" if _is_prepared(folders[0]) else "seqdeepfake",
+        "roots": [str(folder) for folder in training],
+        "val_roots": [str(folder) for folder in checked],
+    }
+
+
+def _is_prepared(folder: Path) -> bool:
+    return (folder / INDEX).is_file()
+
+
+def _is_data(folder: Path) -> bool:
+    return _is_prepared(folder) or (folder / "annotations").is_dir()

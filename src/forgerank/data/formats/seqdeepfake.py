@@ -1,48 +1,27 @@
-"""Seq-DeepFake's layout, as the academic sets and as `forgerank forge` writes it (design, section 3)."""
+"""Seq-DeepFake (Shao et al. 2022): its layout, which `forgerank forge` writes too."""
 
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image as PILImage
 
-from forgerank.data.listing import is_file, parse_integers
-from forgerank.data.sample import LabelledImage, Sample
+from forgerank.data.formats.paths import is_file
+from forgerank.data.sample import Sample, Samples
 from forgerank.labels import COMPONENTS, check_sequence
-from forgerank.media.images import read_photo
-from forgerank.types import Image, InputError, Points
-
-
-class Samples:
-    """Samples on disk as a `Source`."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def sample(self, index: int) -> Sample:
-        """The annotation at `index`."""
-        return self.samples[index]
-
-    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
-        """Decode the image and its mask; `rng` is not used. Raises InputError for an unreadable file."""
-        return load_sample(self.samples[index])
+from forgerank.types import InputError, Points
 
 
 class SeqDeepFake(Samples):
     """One split of `root/annotations/{split}.csv` as a `Source`.
 
-    `file_path` is relative to `root` or, in the academic sets, to the folder above it. Points, masks and
-    groups come from `root/records/{split}.jsonl` where it exists. `reverse` turns every sequence round, as
-    some follow-ups of the benchmark do: their Fixed-Acc is not comparable.
+    `file_path` is relative to `root` or, in the published sets, to the folder above it. Points, masks and
+    groups come from `root/records/{split}.jsonl` where it exists. `reverse` reverses every sequence, as
+    some later papers on the benchmark do: their Fixed-Acc is not comparable.
 
     Raises InputError naming file and line for a missing image or a bad label.
     """
@@ -54,40 +33,6 @@ class SeqDeepFake(Samples):
         if reverse:
             samples = [replace(sample, sequence=sample.sequence[::-1]) for sample in samples]
         super().__init__(samples)
-
-
-def load_sample(sample: Sample) -> LabelledImage:
-    """Decode one sample. Raises InputError for an unreadable file or a sample without points."""
-    if sample.points is None:
-        raise InputError(f"{sample.image}: no points of the face are known")
-    mask = None if sample.mask is None else read_mask(sample.mask)
-    return LabelledImage(
-        read_image(sample.image), sample.points, sample.sequence, mask, sample.parts, sample.fake
-    )
-
-
-def read_image(path: Path, content: IO[bytes] | None = None) -> Image:
-    """An image as RGB (H, W, 3), turned upright; `content` stands for the file where it is inside another.
-
-    Raises InputError for an unreadable file.
-    """
-    return read_photo(path, data=None if content is None else content.read())
-
-
-def read_mask(path: Path, content: IO[bytes] | None = None) -> NDArray[np.uint8]:
-    """A mask of edited labels, (H, W), one bit per label; `content` as in `read_image`.
-
-    Raises InputError for an unreadable file.
-    """
-    try:
-        with PILImage.open(content or path) as opened:
-            if opened.mode != "L":
-                raise InputError(f"{path}: a mask must be 8-bit grey, got mode {opened.mode}")
-            return np.asarray(opened)
-    except InputError:
-        raise
-    except Exception as error:  # a decoder raises whatever its code stumbles over
-        raise InputError(f"{path}: cannot be read as a mask: {error}") from error
 
 
 def read_samples(
@@ -117,6 +62,17 @@ def read_samples(
             errors.append(error)
             continue
         yield sample
+
+
+def parse_integers(text: str, what: str, where: str) -> list[int]:
+    """A JSON list of whole numbers, as annotations hold them; `what` names it in an InputError at `where`."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: {what} {text[:80]!r} is not JSON") from error
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise InputError(f"{where}: {what} must be a list of integers, got {text}")
+    return values
 
 
 def _read_rows(table: Path) -> Iterator[tuple[int, str, str]]:

@@ -1,13 +1,13 @@
-"""WildDeepfake (design, section 3): sequences of face frames in folders or in tar files."""
+"""WildDeepfake (Zi et al. 2020): sequences of face frames in folders or in tar files."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from forgerank.data.formats.clips import Clip
-from forgerank.data.formats.tars import DamagedTarError, tar_names
-from forgerank.data.listing import check_root, is_image
+from forgerank.data.clip import Clip
+from forgerank.data.formats.paths import check_root, is_image
+from forgerank.data.tar_images import DamagedTarError, tar_names
 from forgerank.types import InputError
 
 _FOLDER = re.compile(r"(real|fake)[_ ](train|val|test)")

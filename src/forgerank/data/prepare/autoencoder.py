@@ -1,4 +1,4 @@
-"""Small autoencoders of aligned faces: their soft renderings are what a face swapper's decoder leaves.
+"""Small autoencoders of aligned faces, whose soft renderings resemble those of a face swapper's decoder.
 
 Trained on real faces alone, on a CPU; three kinds of decoder, as each leaves traces of its own.
 """
@@ -6,7 +6,6 @@ Trained on real faces alone, on a CPU; three kinds of decoder, as each leaves tr
 import hashlib
 import io
 import itertools
-import json
 import pickle
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
-from forgerank.data.listing import write_whole
+from forgerank.files import write_atomic
 from forgerank.types import Image, InputError
-from forgerank.weights.hub import safetensors_bytes
+from forgerank.weights.description import read_description, sealed_json
+from forgerank.weights.hub import read_tensors, safetensors_bytes
 
 WEIGHTS, DESCRIPTION, CHECKPOINT = "autoencoder.safetensors", "autoencoder.json", "last.ckpt"
 _DECAY = 0.4  # the last share of a training over which the learning rate falls
@@ -57,11 +55,11 @@ class AutoencoderConfig(BaseModel):
 
 
 class TrainedAutoencoder(NamedTuple):
-    """What a training left."""
+    """Result of a training."""
 
     path: Path  # the weights, .safetensors, with a .json beside them
     steps: int
-    minutes: float  # over all sessions
+    minutes: float  # over all runs
     loss: float  # running mean at the end
 
 
@@ -142,11 +140,11 @@ def train_autoencoder(
     save_every: float = 2.0,
     progress: Callable[[int, float, float], None] | None = None,
 ) -> TrainedAutoencoder:
-    """Train until `minutes` over all sessions (or `steps`) are over; weights and a checkpoint go to `out`.
+    """Train until `minutes` over all runs (or `steps`) are over; weights and a checkpoint go to `out`.
 
     crop: gives the aligned crop (S, S, 3) of face i in 0..count-1; faces come in a seeded order, half of them
-    mirrored. save_every: minutes between checkpoints, from which `resume` goes on. progress: is told step,
-    minutes and running loss after every step.
+    mirrored. save_every: minutes between checkpoints, from which `resume` goes on. progress: is called with
+    step, minutes and running loss after every step.
 
     Raises InputError for crops of another size, for no crops and for a checkpoint that cannot be resumed.
     """
@@ -216,23 +214,21 @@ def load_autoencoder(path: Path) -> Autoencoder:
     """
     path = path / WEIGHTS if path.is_dir() else path
     sidecar = path.with_suffix(".json")
+    description = read_description(sidecar)
+    state = read_tensors(sidecar, description, file=path)
     try:
-        content = path.read_bytes()
-        description = json.loads(sidecar.read_text(encoding="utf-8"))
-        if hashlib.sha256(content).hexdigest() != description["sha256"]:
-            raise InputError(f"{path}: not the file that {sidecar.name} describes: its SHA-256 differs")
-        model = Autoencoder(AutoencoderConfig(**description["settings"]))
-        model.load_state_dict(load(content))
-    except (OSError, SafetensorError, ValidationError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read with {sidecar.name}: {error}") from error
-    except RuntimeError as error:  # torch's word for a state of another shape
+        model = Autoencoder(AutoencoderConfig.model_validate(description.get("settings")))
+        model.load_state_dict(state)
+    except ValidationError as error:
+        raise InputError(f"{sidecar}: does not describe an autoencoder") from error
+    except RuntimeError as error:  # torch raises it for a state of another shape
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"{path}: does not fit its own settings: {reason}") from error
     return model.to(memory_format=torch.channels_last).eval()
 
 
 def reconstruct(model: Autoencoder, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What the autoencoder makes of aligned crops, (B, S, S, 3) -> (B, S, S, 3)."""
+    """Aligned crops as the autoencoder reconstructs them, (B, S, S, 3) -> (B, S, S, 3)."""
     made = []
     with torch.inference_mode():
         for first in range(0, len(images), _CHUNK):
@@ -283,17 +279,17 @@ def _save(
         "loss": loss,
     }
     torch.save(checkpoint, buffer)
-    write_whole(out / CHECKPOINT, buffer.getvalue())
+    write_atomic(out / CHECKPOINT, buffer.getvalue())
     content = safetensors_bytes(model.state_dict())
     description = {
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "files": {"safetensors": {"file": WEIGHTS, "sha256": hashlib.sha256(content).hexdigest()}},
         "settings": settings,
         "steps": step,
         "minutes": round(minutes, 3),
         "loss": None if np.isnan(loss) else round(loss, 5),
     }
-    write_whole(out / WEIGHTS, content)
-    write_whole(out / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
+    write_atomic(out / WEIGHTS, content)
+    write_atomic(out / DESCRIPTION, sealed_json(description))
 
 
 def _resume(

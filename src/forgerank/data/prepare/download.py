@@ -1,4 +1,4 @@
-"""Public data sets through the Hugging Face client; for the others, the page where to ask."""
+"""Downloads of public data sets from the Hugging Face hub; for the others, the page for requests."""
 
 from pathlib import Path
 

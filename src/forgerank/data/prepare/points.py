@@ -1,4 +1,4 @@
-"""Five points for samples whose data set has none: detected once, kept in a cache file."""
+"""Five facial points for samples whose data set has none, detected once and cached in a file."""
 
 import hashlib
 import json
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from forgerank.data.formats.seqdeepfake import read_image
-from forgerank.data.sample import Sample
+from forgerank.data.sample import Sample, read_image
 from forgerank.faces.align import five_points
+from forgerank.files import write_atomic
 
 
 def detect_points(
@@ -53,9 +53,7 @@ def _detect_all(images: Iterable[Path], cache: Path | None, detector: str) -> di
         found[_key(image)] = five_points(faces[0].landmarks).tolist() if faces else None
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(found), encoding="utf-8")
-        partial.replace(file)
+        write_atomic(file, json.dumps(found).encode())
     return found
 
 

@@ -1,15 +1,15 @@
-"""Autoencoders on the real faces of a pack: what they are trained on, and what they make of it."""
+"""Reconstructions of the real faces of a pack by autoencoders, and the crops that these are trained on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from forgerank.data.formats.pack import Pack
+from forgerank.data.formats.reconstructions import ZOOM
 from forgerank.data.prepare.autoencoder import Autoencoder, reconstruct
-from forgerank.data.reconstructions import ZOOM, write_reconstructions
+from forgerank.data.tar_members import write_tar
 from forgerank.faces.align import estimate_alignment
 from forgerank.types import Image
 
@@ -21,11 +21,11 @@ def face_crop(pack: Pack, index: int, size: int) -> Image:
     """The aligned face at `index` as an autoencoder sees it, (size, size, 3)."""
     image = pack.image(index)
     alignment = estimate_alignment(pack.points(index), size, ZOOM)
-    matrix = alignment.matrix.copy()
-    matrix[:, 2] += matrix[:, :2] @ np.full(2, 0.5) - 0.5  # OpenCV's pixel centres lie at whole numbers
     if alignment.scale < 1:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), _BLUR / alignment.scale), dtype=np.uint8)
-    return np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR), dtype=np.uint8)
+    return np.asarray(
+        cv2.warpAffine(image, alignment.opencv_matrix(), (size, size), flags=cv2.INTER_LINEAR), dtype=np.uint8
+    )
 
 
 def cached_crops(pack: Pack, size: int, limit: int | None, seed: int) -> tuple[Callable[[int], Image], int]:
@@ -54,7 +54,7 @@ def reconstruct_pack(
     """Reconstruct faces of a pack, each by one of the models in turn, into OUT/NAME.tar; returns how many."""
     chosen = np.random.default_rng(seed).permutation(len(pack))[:limit]
 
-    def pairs() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    def pairs() -> Iterator[tuple[str, Image]]:
         done = 0
         for number, model in enumerate(models):
             own = chosen[number :: len(models)]
@@ -68,3 +68,16 @@ def reconstruct_pack(
                     progress(done, len(chosen))
 
     return write_reconstructions(out, name, pairs())
+
+
+def write_reconstructions(
+    out: Path, name: str, crops: Iterable[tuple[str, Image]], *, quality: int = 98
+) -> int:
+    """Write keys with their crops (S, S, 3) as JPEG into OUT/NAME.tar; returns how many."""
+    out.mkdir(parents=True, exist_ok=True)
+    return write_tar(out / f"{name}.tar", ((f"{key}.jpg", _jpeg(image, quality)) for key, image in crops))
+
+
+def _jpeg(image: Image, quality: int) -> bytes:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from forgerank.serving.scan.settings import StoppedError
+from forgerank.serving.scan.scan_settings import StoppedError
 from forgerank.serving.scan.sources import Item
 from forgerank.serving.scan.tasks import Outcome, Task
 from forgerank.types import InputError

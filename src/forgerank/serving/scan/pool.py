@@ -6,21 +6,21 @@ it is plain which file it had. A pool of `concurrent.futures` breaks as a whole 
 
 import os
 import shutil
-import signal
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process
+from functools import partial
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from threading import Thread
 
-from forgerank.serving.scan.answers import no_answer
-from forgerank.serving.scan.settings import Judging, StoppedError
+from forgerank.processes import start_process
+from forgerank.serving.scan.report_columns import no_answer
+from forgerank.serving.scan.scan_settings import Judging, StoppedError
 from forgerank.serving.scan.tasks import Outcome, Task, Work
 from forgerank.types import InputError
 
@@ -33,7 +33,7 @@ KILLED = "the process that judged it was killed (out of memory?)"
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    process: BaseProcess
+    process: SpawnProcess
     pipe: Connection
     ready: bool = False
     task: Task | None = None
@@ -45,7 +45,7 @@ class Pool:
     """Up to `workers` processes, started where there is work; a context."""
 
     def __init__(self, judging: Judging, workers: int, make: Callable[[Judging, Path], Work]) -> None:
-        """Every process calls `make` once, such as `Judge`, with a folder for its copies of remote files.
+        """Every process calls `make` (`TaskWorker`) once, with a folder for its copies of remote files.
 
         Raises StoppedError where that folder cannot be made.
         """
@@ -152,14 +152,13 @@ class Pool:
             )
 
     def _start(self) -> _Worker:
-        context = get_context("spawn")  # a fork would break the threads of ONNX Runtime
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_work, args=(theirs, self._make, self._judging, self._folder), daemon=True
-        )
+        ours, theirs = Pipe()
+        discard = partial(shutil.rmtree, self._folder, ignore_errors=True)
         try:
             with _one_thread_each():
-                process.start()
+                process = start_process(
+                    _work, theirs, self._make, self._judging, self._folder, orphaned=discard
+                )
         except OSError as error:
             ours.close()
             raise StoppedError(f"no process can be started ({error.strerror or error})") from None
@@ -194,8 +193,6 @@ def _one_thread_each() -> Iterator[None]:
 
 def _work(pipe: Connection, make: Callable[[Judging, Path], Work], judging: Judging, folder: Path) -> None:
     """The life of a worker process: tasks in, messages of (kind, content) out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor ends it
-    Thread(target=_leave_with_parent, args=(folder,), daemon=True).start()
     # Where memory runs out, Linux kills the process with the highest score: a worker rather than the scan.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -211,12 +208,3 @@ def _work(pipe: Connection, make: Callable[[Judging, Path], Work], judging: Judg
         pipe.send(("refused", str(error)))
     except StoppedError as error:
         pipe.send(("stopped", str(error)))
-
-
-def _leave_with_parent(folder: Path) -> None:
-    """A killed supervisor would leave its workers and their copies behind."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)

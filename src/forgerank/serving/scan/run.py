@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 from forgerank.serving.scan.journal import Journal, disk_failures
-from forgerank.serving.scan.judge import Judge
+from forgerank.serving.scan.parquet_file import write_rows
 from forgerank.serving.scan.pool import Pool
-from forgerank.serving.scan.rows import write_rows
-from forgerank.serving.scan.settings import Engine, Judging, Settings, describe, weights_of
+from forgerank.serving.scan.scan_settings import Engine, Judging, ScanSettings, describe, weights_of
 from forgerank.serving.scan.sources import Item, list_items
+from forgerank.serving.scan.task_worker import TaskWorker
 from forgerank.serving.scan.tasks import Outcome, Task
 from forgerank.types import InputError
 
@@ -34,7 +34,7 @@ class Done:
     judged: int  # files of which this run judged the content; others were duplicates, or done before
 
 
-def scan(settings: Settings, progress: Progress = lambda stage, done, total: None) -> Done:
+def scan(settings: ScanSettings, progress: Progress = lambda stage, done, total: None) -> Done:
     """Judge every file of the sources and write `settings.out`; goes on where an earlier run was stopped.
 
     Raises InputError for bad settings and sources, StoppedError where the same command can go on later.
@@ -60,12 +60,12 @@ def scan(settings: Settings, progress: Progress = lambda stage, done, total: Non
         journal.close()
 
 
-def _items(settings: Settings) -> Iterator[Item]:
+def _items(settings: ScanSettings) -> Iterator[Item]:
     for source in settings.sources:
         yield from list_items(source, settings.judging.storage, all_files=settings.all_files)
 
 
-def _work(journal: Journal, judging: Judging, settings: Settings, progress: Progress) -> int:
+def _work(journal: Journal, judging: Judging, settings: ScanSettings, progress: Progress) -> int:
     if not journal.count_tasks(judge=False) + journal.count_tasks(judge=True):
         return 0
     judged = 0
@@ -79,10 +79,10 @@ def _work(journal: Journal, judging: Judging, settings: Settings, progress: Prog
 
 def _open(engine: Engine, judging: Judging, workers: int) -> AbstractContextManager[Runner]:
     if engine == "ray":
-        from forgerank.serving.scan.cluster import Cluster
+        from forgerank.serving.scan.ray_cluster import RayCluster
 
-        return Cluster(judging, workers)
-    return Pool(judging, workers, Judge)
+        return RayCluster(judging, workers)
+    return Pool(judging, workers, TaskWorker)
 
 
 def _stage(journal: Journal, runner: Runner, title: str, progress: Progress, *, judge: bool) -> int:

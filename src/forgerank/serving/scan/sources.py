@@ -9,10 +9,9 @@ from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 
-from forgerank.media.images import PHOTO_EXTENSIONS, VIDEO_EXTENSIONS, MediaError, walk
+from forgerank.media.files import MediaError, walk
+from forgerank.media.suffixes import MEDIA_SUFFIXES
 from forgerank.types import InputError
-
-EXTENSIONS = PHOTO_EXTENSIONS | VIDEO_EXTENSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ def list_items(source: str, storage: dict[str, Any], *, all_files: bool = False)
     Raises InputError, one line, for a source that does not exist or holds no file to scan.
     """
     empty = True
-    for item in _items(source, storage, None if all_files else EXTENSIONS):
+    for item in _items(source, storage, None if all_files else MEDIA_SUFFIXES):
         empty = False
         yield item
     if empty:

@@ -1,4 +1,4 @@
-"""The results of a scan in figures, read a part at a time."""
+"""The results of a scan as counts and a histogram; the Parquet file is read a part at a time."""
 
 import json
 import re
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from forgerank.serving.scan.rows import METADATA_PREFIX
+from forgerank.serving.scan.parquet_file import METADATA_PREFIX
 from forgerank.types import InputError
 from forgerank.weights.description import Thresholds
 

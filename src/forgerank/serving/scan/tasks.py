@@ -1,4 +1,4 @@
-"""What goes to a worker and what comes back."""
+"""Tasks and outcomes: the messages between a scan and its worker processes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from forgerank import __version__
 from forgerank.detect.detector import Detector
 from forgerank.serving.service import problems
-from forgerank.serving.service.context import assemble
 from forgerank.serving.service.guard import Guard
-from forgerank.serving.service.prometheus import MeasuredApp
+from forgerank.serving.service.prometheus_metrics import MetricsMiddleware
 from forgerank.serving.service.routes import judging, operation
-from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.service_parts import assemble
+from forgerank.serving.service.service_settings import ServiceSettings
 
 _DESCRIPTION = (
     "Tells whether a face was forged, which components were manipulated, in what order, and where. "
@@ -21,7 +21,7 @@ _DESCRIPTION = (
 )
 
 
-def create_app(settings: Settings, detector: Detector | None = None) -> FastAPI:
+def create_app(settings: ServiceSettings, detector: Detector | None = None) -> FastAPI:
     """The application; `detector` is made from the settings where none is given.
 
     Raises InputError for a data folder, a database or weights that cannot be used.
@@ -50,9 +50,9 @@ def create_app(settings: Settings, detector: Detector | None = None) -> FastAPI:
     plain = app.openapi
     app.openapi = lambda: app.openapi_schema or problems.describe(plain())  # type: ignore[method-assign]
     if settings.web:
-        from forgerank.serving.service.web_page import page
+        from forgerank.serving.service.web_mount import page
 
         app.mount("/", page(service))
     app.add_middleware(Guard, loopback_only=service.keys is None)
-    app.add_middleware(MeasuredApp, measures=service.measures)
+    app.add_middleware(MetricsMiddleware, metrics=service.metrics)
     return app

@@ -1,4 +1,4 @@
-"""Archives that nobody vouches for: members come out one by one, under names of ours and within limits.
+"""Archives from untrusted sources: members are unpacked one by one, under our own names and within limits.
 
 Read are zip and tar, plain or packed with gzip, bzip2, xz, and Zstandard where Python knows it (from 3.14).
 Paths in an archive are labels. Links, devices, encrypted members and archives in it are refused one by one.
@@ -80,7 +80,7 @@ def is_archive(path: Path) -> bool:
 def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
     """The members in their order, each written to `folder` under a number just before it is given.
 
-    Who takes a member deletes its file. Raises ArchiveError where the archive is damaged or beyond a limit:
+    The caller deletes a member's file. Raises ArchiveError where the archive is damaged or beyond a limit:
     at once where its directory says so, else when that point is reached.
     """
     with open(archive, "rb") as file:

@@ -10,26 +10,26 @@ from threading import BoundedSemaphore, Thread
 from forgerank.detect.result import LoadedImage, Report
 from forgerank.serving.service.jobs import QueueFullError
 
-Judge = Callable[[Sequence[LoadedImage]], list[Report]]  # Detector.detect
+Detect = Callable[[Sequence[LoadedImage]], list[Report]]  # Detector.detect
 
 
 class Batcher:
-    """Hands images to `judge` (Detector.detect) together and each report back to the one who waits for it.
+    """Calls `detect` (Detector.detect) with several images at once and gives each caller its report.
 
     A batch is closed at `batch_size` images or `wait` seconds after its first one. `places` bounds the
-    images that are in the house: uploading, waiting and being judged. `observe` is told every batch's size.
+    images that are uploaded, wait or are judged at one time. `observe` is called with every batch's size.
     """
 
     def __init__(
         self,
-        judge: Judge,
+        detect: Detect,
         *,
         batch_size: int = 8,
         wait: float = 0.005,
         places: int = 64,
         observe: Callable[[int], object] = lambda size: None,
     ) -> None:
-        self._judge, self._batch_size, self._wait, self._observe = judge, batch_size, wait, observe
+        self._detect, self._batch_size, self._wait, self._observe = detect, batch_size, wait, observe
         self._queue: SimpleQueue[tuple[LoadedImage, Future[Report]] | None] = SimpleQueue()
         self._places = BoundedSemaphore(places)
         self._thread = Thread(target=self._run, name="batcher", daemon=True)
@@ -97,7 +97,7 @@ class Batcher:
 
     def _answer(self, batch: list[tuple[LoadedImage, Future[Report]]]) -> None:
         try:
-            reports = self._judge([image for image, _ in batch])
+            reports = self._detect([image for image, _ in batch])
         except Exception as error:  # whatever it is, those who wait must hear of it
             if len(batch) == 1:
                 batch[0][1].set_exception(error)

@@ -1,4 +1,4 @@
-"""Who may ask what: API keys, the browser's same-origin rules, and headers that keep answers harmless."""
+"""Access control: API keys, same-origin rules for browsers, and security headers on every answer."""
 
 import logging
 from typing import Annotated
@@ -10,10 +10,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forgerank.serving.errors import ProblemError
 from forgerank.serving.service import problems
 from forgerank.serving.service.keys import Keys
-from forgerank.serving.service.problems import ProblemError
-from forgerank.serving.service.settings import LOOPBACK
+from forgerank.serving.service.service_settings import LOOPBACK
 
 # Of every answer that sets none of its own. Reports set a policy that allows their inline style and script.
 HEADERS = {

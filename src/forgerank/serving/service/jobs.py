@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 
 from forgerank.report.words import printable
-from forgerank.serving.service.database_schema import completions, jobs, results
-from forgerank.serving.service.process_names import is_dead
-from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.database_tables import completions, jobs, results
+from forgerank.serving.service.process_identity import is_dead
+from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Kind as Kind
 from forgerank.serving.service.uploads import Uploads
 
@@ -62,9 +62,14 @@ class Jobs:
     """The queue and the results, shared by any number of servers and workers. Safe in threads."""
 
     def __init__(
-        self, engine: Engine, uploads: Uploads, settings: Settings, *, clock: Callable[[], float] = time.time
+        self,
+        engine: Engine,
+        uploads: Uploads,
+        settings: ServiceSettings,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """`engine` comes from `open_store`; `clock` gives seconds since 1970."""
+        """`engine` comes from `open_database`; `clock` gives seconds since 1970."""
         self._engine = engine
         self._reader = engine.execution_options(begin="BEGIN")
         self._uploads = uploads
@@ -128,7 +133,7 @@ class Jobs:
     def claim(self, worker: str) -> Claim | None:
         """The job that waited longest, for `lease_seconds`; None where none waits.
 
-        `worker` names the process as `machine.this_process()` does. Jobs whose lease ended go back to the
+        `worker` names the process as `this_process()` does. Jobs whose lease ended go back to the
         end of the queue first: a job that kills its workers does not hold up the others.
         """
         now = self._clock()

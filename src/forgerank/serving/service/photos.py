@@ -14,13 +14,14 @@ from starlette.requests import Request
 
 from forgerank.detect.result import LoadedImage, Report
 from forgerank.detect.runtime import usable_cores
-from forgerank.media.images import MediaError, TooManyPixelsError, UnknownFormatError, read_photo
+from forgerank.media.files import MediaError
+from forgerank.media.images import TooManyPixelsError, UnknownFormatError, read_photo
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials
+from forgerank.serving.errors import ProblemError, busy
+from forgerank.serving.receiving import label, receive
 from forgerank.serving.service.batching import Batcher
-from forgerank.serving.service.problems import ProblemError, busy
-from forgerank.serving.service.receiving import label, receive
-from forgerank.serving.service.settings import Settings
+from forgerank.serving.service.service_settings import ServiceSettings
 
 # Decoded pixels that wait or are judged, 3 bytes each; a photograph with more is judged when it is alone.
 _DECODED_PIXELS = 200_000_000
@@ -31,7 +32,7 @@ T = TypeVar("T")
 class Photos:
     """Judges the photographs of requests. Made in the event loop that it is used in."""
 
-    def __init__(self, batcher: Batcher, settings: Settings, folder: Path) -> None:
+    def __init__(self, batcher: Batcher, settings: ServiceSettings, folder: Path) -> None:
         """`folder` takes uploads while they wait, without a name."""
         self._batcher, self._settings, self._folder = batcher, settings, folder
         self._free = asyncio.Semaphore(usable_cores())
@@ -95,7 +96,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ProblemError(400, "the client hung up")  # for the figures, nobody else sees it
+            raise ProblemError(400, "the client hung up")  # only the metrics see it
         return task.result()
     finally:
         task.cancel()

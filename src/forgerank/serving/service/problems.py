@@ -1,4 +1,4 @@
-"""Every error as problem details (RFC 9457); nothing of the inside shows in them."""
+"""Every error as problem details (RFC 9457); no internals show in them."""
 
 import logging
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from forgerank.serving.errors import RETRY_SECONDS, ProblemError
 from forgerank.serving.service.jobs import QueueFullError
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_SECONDS = 5  # where nothing better is known
 
 
 class Flaw(BaseModel):
@@ -34,19 +34,6 @@ class ProblemDetails(BaseModel):
     status: int = Field(ge=400, le=599)
     detail: str = Field(description="what went wrong this time, one line")
     errors: tuple[Flaw, ...] | None = Field(default=None, description="for 422: every part that does not fit")
-
-
-class ProblemError(Exception):
-    """Ends a request with problem details; `detail` is one line and may be shown to anyone."""
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers
-
-
-def busy(detail: str, seconds: int = RETRY_SECONDS) -> ProblemError:
-    """503: come back in so many seconds."""
-    return ProblemError(503, detail, {"Retry-After": str(seconds)})
 
 
 def response(

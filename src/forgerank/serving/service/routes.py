@@ -1,4 +1,4 @@
-"""What can be asked of the service."""
+"""The routes of the service."""
 
 import re
 from datetime import datetime
@@ -9,13 +9,14 @@ from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
-from forgerank.judging import json_text
+from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import ReportFile
-from forgerank.serving.service.context import Service
+from forgerank.serving.errors import ProblemError, busy
+from forgerank.serving.receiving import full_disk, label, receive
 from forgerank.serving.service.guard import authorize
 from forgerank.serving.service.jobs import Job, Kind, QueueFullError, State
-from forgerank.serving.service.problems import ProblemError, busy, documented
-from forgerank.serving.service.receiving import full_disk, label, receive
+from forgerank.serving.service.problems import documented
+from forgerank.serving.service.service_parts import Service
 from forgerank.serving.service.uploads import kind_of
 
 # A report in a browser: its own style and script, no request to anywhere, an origin of its own.
@@ -89,10 +90,11 @@ operation = APIRouter(tags=["operation"], responses=documented(403, 421))
 )
 async def detect(request: Request, service: Current, _key: KeyId, name: Name = "") -> Response:
     """Judge one photograph: JPEG, PNG, WebP, BMP or TIFF, told by its content."""
-    report, credentials = await service.photos.judge(request, name)
-    service.measures.verdicts.labels(report.verdict).inc()
-    signed = {} if credentials is None else {report.sha256: credentials}
-    return _json(json_text(service.detector, [report], [], signed))
+    result, credentials = await service.photos.judge(request, name)
+    service.metrics.verdicts.labels(result.verdict).inc()
+    report = ReportBuilder(service.detector, page=False)
+    report.add(result, credentials=credentials)
+    return _json(report.json())
 
 
 @judging.post(
@@ -206,7 +208,7 @@ def readyz(service: Current) -> Health:
 
 @operation.get(
     "/metrics",
-    summary="Figures for Prometheus",
+    summary="Metrics for Prometheus",
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
@@ -215,7 +217,7 @@ def readyz(service: Current) -> Health:
 )
 def metrics(service: Current, _key: KeyId) -> Response:
     """Requests, queues, batches, jobs and verdicts, in Prometheus' text format."""
-    return Response(service.measures.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def prefers_html(accept: str) -> bool:
@@ -235,7 +237,7 @@ def prefers_html(accept: str) -> bool:
 
 
 def _find(service: Service, job_id: str, key_id: int | None) -> Job:
-    """Somebody else's job is as good as none."""
+    """Raises ProblemError 404 for a job of another key as for one that does not exist."""
     job = service.jobs.get(job_id) if _JOB_ID.fullmatch(job_id) else None
     if job is None or job.key_id != key_id:
         raise _no_job()

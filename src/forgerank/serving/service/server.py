@@ -1,4 +1,4 @@
-"""uvicorn around the application, with a stop that those who send it work can see coming."""
+"""The uvicorn server of the application: /readyz announces its end before it stops."""
 
 import asyncio
 import ctypes
@@ -8,14 +8,14 @@ from contextlib import suppress
 import uvicorn
 from fastapi import FastAPI
 
-from forgerank.serving.service.context import Service
+from forgerank.serving.service.service_parts import Service
 
 _ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
 _GRACE = 60  # seconds for requests in work when the server stops
 
 
 class Server(uvicorn.Server):
-    """Tells `/readyz` of its end for `drain_seconds`, then listens no more and finishes what runs."""
+    """When it is to stop, /readyz answers 503 for `drain_seconds`; then open requests are finished."""
 
     def __init__(self, app: FastAPI) -> None:
         # What uvicorn says of requests is in /metrics; it logs what goes wrong. WebSockets are not served.

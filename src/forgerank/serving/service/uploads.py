@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from forgerank.media.images import is_photo
-from forgerank.media.videos import is_video
+from forgerank.media.suffixes import kind_by_content
 from forgerank.serving.service.archive import is_archive
 
 Kind = Literal["photo", "video", "archive"]
@@ -76,8 +75,9 @@ class Uploads:
 
 def kind_of(path: Path) -> Kind | None:
     """What a file is by its first bytes, whatever it is called; None for what is not judged."""
-    if is_photo(path):
+    kind = kind_by_content(path)
+    if kind == "image":
         return "photo"
     if is_archive(path):
         return "archive"
-    return "video" if is_video(path) else None
+    return "video" if kind == "video" else None

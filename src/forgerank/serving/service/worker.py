@@ -12,14 +12,14 @@ from typing import Self, TypeVar
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from forgerank.data.workers import leave_with_parent
 from forgerank.detect.detector import Detector
 from forgerank.detect.videos import Cancelled
-from forgerank.serving.service.answer import INTERNAL, Judge, answer
+from forgerank.serving.judge import FileJudge
+from forgerank.serving.service.database import open_database
+from forgerank.serving.service.job_report import INTERNAL, report_job
 from forgerank.serving.service.jobs import Claim, Jobs
-from forgerank.serving.service.process_names import this_process
-from forgerank.serving.service.settings import Settings
-from forgerank.serving.service.store import open_store
+from forgerank.serving.service.process_identity import this_process
+from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Uploads
 from forgerank.types import InputError
 
@@ -29,18 +29,16 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-def main(settings: Settings) -> None:
-    """What the process runs: judge jobs until SIGTERM comes or the server is gone.
+def main(settings: ServiceSettings) -> None:
+    """Judge jobs until SIGTERM comes: what `start_process` runs.
 
     After SIGTERM the image in hand is finished; a longer job goes back to its place in the queue.
     """
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the server, which ends its workers
-    Thread(target=leave_with_parent, daemon=True).start()
     try:
         uploads = Uploads(settings.data / "uploads")
-        jobs = Jobs(open_store(settings.database_url), uploads, settings)
+        jobs = Jobs(open_database(settings.database_url), uploads, settings)
         detector = Detector(
             settings.weights, settings.detector, settings.detector_weights, threads=settings.worker_threads
         )
@@ -52,7 +50,7 @@ def main(settings: Settings) -> None:
             stop.wait(settings.poll_seconds)
 
 
-def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: Settings, stop: Event) -> bool:
+def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSettings, stop: Event) -> bool:
     """Judge the next job; False where none waits."""
     claim = _insist(lambda: jobs.claim(this_process()))
     if claim is None:
@@ -60,16 +58,25 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: Settings, s
     with Lease(jobs, claim, settings) as lease, uploads.scratch(claim.token) as folder:
         try:
             path = uploads.path(str(claim.job.file))
-            judge = Judge(detector, settings, lease.advance, lambda: lease.lost or stop.is_set())
-            json, html = answer(judge, claim.job, path, folder)
+            judge = FileJudge(
+                detector,
+                max_pixels=settings.photo_pixels,
+                fps=settings.video_fps,
+                max_seconds=settings.video_seconds,
+                cancelled=lambda: lease.lost or stop.is_set(),
+            )
+            json, html = report_job(
+                claim.job, path, folder, judge=judge, limits=settings, progress=lease.advance
+            )
         except Cancelled:
             _insist(lambda: jobs.release(claim))
         except InputError as error:
             reason = str(error)
             _insist(lambda: jobs.fail(claim, reason))
         except Exception:
-            _log.exception("job %s", claim.job.id)
-            _insist(lambda: jobs.fail(claim, INTERNAL))
+            # The file of a job that was deleted meanwhile is gone: that is why it could not be judged.
+            if _insist(lambda: jobs.fail(claim, INTERNAL)):
+                _log.exception("job %s", claim.job.id)
         else:
             _insist(lambda: jobs.finish(claim, json, html))
     return True
@@ -78,7 +85,7 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: Settings, s
 class Lease:
     """Keeps a claim alive while the judge works, tells its progress, and ends a job that takes too long."""
 
-    def __init__(self, jobs: Jobs, claim: Claim, settings: Settings) -> None:
+    def __init__(self, jobs: Jobs, claim: Claim, settings: ServiceSettings) -> None:
         self.lost = False  # deleted, given to another worker, or over its time: the judge is to stop
         self._jobs, self._claim, self._settings = jobs, claim, settings
         self._progress = 0.0

@@ -1,8 +1,8 @@
-"""What Alembic runs: the steps, in the transaction that `forgerank.serving.service.store.migrate` opened."""
+"""What Alembic runs: the steps, in the transaction that `service.database.migrate` opened."""
 
 from alembic import context
 
-from forgerank.serving.service.database_schema import metadata
+from forgerank.serving.service.database_tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

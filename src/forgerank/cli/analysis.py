@@ -1,0 +1,113 @@
+"""`forgerank detect` and `forgerank faces`: what is found in images and videos."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from forgerank.cli.options import FaceDetectorName, FaceDetectorWeights, Weights
+from forgerank.types import Face, InputError
+
+
+def detect(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Photographs, videos, or folders of them.", metavar="PATH")
+    ],
+    json: Annotated[
+        str | None, typer.Option(help="Write the report as JSON; - for standard output.", metavar="FILE|-")
+    ] = None,
+    heatmaps: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a PNG per face and map into this folder; of a video its key frames.", metavar="DIR"
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one self-contained HTML report.", metavar="FILE")
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.01, help="Frames looked at in a second of video.")] = 2.0,
+    max_frames: Annotated[
+        int,
+        typer.Option(min=1, help="Frames looked at in one video; in a longer one they lie further apart."),
+    ] = 600,
+    weights: Weights = None,
+    detector: FaceDetectorName = "blazeface",
+    detector_weights: FaceDetectorWeights = None,
+) -> None:
+    """Judge photographs and videos: real, forged or undetermined, with the manipulated components in order.
+
+    Examples:
+
+    * `forgerank detect portrait.jpg`
+
+    * `forgerank detect holiday/ extra.png --html report.html --heatmaps maps/`
+
+    * `forgerank detect clip.mp4 --fps 4 --html report.html`
+
+    * `forgerank detect portrait.jpg --json - | jq '.reports[].verdict'`
+    """
+    from forgerank.cli.detect import Outputs, Sampling, detect_files
+    from forgerank.detect.detector import Detector
+
+    out, err = Console(), Console(stderr=True)
+    judge = Detector(weights, detector, detector_weights)
+    sampling = Sampling(fps, max_frames)
+    code = detect_files(paths, judge, Outputs(json, heatmaps, html), out, err, sampling)
+    raise typer.Exit(code)
+
+
+def faces(
+    photo: Annotated[Path, typer.Argument(help="One photograph.")],
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="Write the photograph with boxes, mesh and components.", metavar="OUT.png"),
+    ] = None,
+    detector: FaceDetectorName = "blazeface",
+    detector_weights: FaceDetectorWeights = None,
+) -> None:
+    """List the faces of a photograph with their quality, and draw them.
+
+    Example: `forgerank faces portrait.jpg --draw faces.png`
+    """
+    from PIL import Image
+
+    from forgerank.faces.analyze import FaceAnalyzer
+    from forgerank.media.images import read_photo
+
+    image = read_photo(photo)
+    found = FaceAnalyzer(detector=detector, detector_weights=detector_weights).analyze(image)
+    out = Console()
+    if found:
+        out.print(face_table(found))
+    else:
+        out.print("no face found")
+    if draw is not None:
+        from forgerank.faces.draw import draw_faces
+
+        try:
+            Image.fromarray(draw_faces(image, found)).save(draw)
+        except (OSError, ValueError) as error:  # Pillow raises ValueError for an unknown extension
+            raise InputError(f"{draw}: cannot write the drawing ({error})") from None
+
+
+def face_table(faces: list[Face]) -> Table:
+    """A row per face, biggest first."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    columns = "Face, Box, Score, Size px, Sharpness, Brightness, Clipped, Yaw°, Pitch°, Roll°"
+    for name in columns.split(", "):
+        table.add_column(name, justify="right")
+    for number, face in enumerate(faces, start=1):
+        quality = face.quality
+        table.add_row(
+            str(number),
+            " ".join(f"{value:.0f}" for value in face.box),
+            f"{face.score:.2f}",
+            f"{quality.size:.0f}",
+            f"{quality.sharpness:.0f}",
+            f"{quality.brightness:.2f}",
+            f"{quality.clipped:.2f}",
+            *(f"{angle:.0f}" for angle in (quality.yaw, quality.pitch, quality.roll)),
+        )
+    return table

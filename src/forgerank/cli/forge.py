@@ -1,0 +1,86 @@
+"""`forgerank forge`: a data set of forged images with known answers."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forgerank.cli.options import Processes
+from forgerank.cli.progress import progress_bar
+from forgerank.extras import require
+from forgerank.types import InputError
+
+
+class Task(StrEnum):
+    """What the forge makes."""
+
+    components = "components"
+    binary = "binary"
+
+
+class Split(StrEnum):
+    """Parts of a data set."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+def forge(
+    photos: Annotated[Path, typer.Argument(help="Folder of photographs.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder for the data set.", metavar="DIR")],
+    per_photo: Annotated[int, typer.Option(min=1, help="Images made from each photograph.")] = 4,
+    steps: Annotated[
+        str | None,
+        typer.Option(help="Fewest and most edits.", metavar="MIN-MAX", show_default="0-5, 0-1 for binary"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    workers: Processes = 1,
+    trace: Annotated[str, typer.Option(help="Strength of the saves: light, medium or strong.")] = "medium",
+    task: Annotated[Task, typer.Option(help="Edit components, or forge whole faces.")] = Task.components,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(help="Landmarks (.npz); found by the embedded models without it.", metavar="FILE"),
+    ] = None,
+    split_csv: Annotated[
+        Path | None, typer.Option(help="CSV with file, subject, split; by name without it.", metavar="FILE")
+    ] = None,
+    only: Annotated[
+        Split | None, typer.Option(help="Make this split alone.", show_default="every split")
+    ] = None,
+) -> None:
+    """Make a data set of forged sequences with known answers, in the Seq-DeepFake layout.
+
+    Example: `forgerank forge photos/ --out forged/ --per-photo 8 --steps 0-5 --workers 4`
+    """
+    require("forge")
+    from forgerank.forge.dataset import Recipe, forge_dataset
+
+    chosen = parse_steps(steps or ("0-5" if task is Task.components else "0-1"))
+    with progress_bar("Forging images") as progress:
+        counts = forge_dataset(
+            photos,
+            out,
+            recipe=Recipe(steps=chosen, seed=seed, trace=trace, task=task.value),
+            per_photo=per_photo,
+            workers=workers,
+            landmarks=landmarks,
+            split_csv=split_csv,
+            splits=[only.value] if only else list(Split),
+            progress=progress,
+        )
+    typer.echo(f"{out}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
+
+
+def parse_steps(text: str) -> tuple[int, int]:
+    """A range of edits.
+
+    >>> parse_steps("0-5"), parse_steps("3")
+    ((0, 5), (3, 3))
+    """
+    low, dash, high = text.partition("-")
+    try:
+        return int(low), int(high if dash else low)
+    except ValueError:
+        raise InputError(f"--steps {text}: give a range such as 0-5") from None

@@ -1,0 +1,62 @@
+"""Options, exit codes and parsing that several commands share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXIT_CODES = (
+    "Exit codes: 0 everything was read and answered, whatever the verdict; 1 the program failed; "
+    "2 an input or an option was bad (one line each on standard error, the rest was answered all the same)."
+)
+
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Folder with forgerank.json and its files.", show_default="the package's own"),
+]
+FaceDetectorName = Annotated[str, typer.Option("--detector", help="Face detector: blazeface or retinaface.")]
+FaceDetectorWeights = Annotated[
+    Path | None,
+    typer.Option("--detector-weights", help="ONNX file, needed for retinaface.", show_default=False),
+]
+Processes = Annotated[int, typer.Option("--workers", min=1, help="Processes.")]
+
+# Of a network that is evaluated or exported.
+EvaluatedData = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        help="Data set in the Seq-DeepFake layout, prepared faces or shards; repeat to join several.",
+        metavar="DIR",
+        show_default="that of the config",
+    ),
+]
+EvaluatedSplit = Annotated[str, typer.Option("--split", help="train, val or test.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Use so many images, evenly spread.", show_default="all")
+]
+Readers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Processes that read images.", show_default="as in the config"),
+]
+
+ConfigOverrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the config; repeat as needed.", metavar="KEY=VALUE"),
+]
+ReaderOptions = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Option of the data set's reader; repeat as needed.", metavar="KEY=VALUE"),
+]
+
+
+def parse_settings(texts: Sequence[str] | None) -> dict[str, Any]:
+    """KEY=VALUE options with YAML values. Raises InputError for anything else.
+
+    >>> parse_settings(["compression=c40", "methods=[Deepfakes, FaceSwap]"])
+    {'compression': 'c40', 'methods': ['Deepfakes', 'FaceSwap']}
+    """
+    from forgerank.files import parse_setting
+
+    return dict(parse_setting(text) for text in texts or ())

@@ -1,0 +1,126 @@
+"""`forgerank export`, `card` and `push`: weights made, described and published."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from forgerank.cli.options import EvaluatedData, EvaluatedSplit, Limit, Readers
+from forgerank.extras import require
+from forgerank.types import InputError
+
+
+def export(
+    weights: Annotated[Path, typer.Argument(help="Checkpoint or .safetensors.")],
+    out: Annotated[Path, typer.Argument(help="Folder for forgerank.onnx, .safetensors and .json.")],
+    data: EvaluatedData = None,
+    split: EvaluatedSplit = "val",
+    limit: Limit = None,
+    workers: Readers = None,
+    int8: Annotated[bool, typer.Option(help="Keep 8-bit weights if they cost at most 0.005 of AUC.")] = True,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the weights.", show_default="that of the config")
+    ] = None,
+    version: Annotated[str, typer.Option(help="Version of the weights.")] = "1",
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the weights.", show_default="non-commercial research")
+    ] = None,
+) -> None:
+    """Turn a trained network into weights for `forgerank detect`, thresholds and calibration included.
+
+    Example: `forgerank export runs/default/best.ckpt weights/ --data forged/`
+    """
+    require("train")
+    from forgerank.export.package import LICENCE
+    from forgerank.export.package import export as export_weights
+
+    metadata = export_weights(
+        weights,
+        out,
+        roots=data or (),
+        split=split,
+        limit=limit,
+        workers=workers,
+        int8=int8,
+        name=name,
+        version=version,
+        licence=licence or LICENCE,
+    )
+    typer.echo(f"{out}: {metadata.name} {metadata.version}, input {metadata.input_size} px")
+
+
+def card(
+    weights: Annotated[Path, typer.Argument(help="Folder of weights or of a run, or a .safetensors.")],
+    evaluation: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Written by `forgerank evaluate --json`; a column each, repeat to add.",
+            metavar="FILE",
+            show_default="the metrics that came with the weights",
+        ),
+    ] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="Markdown to close the card with.", metavar="FILE", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the card here.", metavar="FILE", show_default="standard output")
+    ] = None,
+) -> None:
+    """Write the model card of weights: what they are, how they were made, what was measured.
+
+    Example: `forgerank card weights/ --evaluation plain.json --evaluation wild.json --out README.md`
+    """
+    require("train")
+    from forgerank.weights.card import model_card
+    from forgerank.weights.description import find_description, read_description
+
+    path = find_description(weights)
+    if path is None:
+        raise InputError(f"{weights}: no folder of weights and no .safetensors file")
+    evaluations: dict[str, Any] = {}
+    for file in evaluation or ():
+        evaluations |= _read_evaluations(file)
+    text = model_card(
+        read_description(path), evaluations=evaluations, notes=_read_text(notes) if notes else ""
+    )
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+def push(
+    weights: Annotated[Path, typer.Argument(help="Folder that `forgerank export` wrote.")],
+    repo: Annotated[str, typer.Argument(help="Repository, NAME or OWNER/NAME; made where it is missing.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Upload weights with their model card to the Hugging Face hub, as the user of `hf auth login`.
+
+    Example: `forgerank push weights/ someone/forgerank-portraits --private`
+    """
+    require("train")
+    from forgerank.weights.hub import push_folder
+
+    typer.echo(push_folder(weights, repo, private=private or None))
+
+
+def _read_evaluations(file: Path) -> dict[str, Any]:
+    """One evaluation under the name of its file, or several under their own names."""
+    try:
+        content = json.loads(_read_text(file))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: is not JSON: {error}") from error
+    found = {file.stem: content} if isinstance(content, dict) and "metrics" in content else content
+    if not isinstance(found, dict) or not all(
+        isinstance(part, dict) and {"metrics", "pictures", "real"} <= set(part) for part in found.values()
+    ):
+        raise InputError(f"{file}: holds no metrics of forgerank evaluate")
+    return found
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read: {error}") from error

@@ -1,0 +1,71 @@
+"""Whether a pack is whole, and free of near-duplicates."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forgerank.data.check.near_duplicates import find_duplicates
+from forgerank.data.formats.pack import MANIFEST, Part, pack_parts, read_part
+from forgerank.files import read_json
+
+
+def check_parts(root: Path) -> list[str]:
+    """What is wrong with a pack, a line each: parts missing or changed, near-duplicates left in."""
+    values = read_json(root / MANIFEST)
+    problems = []
+    for name, part in values["parts"].items():
+        path = root / name
+        if not path.is_file():
+            problems.append(f"{path}: missing")
+        elif sha256_of(path) != part["sha256"]:
+            problems.append(f"{path}: changed since it was written")
+    if not problems:
+        listed = {row["key"] for row in values["dropped"]}
+        found = pack_duplicates([read_part(path) for path in pack_parts(root)], values["recipe"]["distance"])
+        problems += [
+            f"{row['source']}/{row['file']}: near-duplicate of {row['repeats']} ({row['reason']})"
+            for row in found
+            if row["key"] not in listed
+        ]
+    return problems
+
+
+def pack_duplicates(parts: Sequence[Part], distance: int) -> list[dict[str, Any]]:
+    """Near-duplicates among all faces of a pack: what is dropped, what it repeats, and why.
+
+    distance: bits of 64 in which the hashes of near-duplicates may differ.
+    """
+    rows = [(part, row) for part in parts for row, entry in enumerate(part.entries) if entry.hash]
+    entries = [part.entries[row] for part, row in rows]
+    if not entries:
+        return []
+    found = find_duplicates(
+        np.array([int(entry.hash, 16) for entry in entries], dtype=np.uint64),
+        np.stack([part.thumbnails[row] for part, row in rows]),
+        [entry.source for entry in entries],
+        [f"{entry.source}/{entry.group}" for entry in entries],
+        [entry.split for entry in entries],
+        [entry.label == "fake" for entry in entries],
+        distance=distance,
+    )
+    return [
+        {
+            "key": entries[copy.dropped].key,
+            "source": entries[copy.dropped].source,
+            "file": entries[copy.dropped].file,
+            "repeats": None
+            if copy.kept is None
+            else f"{entries[copy.kept].source}/{entries[copy.kept].file}",
+            "reason": copy.reason,
+        }
+        for copy in found
+    ]
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

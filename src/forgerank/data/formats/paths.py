@@ -1,0 +1,44 @@
+"""Paths inside a data set: folders, and the images and videos in them."""
+
+from pathlib import Path, PurePath, PurePosixPath
+
+from forgerank.media.suffixes import kind_by_name
+from forgerank.types import InputError
+
+
+def check_root(root: Path) -> None:
+    """Raises InputError where `root` is not a folder."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+
+
+def is_file(path: Path) -> bool:
+    """Whether the file exists; False also for a name that the file system refuses, such as a too long one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_image(path: PurePath) -> bool:
+    """Whether the name is that of an image; hidden files, such as `._0.png`, are none."""
+    return kind_by_name(path) == "image" and not path.name.startswith(".")
+
+
+def video_files(folder: Path) -> list[str]:
+    """Names of the videos in a folder, sorted, without hidden files; none where the folder does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if kind_by_name(path) == "video" and not path.name.startswith(".")
+    )
+
+
+def inner_path(text: str, where: str) -> PurePosixPath:
+    """A path inside a data set, of either kind of slashes. Raises InputError for one that leads out of it."""
+    path = PurePosixPath(text.replace("\\", "/"))
+    if not path.name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise InputError(f"{where}: {text!r} is not a path inside the data set")
+    return path

@@ -1,0 +1,128 @@
+"""Images on disk as WebDataset shards, which `forgerank.data.formats.shards` reads."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forgerank.data.prepare.points import detect_points
+from forgerank.data.sample import Sample, Samples, read_image, read_mask
+from forgerank.data.tar_members import tar_members, write_tar
+from forgerank.files import write_atomic
+from forgerank.types import InputError
+
+SKIPPED = "skipped.csv"
+_TEXTS = ("group", "split", "dataset", "source", "video", "method", "compression")
+
+Progress = Callable[[int, int], None]  # (faces done, faces in all)
+
+
+def shard_dataset(
+    samples: Sequence[Sample],
+    out: Path,
+    split: str,
+    *,
+    shard_size: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[int, list[tuple[Path, str]]]:
+    """Write one split, `shard_size` faces to a shard. The same samples and seed give the same bytes.
+
+    Points that are missing are detected. Faces whose image cannot be read or shows no face are left out,
+    and listed in DIR/skipped.csv. Returns how many faces were written, and the path and reason of each other
+    one. Raises InputError where the folder holds shards of this split, whole or from a run that was killed.
+    """
+    if (out / f"{split}.jsonl").exists() or any(out.glob(f"{split}-*.tar*")):
+        raise InputError(f"{out}: holds shards of the {split} split already: delete them or choose another")
+    usable, skipped = _readable(samples)
+    usable, faceless = detect_points(usable)
+    skipped += [(sample.image, f"{sample.image}: no face found") for sample in faceless]
+    if not usable:
+        raise InputError(f"{out}: the {split} split holds no usable image")
+    out.mkdir(parents=True, exist_ok=True)
+    order = np.random.default_rng(seed).permutation(len(usable)).tolist()
+    width = max(5, len(str(len(usable) // shard_size)))
+    entries: dict[int, dict[str, Any]] = {}
+    sizes: dict[str, int] = {}
+    for number, start in enumerate(range(0, len(order), shard_size)):
+        shard = out / f"{split}-{number:0{width}d}.tar"
+        chosen = {index: usable[index] for index in order[start : start + shard_size]}
+        entries |= _write_shard(shard, chosen)
+        sizes[shard.name] = shard.stat().st_size
+        if progress:
+            progress(len(entries), len(usable))
+    _write_skipped(out / SKIPPED, split, skipped)
+    # Last: shards without an index are those of a run that did not finish.
+    lines = [{"shards": sizes}, *(entries[index] for index in range(len(usable)))]
+    write_atomic(out / f"{split}.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    return len(usable), skipped
+
+
+def samples_on_disk(dataset: Callable[..., Any], root: Path, split: str, **options: Any) -> Sequence[Sample]:
+    """The samples of one split of a data set of files. Raises InputError for one that makes its images."""
+    source = dataset(root, split, **options)
+    if not isinstance(source, Samples):
+        raise InputError(f"{root}: only images on disk can be written to shards")
+    return source.samples
+
+
+def _readable(samples: Sequence[Sample]) -> tuple[list[Sample], list[tuple[Path, str]]]:
+    usable, skipped = [], []
+    for sample in samples:
+        try:
+            read_image(sample.image)
+            if sample.mask is not None:
+                read_mask(sample.mask)
+            usable.append(sample)
+        except InputError as error:
+            skipped.append((sample.image, str(error)))
+    return usable, skipped
+
+
+def _write_shard(path: Path, samples: Mapping[int, Sample]) -> dict[int, dict[str, Any]]:
+    """One tar file; returns the index entries of the samples."""
+    entries: dict[int, dict[str, Any]] = {}
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        for index, sample in samples.items():
+            # Keys follow the data set's order and hold no dot: WebDataset takes what follows one as a suffix.
+            key = f"{index:09d}"
+            files = {f"{key}{sample.image.suffix.lower()}": sample.image}
+            if sample.mask is not None:
+                files[f"{key}.mask{sample.mask.suffix.lower()}"] = sample.mask
+            annotation = _annotation(sample)
+            entries[index] = {"shard": path.name, "image": next(iter(files)), "members": files, **annotation}
+            yield from ((name, file.read_bytes()) for name, file in files.items())
+            yield f"{key}.json", json.dumps(annotation).encode()
+
+    write_tar(path, members())
+    places = tar_members(path)
+    for entry in entries.values():
+        entry["members"] = {name: places[name] for name in entry["members"]}
+    return entries
+
+
+def _annotation(sample: Sample) -> dict[str, Any]:
+    texts = {name: getattr(sample, name) for name in _TEXTS}
+    points = None if sample.points is None else np.asarray(sample.points).tolist()
+    partial: dict[str, Any] = {} if sample.parts is None else {"parts": list(sample.parts)}
+    partial |= {"fake": True} if sample.fake else {}
+    return {
+        "sequence": list(sample.sequence),
+        "points": points,
+        "file": sample.image.name,
+        **texts,
+        **partial,
+    }
+
+
+def _write_skipped(path: Path, split: str, skipped: Sequence[tuple[Path, str]]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        if new:
+            rows.writerow(["split", "file", "reason"])
+        rows.writerows([split, str(file), reason] for file, reason in skipped)

@@ -1,0 +1,79 @@
+"""Kinds of media files: images and videos, by the suffix of their name and by their first bytes."""
+
+from pathlib import Path, PurePath
+from typing import Literal
+
+MediaKind = Literal["image", "video", "other"]
+
+# Lower case, with the dot: the suffixes that folders are searched for.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".ogv"}
+    | {".3gp", ".wmv"}
+)
+MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+_HEAD_BYTES = 4096
+_IMAGE_MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")  # and WebP, in a RIFF
+_VIDEO_MAGICS = (
+    b"\x1a\x45\xdf\xa3",  # Matroska, WebM
+    b"\x00\x00\x01\xba",  # MPEG program stream
+    b"\x00\x00\x01\xb3",  # MPEG video
+    b"FLV\x01",
+    b"OggS",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
+)
+_QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot")  # of files without a type
+_STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # images in an MP4 container
+
+
+def media_kind(path: str | Path, name: str | PurePath | None = None) -> MediaKind:
+    """The kind of a file: by its content, and by its name where the content is of no known kind.
+
+    `name` is what a file was called that is stored under another name; `path` by default.
+    """
+    kind = kind_by_content(path)
+    return kind_by_name(path if name is None else name) if kind == "other" else kind
+
+
+def kind_by_name(name: str | PurePath) -> MediaKind:
+    """The kind that the suffix of a name stands for, in upper or lower case.
+
+    >>> kind_by_name("portrait.JPG"), kind_by_name("clip.mkv"), kind_by_name("notes.txt")
+    ('image', 'video', 'other')
+    """
+    suffix = PurePath(name).suffix.lower()
+    return "image" if suffix in IMAGE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else "other"
+
+
+def kind_by_content(path: str | Path) -> MediaKind:
+    """The kind that the first bytes of a file say, whatever its name; "other" for what cannot be read.
+
+    Images: JPEG, PNG, WebP, BMP, TIFF. Videos: MP4 and QuickTime, Matroska and WebM, AVI, MPEG transport and
+    program streams, FLV, Ogg, Windows Media.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except (OSError, ValueError):
+        return "other"
+    # Videos first: two bytes make a BMP, and a transport stream may begin with any.
+    if _is_video(head):
+        return "video"
+    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return "image" if is_webp or head.startswith(_IMAGE_MAGICS) else "other"
+
+
+def _is_video(head: bytes) -> bool:
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in _STILL_BRANDS
+    return (
+        head.startswith(_VIDEO_MAGICS)
+        or head[4:8] in _QUICKTIME_ATOMS
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or any(_is_transport_stream(head, first, step) for first, step in ((0, 188), (4, 192)))
+    )
+
+
+def _is_transport_stream(head: bytes, first: int, step: int) -> bool:
+    return len(head) > first + 4 * step and all(head[first + i * step] == 0x47 for i in range(5))

@@ -1,0 +1,73 @@
+"""Child processes that end with their parent. They are spawned: a fork would break ONNX Runtime's threads.
+
+>>> with process_pool(1) as pool:
+...     list(pool.map(len, ["nose", "lip"]))
+[4, 3]
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from threading import Thread
+from typing import Any
+
+from forgerank.types import InputError
+
+_SPAWN = get_context("spawn")
+
+
+@contextmanager
+def process_pool(
+    workers: int, start: Callable[..., None] | None = None, *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes call `start(*arguments)` first. Raises InputError where one of them dies."""
+    with ProcessPoolExecutor(workers, _SPAWN, _run, (start, arguments)) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool:
+            raise InputError("a worker died (out of memory?): start again, with fewer --workers") from None
+
+
+def start_process(
+    target: Callable[..., None], *arguments: Any, orphaned: Callable[[], object] | None = None
+) -> SpawnProcess:
+    """A process that runs `target(*arguments)`, started. Ctrl-C is left to its parent, which is to end it.
+
+    Where the parent is gone it calls `orphaned()` and ends. Raises OSError where it cannot be started.
+    """
+    process = _SPAWN.Process(target=_run_child, args=(target, arguments, orphaned), daemon=True)
+    process.start()
+    return process
+
+
+def _run_child(
+    target: Callable[..., None], arguments: tuple[Any, ...], orphaned: Callable[[], object] | None
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group of processes
+    _run(target, arguments, orphaned)
+
+
+def _run(
+    target: Callable[..., None] | None,
+    arguments: tuple[Any, ...],
+    orphaned: Callable[[], object] | None = None,
+) -> None:
+    Thread(target=_end_with_parent, args=(orphaned,), daemon=True).start()
+    if target is not None:
+        target(*arguments)
+
+
+def _end_with_parent(orphaned: Callable[[], object] | None) -> None:
+    """A killed parent would leave its children behind, writing into what a new run writes."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        if orphaned is not None:
+            orphaned()
+        os._exit(1)

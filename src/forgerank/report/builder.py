@@ -1,0 +1,101 @@
+"""One report for any number of files: its JSON text and its HTML page."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from forgerank.detect.detector import Detector, load_image
+from forgerank.detect.result import LoadedImage, Report, VideoReport
+from forgerank.report.credentials import read_credentials
+from forgerank.report.entries import Credentials, ErrorEntry
+from forgerank.report.html import html_page, section
+from forgerank.report.schema import encodable, report_file
+
+_NO_IMAGE = np.zeros((1, 1, 3), dtype=np.uint8)
+
+
+class ReportBuilder:
+    """Collects results and errors, in the order of the input, and writes them as JSON and as HTML.
+
+    The section of the page on a file is rendered when its result is added. After that neither the file, nor
+    its image, nor the frames of a video are needed or kept. `detector` names the weights that answered.
+
+        builder = ReportBuilder(detector)
+        builder.add(judge_file(detector, path), path)
+        builder.fail("broken.jpg", "not an image")
+        builder.json(), builder.html()
+    """
+
+    def __init__(self, detector: Detector, *, page: bool = True) -> None:
+        """Without `page` no section is rendered, and `html` must not be called."""
+        self._detector, self._page = detector, page
+        self._results: list[Report | VideoReport] = []
+        self._errors: list[ErrorEntry] = []
+        self._credentials: dict[str, Credentials] = {}  # by SHA-256 of the file
+        self._sections: list[str] = []
+
+    @property
+    def results(self) -> Sequence[Report | VideoReport]:
+        """What was added, without the frames of videos."""
+        return self._results
+
+    @property
+    def errors(self) -> Sequence[ErrorEntry]:
+        """What failed."""
+        return self._errors
+
+    def add(
+        self,
+        result: Report | VideoReport,
+        file: Path | str | None = None,
+        image: LoadedImage | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Add the result of one file.
+
+        `file` is where it lies: its content credentials are read, unless `credentials` are given, and for a
+        page the pixels of a photograph, unless `image` is given. Raises InputError where the photograph
+        cannot be read again, ValueError where a page needs an image and neither is given; nothing is added
+        then.
+        """
+        if credentials is None and file is not None:
+            credentials = read_credentials(file)
+        if self._page:
+            if image is None and file is not None and isinstance(result, Report):
+                image = load_image(file)
+            thresholds = self._detector.metadata.thresholds
+            self._sections.append(section(len(self._results) + 1, result, image, thresholds, credentials))
+        if credentials is not None:
+            self._credentials[result.sha256] = credentials
+        self._results.append(_without_frames(result))
+
+    def fail(self, path: str, reason: str) -> None:
+        """Add a file that could not be judged; `reason` is one line."""
+        self._errors.append(ErrorEntry(path=encodable(path), reason=reason))
+
+    def json(self) -> str:
+        """The JSON text (docs/report.md)."""
+        images = [result for result in self._results if isinstance(result, Report)]
+        videos = [result for result in self._results if isinstance(result, VideoReport)]
+        metadata, sha256 = self._detector.metadata, self._detector.sha256
+        return report_file(metadata, sha256, images, self._errors, videos, self._credentials).to_json()
+
+    def html(self) -> str:
+        """The page, one self-contained file. Raises ValueError for a builder without `page`."""
+        if not self._page:
+            raise ValueError("this report was collected without its page")
+        metadata, sha256 = self._detector.metadata, self._detector.sha256
+        return html_page(self._sections, self._results, metadata, sha256, self._errors)
+
+
+def _without_frames(result: Report | VideoReport) -> Report | VideoReport:
+    """The frames of a video are megabytes each; the JSON report only names them."""
+    if isinstance(result, Report):
+        return result
+    tracks = [
+        replace(track, key_frames=tuple(replace(key, image=_NO_IMAGE) for key in track.key_frames))
+        for track in result.tracks
+    ]
+    return replace(result, tracks=tuple(tracks))

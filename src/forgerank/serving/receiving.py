@@ -1,0 +1,148 @@
+"""Uploads as they come in: raw or multipart/form-data, counted while they are written, never held whole."""
+
+import asyncio
+import errno
+from typing import BinaryIO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from forgerank.serving.errors import ProblemError, busy
+
+_FORM = b"multipart/form-data"
+_FORM_OVERHEAD = 65_536  # bytes of a form that are not the file
+_IDLE_SECONDS = 30.0  # without a byte
+_BUFFER = 1_048_576  # bytes that wait in memory for the disk
+_LABEL_LENGTH = 200
+# The rest of what is too large is not awaited.
+_CLOSE = {"Connection": "close"}
+
+
+async def receive(request: Request, file: BinaryIO, limit: int, *, empty: bool = False) -> str | None:
+    """Write the file that a request carries into `file`; returns the name that the client gives it, if any.
+
+    `limit` in bytes; `empty` accepts a file of 0 bytes. Raises ProblemError: 400 for a body that breaks off
+    or is not a valid form, 408 for one that stalls, 413 as soon as it is too large, 415 for a compressed one,
+    422 for an empty one, 503 for a full disk.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ProblemError(415, "send the file without a Content-Encoding")
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    form = _Form(options.get(b"boundary", b"")) if kind == _FORM else None
+    allowed = limit + (0 if form is None else _FORM_OVERHEAD)
+    stated = request.headers.get("content-length", "")
+    if stated.isascii() and stated.isdigit() and int(stated) > allowed:
+        raise _too_large(limit)
+    received = written = 0
+    waiting = bytearray()
+    chunks = aiter(request.stream())
+    try:
+        while chunk := await asyncio.wait_for(anext(chunks), _IDLE_SECONDS):
+            received += len(chunk)
+            part = chunk if form is None else form.feed(chunk)
+            waiting += part
+            written += len(part)
+            if received > allowed or written > limit:
+                raise _too_large(limit)
+            if len(waiting) > _BUFFER:
+                await run_in_threadpool(file.write, waiting)
+                waiting = bytearray()
+        if form is not None:
+            form.finish()
+        await run_in_threadpool(file.write, waiting)
+    except TimeoutError:
+        raise ProblemError(408, f"no byte came for {_IDLE_SECONDS:g} seconds", _CLOSE) from None
+    except ClientDisconnect:
+        raise ProblemError(400, "the body broke off") from None
+    except OSError as error:
+        raise full_disk(error) from None
+    if not written and not empty:
+        raise ProblemError(422, "the file is empty")
+    return None if form is None else form.name
+
+
+def label(name: str | None, default: str) -> str:
+    """What a client calls its file, as a label: one printable line without folders, not too long."""
+    last = (name or "").replace("\\", "/").rpartition("/")[2]
+    shown = "".join(c for c in last if c.isprintable()).strip()
+    return shown[:_LABEL_LENGTH] or default
+
+
+def full_disk(error: OSError) -> ProblemError | OSError:
+    """503 for a disk without room, any other error as it is."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return busy("the server's disk is full", 300)
+    return error
+
+
+def _too_large(limit: int) -> ProblemError:
+    return ProblemError(413, f"larger than the limit of {limit} bytes", _CLOSE)
+
+
+class _Form:
+    """The one file out of a form: a part that names a file, or the part `file`. Other parts are skipped."""
+
+    def __init__(self, boundary: bytes) -> None:
+        if not 0 < len(boundary) <= 70:  # RFC 2046
+            raise ProblemError(400, "multipart/form-data without a proper boundary")
+        self.name: str | None = None
+        self._found = self._inside = self._ended = False
+        self._header, self._value = bytearray(), bytearray()
+        self._disposition = b""
+        self._data = bytearray()
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begins,
+                "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_header_end": self._header_ends,
+                "on_headers_finished": self._data_begins,
+                "on_part_data": self._take,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes of the file in the next piece of the body."""
+        self._data.clear()
+        try:
+            self._parser.write(chunk)
+        except FormParserError:
+            raise ProblemError(400, "the body is not proper multipart/form-data") from None
+        return bytes(self._data)
+
+    def finish(self) -> None:
+        """Check that the form was whole and carried a file."""
+        if not self._ended:
+            raise ProblemError(400, "the form breaks off before its last boundary")
+        if not self._found:
+            raise ProblemError(422, "the form carries no file")
+
+    def _part_begins(self) -> None:
+        self._disposition, self._inside = b"", False
+
+    def _header_ends(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._header.clear()
+        self._value.clear()
+
+    def _data_begins(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"filename" not in options and options.get(b"name") != b"file":
+            return
+        if self._found:
+            raise ProblemError(422, "one file a request, please")
+        self._found = self._inside = True
+        if b"filename" in options:
+            self.name = options[b"filename"].decode("utf-8", "replace")
+
+    def _take(self, data: bytes, start: int, end: int) -> None:
+        if self._inside:
+            self._data += data[start:end]
+
+    def _end(self) -> None:
+        self._ended = True

@@ -1,0 +1,87 @@
+"""The Parquet file: its columns, and how it is written at once."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forgerank.report.schema import encodable
+
+if TYPE_CHECKING:
+    from forgerank.serving.scan.journal import Journal, Row
+
+METADATA_PREFIX = "forgerank."
+_GROUP = 50_000  # rows of one row group
+
+
+def schema(labels: Sequence[str]) -> pa.Schema:
+    """The columns; docs/scanning.md documents them. One probability per label of the weights."""
+    columns = {
+        "path": pa.string(),
+        "size": pa.int64(),
+        "sha256": pa.string(),
+        "kind": pa.string(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "verdict": pa.string(),
+        "reason": pa.string(),
+        "forged_probability": pa.float64(),
+        "faces": pa.int32(),
+        **{f"{label}_probability": pa.float64() for label in labels},
+        "sequence": pa.list_(pa.string()),
+        "decoded_seconds": pa.float64(),
+        "decoded_share": pa.float64(),
+        "error": pa.string(),
+        "duplicate_of": pa.string(),
+    }
+    return pa.schema(list(columns.items()))
+
+
+def write_rows(journal: "Journal", out: Path, labels: Sequence[str], facts: Mapping[str, str]) -> None:
+    """The Parquet file, sorted by path, put in place at once. Same rows and facts, same bytes.
+
+    Raises OSError for a full disk, StoppedError for a journal that cannot be read; `out` is untouched then.
+    """
+    metadata = {f"{METADATA_PREFIX}{name}": value for name, value in facts.items()}
+    columns = schema(labels).with_metadata(metadata)
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            with pq.ParquetWriter(file, columns, compression="zstd") as writer:
+                for page in journal.rows(_GROUP):
+                    writer.write_table(pa.Table.from_pylist(list(_rows(page)), columns))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, out)
+        _sync(out.absolute().parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Makes a new name in a folder last through a power cut, before the journal goes."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rows(page: Sequence["Row"]) -> Iterator[dict[str, Any]]:
+    for path, size, sha256, error, answer, first in page:
+        yield {
+            "path": _shown(path),
+            "size": size,
+            "sha256": sha256.hex() if sha256 else None,
+            "error": error,
+            **(json.loads(answer) if answer else {}),
+            "duplicate_of": _shown(first) if first else None,
+        }
+
+
+def _shown(path: bytes) -> str:
+    return encodable(os.fsdecode(path))

@@ -1,0 +1,118 @@
+"""The same work through Ray Data, on one machine or many: every actor supervises a process of its own.
+
+The actors keep nothing: what is known lies in the journal of the machine that started the scan. So a lost
+node costs only what it was working on, and resuming is the same as without a cluster.
+"""
+
+import logging
+import os
+import pickle
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from socket import create_connection
+
+import pyarrow as pa
+
+from forgerank.serving.scan.pool import Pool
+from forgerank.serving.scan.scan_settings import Judging, StoppedError
+from forgerank.serving.scan.task_worker import TaskWorker
+from forgerank.serving.scan.tasks import Outcome, Task
+from forgerank.types import InputError
+
+_BLOCK = 16  # files that travel together
+_SLICE = 100_000  # files that Ray holds at once
+# No word to anybody outside, and none on the terminal: what fails becomes one line of ours. Ray's workers
+# would give way to every other process of the machine (niceness 15); those of `Pool` do not.
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_worker_niceness": "0"}
+_SILENT = logging.CRITICAL + 1
+
+
+class RayCluster:
+    """`Pool` on Ray: joins the cluster that RAY_ADDRESS names, else starts Ray on this machine; a context."""
+
+    def __init__(self, judging: Judging, workers: int) -> None:
+        """Raises StoppedError where Ray cannot be reached."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        address = os.environ.get("RAY_ADDRESS", "")
+        _knock(address)
+        import ray
+        import ray.data
+
+        self._ray, self._judging, self._workers = ray, judging, workers
+        try:
+            ray.init(
+                num_cpus=None if address else workers,
+                include_dashboard=None if address else False,
+                logging_level=_SILENT,
+                log_to_driver=False,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise StoppedError(f"Ray cannot be reached ({_last_line(error)})") from None
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(_SILENT)
+
+    def __enter__(self) -> "RayCluster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ray.shutdown()
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """One outcome per task, in the order in which they get ready. Raises as `Pool.run` does."""
+        waiting = iter(tasks)
+        while part := list(islice(waiting, _SLICE)):
+            for answer in self._run(part):
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+
+    def _run(self, tasks: list[Task]) -> Iterator[Outcome | InputError | StoppedError]:
+        blocks = [_table(tasks[start : start + _BLOCK]) for start in range(0, len(tasks), _BLOCK)]
+        answers = self._ray.data.from_arrow(blocks).map_batches(
+            _Actor,
+            fn_constructor_args=(self._judging,),
+            batch_size=None,
+            batch_format="pyarrow",
+            concurrency=min(self._workers, len(blocks)),
+            num_cpus=1,
+        )
+        try:
+            for row in answers.iter_rows():
+                yield pickle.loads(row["content"])
+        except self._ray.exceptions.RayError as error:
+            raise StoppedError(f"Ray gave up ({_last_line(error)}); repeat the command") from None
+
+
+class _Actor:
+    """Lives on a node of the cluster."""
+
+    def __init__(self, judging: Judging) -> None:
+        self._pool = Pool(judging, 1, TaskWorker)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        tasks = [pickle.loads(content) for content in batch["content"].to_pylist()]
+        try:
+            return _table(list(self._pool.run(tasks)))
+        except (InputError, StoppedError) as error:
+            return _table([error])
+
+
+def _knock(address: str) -> None:
+    """Ray ends the whole process where nobody answers at HOST:PORT. Raises StoppedError instead."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        try:
+            create_connection((host, int(port)), timeout=20).close()
+        except (OSError, OverflowError) as error:
+            raise StoppedError(f"Ray cannot be reached at {address} ({error})") from None
+
+
+def _last_line(error: Exception) -> str:
+    """Ray's errors hold whole tracebacks of other machines; the last line says what it was."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
+
+
+def _table(contents: list[Task] | list[Outcome] | list[InputError | StoppedError]) -> pa.Table:
+    return pa.table({"content": pa.array([pickle.dumps(content) for content in contents], pa.binary())})

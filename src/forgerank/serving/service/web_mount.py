@@ -1,0 +1,66 @@
+"""The web page on top of the service: its photographs go through the same batches."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from forgerank.detect.detector import Detector
+from forgerank.detect.result import Report, VideoReport
+from forgerank.media.suffixes import media_kind
+from forgerank.serving.errors import ProblemError
+from forgerank.serving.judge import FileJudge, Progress
+from forgerank.serving.service import problems
+from forgerank.serving.service.batching import Batcher
+from forgerank.serving.service.guard import authorize
+from forgerank.serving.service.jobs import QueueFullError
+from forgerank.serving.service.photos import decode
+from forgerank.serving.service.service_parts import Service
+from forgerank.serving.service.service_settings import ServiceSettings
+from forgerank.types import InputError
+
+_VIDEOS_AT_ONCE = 2  # the others wait; jobs are the place for many
+_MAX_BYTES = 200_000_000  # more is for jobs
+
+
+class BatchedJudge:
+    """The page's `Judge`: photographs join the service's batches, videos are judged beside them."""
+
+    def __init__(self, detector: Detector, batcher: Batcher, settings: ServiceSettings) -> None:
+        self.detector = detector
+        self._batcher, self._max_pixels = batcher, settings.photo_pixels
+        self._judge_video = FileJudge(detector, fps=settings.video_fps, max_seconds=settings.video_seconds)
+        self._videos = threading.BoundedSemaphore(_VIDEOS_AT_ONCE)
+
+    def __call__(self, path: Path, name: str, progress: Progress | None = None) -> Report | VideoReport:
+        """As `Judge` has it; InputError for a full queue, too."""
+        if media_kind(path, name) == "video":
+            with self._videos:
+                return self._judge_video(path, name, progress)
+        try:
+            with self._batcher.place():
+                with open(path, "rb") as file:
+                    image, _ = decode(file, str(path), self._max_pixels)
+                return replace(self._batcher.submit(image).result(), path=name)
+        except QueueFullError:
+            raise InputError("the server is busy; try again in a moment") from None
+        except ProblemError as error:
+            raise InputError(error.detail) from None
+
+
+def page(service: Service) -> FastAPI:
+    """The page's application; where keys are required it asks for one before it judges."""
+    from forgerank.serving.web.page_server import build_page
+
+    settings = service.settings
+    application = build_page(
+        BatchedJudge(service.detector, service.batcher, settings),
+        max_bytes=min(settings.upload_bytes, _MAX_BYTES),
+        max_seconds=settings.video_seconds,
+        folder=service.uploads.folder,
+        authorize=authorize if settings.require_keys else None,
+    )
+    application.state.service = service
+    problems.install(application)
+    return application

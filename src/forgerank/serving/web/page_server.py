@@ -1,0 +1,163 @@
+"""The page as an application of its own: `app.mount("/", build_page(judge))` puts it into a service."""
+
+import asyncio
+import json
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable
+from importlib.resources import files
+from pathlib import Path, PurePath
+from typing import Annotated, Any
+
+import anyio
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+
+from forgerank.detect.videos import Cancelled
+from forgerank.report.words import LIMITS, VIDEO_LIMITS
+from forgerank.serving.errors import ProblemError
+from forgerank.serving.html_templates import load_template
+from forgerank.serving.judge import Judge
+from forgerank.serving.receiving import receive
+from forgerank.serving.web.examples import EXAMPLES, example_bytes
+from forgerank.serving.web.page_answer import EMBEDDING, answer, embedded_scripts
+
+_STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"))
+
+
+def build_page(
+    judge: Judge,
+    *,
+    max_bytes: int = 200_000_000,
+    max_seconds: float | None = None,
+    max_at_once: int = 8,
+    folder: Path | None = None,
+    authorize: Callable[..., Any] | None = None,
+) -> FastAPI:
+    """The page's application: static files, the examples and `POST judge`, nothing else.
+
+    `max_bytes` limits a file; `max_seconds` of video is told to the user, `judge` enforces it; beyond
+    `max_at_once` files in work, 503 is answered. An upload lies in `folder`, by default the system's for
+    temporary files, until it is judged. `authorize` is a FastAPI dependency that raises HTTPException(401)
+    unless the request carries a valid key as `Authorization: Bearer KEY`; the page then asks for one.
+    """
+    page = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    index = _index(max_bytes, max_seconds)
+    headers = {"Content-Security-Policy": _policy(judge), "Referrer-Policy": "no-referrer"}
+    places = asyncio.Semaphore(max_at_once)
+
+    async def place() -> AsyncIterator[Path]:
+        """A folder of its own for one upload, held until the answer is sent or its reader gone."""
+        if places.locked():
+            raise HTTPException(503, "Too many files at once. Try again in a moment.", {"Retry-After": "5"})
+        async with places:
+            with tempfile.TemporaryDirectory(prefix="forgerank-", dir=folder) as own:
+                yield Path(own)
+
+    @page.get("/")
+    def show_index() -> Response:
+        return HTMLResponse(index, headers=headers)
+
+    @page.get("/static/{name}")
+    def show_static(name: str) -> Response:
+        if name not in _STATIC:
+            raise HTTPException(404)
+        return Response(_static(name), media_type=_STATIC[name], headers={"Cache-Control": "no-cache"})
+
+    @page.get("/examples/{name}")
+    def show_example(name: str) -> Response:
+        if name not in EXAMPLES:
+            raise HTTPException(404)
+        return Response(example_bytes(name), media_type=EXAMPLES[name].media_type)
+
+    @page.post("/judge", dependencies=[Depends(authorize)] if authorize else None)
+    async def judge_file(
+        request: Request,
+        name: Annotated[str, Query(max_length=1000)],
+        own: Annotated[Path, Depends(place)],
+    ) -> Response:
+        path = own / "upload"
+        try:
+            with open(path, "wb") as file:
+                await receive(request, file, max_bytes, empty=True)
+        except ProblemError as error:
+            too_large = f"The file is over the limit of {_size(max_bytes)}."
+            detail = too_large if error.status == 413 else error.detail
+            raise HTTPException(error.status, detail, dict(error.headers or {})) from None
+        # A browser sends a bare name; whatever else comes is only ever shown.
+        shown = PurePath(name.replace("\\", "/")).name or "file"
+        return StreamingResponse(_lines(judge, path, shown), media_type="application/x-ndjson")
+
+    return page
+
+
+async def _lines(judge: Judge, path: Path, name: str) -> AsyncIterator[str]:
+    """JSON, one object a line: {"progress": [done, total]} in seconds of video, last the `answer`.
+
+    Where the browser goes away, the work is told to stop and waited for.
+    """
+    loop = asyncio.get_running_loop()
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    gone = threading.Event()
+
+    def progress(done: float, total: float) -> None:
+        if gone.is_set():
+            raise Cancelled
+        loop.call_soon_threadsafe(messages.put_nowait, {"progress": [done, total]})
+
+    def work() -> None:
+        try:
+            last = answer(judge, path, name, progress)
+        except Cancelled:
+            return
+        loop.call_soon_threadsafe(messages.put_nowait, last)
+
+    # A thread of its own: pooled ones could all be waiting for their turn with a video.
+    thread = anyio.to_thread.run_sync(work, limiter=anyio.CapacityLimiter(1))
+    working = asyncio.create_task(thread)
+    try:
+        message: dict[str, Any] = {"progress": [0, 0]}
+        while True:
+            yield json.dumps(message) + "\n"
+            if "progress" not in message:
+                return
+            message = await messages.get()
+    finally:
+        gone.set()
+        with anyio.CancelScope(shield=True):
+            await working
+
+
+def _index(max_bytes: int, max_seconds: float | None) -> str:
+    length = "" if max_seconds is None else f", videos up to {max_seconds / 60:.3g} minutes"
+    return load_template(__package__, "index.html").render(
+        max_bytes=max_bytes,
+        embedding=EMBEDDING,
+        limit=f"Up to {_size(max_bytes)}{length}",
+        examples=EXAMPLES,
+        limits=(*LIMITS, *VIDEO_LIMITS),
+    )
+
+
+def _policy(judge: Judge) -> str:
+    """No other origin, and of inline scripts only the report's own, which its frame inherits from here."""
+    scripts = " ".join(f"'{digest}'" for digest in embedded_scripts(judge))
+    return (
+        f"default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' "
+        "data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _static(name: str) -> bytes:
+    return files("forgerank.serving.web").joinpath("static", name).read_bytes()
+
+
+def _size(count: int) -> str:
+    """A number of bytes in words.
+
+    >>> _size(200_000_000), _size(1500), _size(10)
+    ('200 MB', '1.5 kB', '10 bytes')
+    """
+    unit, name = next(((unit, name) for unit, name in _UNITS if count >= unit), (1, "bytes"))
+    return f"{count / unit:.3g} {name}"

@@ -1,0 +1,75 @@
+"""Images and videos recognised by their content, and by their name where the content says nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from forgerank.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_by_content, kind_by_name, media_kind
+from videos import write_video
+
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.mp4", "a.mov", "a.mkv", "a.avi", "a.ts", "a.flv", "a.mpg", "a.wmv", "a.ogv"]
+)
+def test_videos_by_content(name: str, tmp_path: Path) -> None:
+    codec = {"a.mpg": "mpeg2video", "a.wmv": "wmv2", "a.avi": "mpeg4"}.get(name, "libx264")
+    if name == "a.ogv":
+        (tmp_path / "a").write_bytes(b"OggS" + bytes(40))
+    else:
+        write_video(tmp_path / name, [NOISE] * 25, rate=25, codec=codec).rename(tmp_path / "a")
+    assert kind_by_content(tmp_path / "a") == "video"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
+def test_images_by_content(suffix: str, tmp_path: Path) -> None:
+    PILImage.fromarray(NOISE).save(tmp_path / f"a.{suffix}")
+    (tmp_path / f"a.{suffix}").rename(tmp_path / "a.mp4")
+    assert kind_by_content(tmp_path / "a.mp4") == "image"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"....ftypavif",
+        b"....ftypheic",
+        b"#EXTM3U\n",
+        b"G" + bytes(2000),
+        b"text",
+        b"RIFF\0\0\0\0WAVEfmt ",
+    ],
+)
+def test_other_files_by_content(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    assert kind_by_content(tmp_path / "a.mp4") == "other"
+
+
+def test_a_transport_stream_may_begin_like_a_bmp(tmp_path: Path) -> None:
+    packet = b"G" + bytes(187)
+    (tmp_path / "a.m2ts").write_bytes(b"BM\0\0" + packet + 9 * (bytes(4) + packet))
+    assert kind_by_content(tmp_path / "a.m2ts") == "video"
+
+
+def test_unreadable_files_are_of_no_kind(tmp_path: Path) -> None:
+    assert kind_by_content(tmp_path / "missing") == "other"
+    assert kind_by_content(tmp_path) == "other"
+    assert kind_by_content("a\0b") == "other"
+
+
+def test_suffixes_in_upper_and_lower_case() -> None:
+    assert {kind_by_name("a" + suffix.upper()) for suffix in IMAGE_SUFFIXES} == {"image"}
+    assert {kind_by_name(Path("folder.png", "a" + suffix)) for suffix in VIDEO_SUFFIXES} == {"video"}
+    assert {kind_by_name(name) for name in ("", "png", ".png", "a.png.txt", "a.mp3")} == {"other"}
+
+
+def test_the_name_counts_where_the_content_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"text")
+    assert media_kind(tmp_path / "a.mp4") == "video"
+    assert media_kind(tmp_path / "a.mp4", "theirs.png") == "image"
+    assert media_kind(tmp_path / "a.mp4", "") == "other"
+    PILImage.fromarray(NOISE).save(tmp_path / "a.mp4", format="PNG")
+    assert media_kind(tmp_path / "a.mp4") == "image"

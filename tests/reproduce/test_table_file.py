@@ -1,0 +1,237 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from forgerank.labels import COMPONENTS
+from forgerank.reproduce.runs import Request, row_config
+from forgerank.reproduce.table_file import choose_rows, load_run, load_table, row_values
+from forgerank.reproduce.tables import NAMES
+from forgerank.train.config import load_config, load_values
+from forgerank.types import InputError
+from squares import tiny_settings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ROWS = {"table1": 6, "table2": 3, "table3": 6, "table4": 2, "baselines": 5, "alternatives": 9}
+TABLES = [CONFIGS / f"{name}.yaml" for name in ROWS]
+SHIPPED = [(path, row) for path in TABLES for row in load_table(path).rows]
+
+# Hong, Hsu, Liu, CVPR 2024, tables 1 to 4; the other methods of table 1 from their own papers. Percent.
+PUBLISHED = {
+    "table1": {
+        "components-r34": {"multi_label_accuracy": 82.31},
+        "components-r50": {"multi_label_accuracy": 84.12, "fixed_accuracy": 74.54},
+        "components-swin": {"multi_label_accuracy": 84.36, "fixed_accuracy": 74.97},
+        "attributes-r34": {"multi_label_accuracy": 86.42},
+        "attributes-r50": {"multi_label_accuracy": 90.45, "fixed_accuracy": 69.58},
+        "attributes-swin": {"multi_label_accuracy": 90.74, "fixed_accuracy": 70.02},
+        "SeqFakeFormer, components": {"fixed_accuracy": 72.65, "adaptive_accuracy": 55.30},
+        "MMNet, components": {"fixed_accuracy": 73.93},
+        "DRN, attributes": {"fixed_accuracy": 64.42, "adaptive_accuracy": 43.20},
+        "SFGLA-Net, attributes": {"fixed_accuracy": 68.94, "adaptive_accuracy": 49.74},
+    },
+    "table2": {
+        "swin": {
+            **{"auc": 99.82, "celebdf/auc": 91.56, "wilddeepfake/auc": 73.41},
+            **{"dfdc/auc": 75.17, "dfd/auc": 97.88},
+        },
+        "xception": {},
+    },
+    "table3": {
+        f"model-{number}": {"fixed_accuracy": value}
+        for number, value in enumerate((52.43, 54.21, 72.52, 73.43, 72.87, 74.54), start=1)
+    },
+    "table4": {
+        "multicls": {
+            **{"r2/nose": 41, "r2/eye": 38, "r2/eyebrow": 35, "r2/lip": 46, "r2/hair": 42},
+            "fixed_accuracy": 69.65,
+        },
+        "ours": {
+            **{"r2/nose": 72, "r2/eye": 61, "r2/eyebrow": 66, "r2/lip": 75, "r2/hair": 74},
+            "fixed_accuracy": 74.54,
+        },
+    },
+    "baselines": {
+        "ours": {"fixed_accuracy": 74.54, "multi_label_accuracy": 84.12},
+        "ours-pairwise": {},
+        "multicls": {"fixed_accuracy": 69.65, "adaptive_accuracy": 50.57},
+        "decoder": {"fixed_accuracy": 72.65, "adaptive_accuracy": 55.30},
+        "queries": {"fixed_accuracy": 69.75, "adaptive_accuracy": 49.84},
+    },
+    "alternatives": {"paper": {"fixed_accuracy": 74.54, "multi_label_accuracy": 84.12}},
+}
+COUNTS = {"table1": 40, "table2": 5, "table3": 6, "table4": 12, "baselines": 8, "alternatives": 2}
+
+
+def write(path: Path, content: object) -> None:
+    path.write_text(yaml.safe_dump(content))
+
+
+@pytest.fixture
+def mine(squares: Path, tmp_path: Path) -> Path:
+    """A table of two rows."""
+    write(tmp_path / "base.yaml", tiny_settings(squares, tmp_path / "nowhere"))
+    write(tmp_path / "sizes.yaml", {"small": {"batch_size": 4, "seed": 7}, "smaller": {"batch_size": 2}})
+    rows = {"a": {"title": "A"}, "b": {"title": "B", "overrides": {"loss": {"tau": 0.3}, "output": "own"}}}
+    content = {"title": "Mine", "origin": "nowhere", "base": "base.yaml", "sizes": ["small", "smaller"]}
+    content |= {"columns": ["auc"], "rows": rows, "overrides": {"loss": {"tau": 0.2, "lambda2": 0.5}}}
+    write(tmp_path / "mine.yaml", content)
+    return tmp_path / "mine.yaml"
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_the_published_metrics_are_those_of_the_papers(path: Path) -> None:
+    table = load_table(path)
+    published = {name: row.published for name, row in table.rows.items()} | table.others
+    expected = PUBLISHED[path.stem]
+    assert {name: published[name] for name in expected} == expected
+    assert sum(map(len, published.values())) == COUNTS[path.stem]
+    assert {metric for metrics in published.values() for metric in metrics} <= set(table.columns)
+
+
+@pytest.mark.parametrize(("path", "row"), SHIPPED, ids=lambda value: getattr(value, "stem", value))
+def test_shipped_rows_are_valid_at_both_sizes(path: Path, row: str, squares: Path) -> None:
+    config = load_run(path, row)
+    assert config.name == f"{path.stem}-{row}"
+    assert config.output == Path("runs", path.stem, row)
+    attributes = config.data.vocabulary == "attributes"
+    request = Request(path, (squares / "nothing" if attributes else squares,), Path("out"), images=64)
+    small = row_config(request, load_table(path), row, images=64)
+    if small is None:
+        assert attributes
+        return
+    # The size changes nothing that distinguishes the rows.
+    assert small.loss == config.loss.model_copy(update={"k_points": None})
+    assert (small.model.kind, small.model.prediction, small.model.order_head) == (
+        config.model.kind,
+        config.model.prediction,
+        config.model.order_head,
+    )
+    assert (small.images_per_epoch, small.epochs, small.max_minutes) == (64, 1, None)
+    assert small.model.backbone == (
+        config.model.backbone if path.stem == "table1" else "tf_efficientnet_lite0"
+    )
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_rows_differ_and_columns_have_names(path: Path) -> None:
+    table = load_table(path)
+    assert len(table.rows) == ROWS[path.stem]
+    configs = [load_run(path, row) for row in table.rows]
+    assert len({repr((c.model, c.loss, c.data.vocabulary)) for c in configs}) == len(configs)
+    known = {*NAMES, *(f"r2/{name}" for name in COMPONENTS), *(f"{name}/auc" for name in table.cross)}
+    assert set(table.columns) <= known
+
+
+def test_every_shipped_table_is_tested() -> None:
+    tables = {path.stem for path in CONFIGS.glob("*.yaml") if "rows" in yaml.safe_load(path.read_text())}
+    assert tables == set(ROWS)
+
+
+def test_table_3_switches_the_terms_as_the_paper() -> None:
+    switched = []
+    for number in range(1, 7):
+        config = load_run(CONFIGS / "table3.yaml", f"model-{number}")
+        loss = config.loss
+        terms = (loss.bce_u, loss.bce_v, bool(loss.lambda_cls), bool(loss.lambda2))
+        switched.append((*terms, config.model.prediction))
+    assert switched == [
+        (True, False, False, False, "u"),
+        (True, False, True, False, "u"),
+        (True, False, False, True, "u"),
+        (True, False, True, True, "u"),
+        (False, True, True, True, "v"),
+        (True, True, True, True, "both"),
+    ]
+
+
+def test_tables_1_and_2_are_the_paper() -> None:
+    backbones = {
+        row: load_run(CONFIGS / "table1.yaml", f"components-{row}").model.backbone for row in ("r34", "r50")
+    }
+    assert backbones == {"r34": "resnet34", "r50": "resnet50"}
+    attributes = load_run(CONFIGS / "table1.yaml", "attributes-swin")
+    assert attributes.model.backbone.startswith("swin")
+    assert (attributes.data.vocabulary, attributes.data.roots[0].name) == ("attributes", "facial_attributes")
+    binary = load_run(CONFIGS / "table2.yaml", "swin")
+    assert (binary.model.components, binary.loss.lambda2, binary.model.input_size) == (1, 0, 384)
+    assert (binary.data.dataset, binary.data.vocabulary) == ("prepared", "binary")
+
+
+def test_a_row_lies_over_its_table_and_a_size_over_the_row(mine: Path) -> None:
+    a, b = load_run(mine, "a"), load_run(mine, "b", ["seed=3"])
+    assert [(run.loss.tau, run.loss.lambda2) for run in (a, b)] == [(0.2, 0.5), (0.3, 0.5)]
+    assert [(run.name, run.output, run.seed) for run in (a, b)] == [
+        ("mine-a", Path("runs/mine/a"), 0),
+        ("mine-b", Path("own"), 3),
+    ]
+    small = row_values(mine, load_table(mine), "b", small=True)
+    assert (small["batch_size"], small["seed"], small["loss"]["tau"]) == (2, 7, 0.3)
+
+
+def test_a_settings_file_is_a_run_too(mine: Path) -> None:
+    base = mine.with_name("base.yaml")
+    assert load_run(base, overrides=["seed=3"]) == load_config(base, ["seed=3"])
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "overrides", "reason"),
+    [
+        ("mine.yaml", None, (), r"mine\.yaml: is a table: add --row with one of a, b$"),
+        ("mine.yaml", "c", (), "--row c: the rows are a, b$"),
+        ("mine.yaml", "a", ("loss.tau=-1",), r"mine\.yaml: a: loss\.tau: Input should be greater than 0"),
+        ("base.yaml", "a", (), r"--row a: .*base\.yaml is not a table$"),
+        ("none.yaml", "a", (), r"none\.yaml: cannot be read"),
+    ],
+)
+def test_runs_that_cannot_be_loaded_are_one_line(
+    mine: Path, file: str, row: str | None, overrides: tuple[str, ...], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        load_run(mine.with_name(file), row, overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_size_is_named(mine: Path) -> None:
+    write(mine.with_name("sizes.yaml"), {"small": {}})
+    with pytest.raises(InputError, match=r"sizes\.yaml: holds no size smaller"):
+        row_values(mine, load_table(mine), "a", small=True)
+
+
+def test_a_base_is_relative_to_its_file_and_gives_way(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    write(tmp_path / "one.yaml", {"seed": 1, "model": {"width": 8, "layers": 1}})
+    write(tmp_path / "deep" / "two.yaml", {"base": "../one.yaml", "model": {"layers": 2}})
+    write(tmp_path / "deep" / "three.yaml", {"base": "two.yaml", "seed": 3})
+    assert load_values(tmp_path / "deep" / "three.yaml") == {"seed": 3, "model": {"width": 8, "layers": 2}}
+
+
+@pytest.mark.parametrize(
+    ("base", "reason"),
+    [
+        ("a.yaml", "is its own base"),
+        ("b.yaml", "is its own base"),
+        (3, "base must name a file"),
+        ("no.yaml", "no.yaml: cannot be read"),
+    ],
+)
+def test_a_bad_base_is_refused(tmp_path: Path, base: object, reason: str) -> None:
+    write(tmp_path / "a.yaml", {"base": base})
+    write(tmp_path / "b.yaml", {"base": "a.yaml"})
+    with pytest.raises(InputError, match=reason):
+        load_config(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("a: [", "is not YAML"), ("title: x", "origin: Field required"), ("- 1", "valid dictionary")],
+)
+def test_a_broken_table(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "broken.yaml").write_text(text)
+    with pytest.raises(InputError, match=reason):
+        load_table(tmp_path / "broken.yaml")
+
+
+def test_rows_keep_the_order_of_the_table(mine: Path) -> None:
+    assert choose_rows(load_table(mine), ("b", "a")) == ["a", "b"]
+    assert choose_rows(load_table(mine), ()) == ["a", "b"]

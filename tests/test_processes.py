@@ -1,0 +1,53 @@
+"""A child process ends with its parent, and what it leaves is cleared away first."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from forgerank.processes import process_pool
+from forgerank.types import InputError
+
+PARENT = """
+import sys, time
+from functools import partial
+from pathlib import Path
+from forgerank.processes import start_process
+from test_processes import report_and_wait
+
+if __name__ == "__main__":
+    marker = Path(sys.argv[1])
+    start_process(report_and_wait, marker, orphaned=partial(Path.unlink, marker))
+    time.sleep(600)
+"""
+
+
+def report_and_wait(marker: Path) -> None:
+    marker.touch()
+    time.sleep(600)
+
+
+def wait_for_existence(path: Path, *, exists: bool) -> None:
+    until = time.monotonic() + 60
+    while path.exists() != exists:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_the_child_of_a_killed_parent_clears_up_and_ends(tmp_path: Path) -> None:
+    # The child holds the other end of standard output open for as long as it lives.
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, tmp_path / "marker"], cwd=Path(__file__).parent, stdout=subprocess.PIPE
+    )
+    wait_for_existence(tmp_path / "marker", exists=True)
+    parent.kill()
+    wait_for_existence(tmp_path / "marker", exists=False)
+    assert parent.communicate(timeout=60) == (b"", None)
+
+
+def test_a_pool_whose_process_dies_says_so() -> None:
+    with pytest.raises(InputError, match="a worker died"), process_pool(1) as pool:
+        pool.submit(os._exit, 1).result()
