@@ -1,8 +1,8 @@
 """Judge a real photograph and a forged version of it: `make demo`, or `python examples/demo.py [FOLDER]`.
 
 The photograph, NASA's portrait of Eileen Collins, ships in scikit-image. The forge edits four components
-in a known order and saves the image after each edit, as people do. Sequence and seed were chosen so that
-the forgery is found: the present weights miss many others, as docs/results/default.md says.
+in a known order and saves the image after each edit, as people do. The seed was chosen so that the forgery
+is found: the present weights call 4 of 24 such forgeries forged, as docs/results/default.md says.
 """
 
 import sys
@@ -21,7 +21,7 @@ from forgerank.forge.chain import forge_image
 from forgerank.forge.photos import Photo
 
 SEQUENCE = ("eyebrow", "nose", "eye", "lip")
-SEED = 22
+SEED = 1
 
 
 def main(folder: Path) -> int:

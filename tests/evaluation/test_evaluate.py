@@ -20,7 +20,7 @@ from forgerank.evaluation.printing import print_evaluation, print_sources
 from forgerank.evaluation.scorers import open_scorer
 from forgerank.faces.align import TEMPLATE
 from forgerank.model.baselines import build_network
-from forgerank.train.checkpoints import save_weights
+from forgerank.train.checkpoints import load_network, save_weights
 from forgerank.train.config import parse_config
 from forgerank.types import InputError
 from packs import mixture_of
@@ -203,6 +203,11 @@ def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
     assert {name: row["images"] for name, row in found.items()} == {"alpha": 2, "gamma": 2, "forged": 4}
     assert all(0 <= row["auc"] <= 1 for row in found.values())
     assert evaluate_sources(weights, config.data, limit=2, workers=0)["forged"]["images"] == 2
+    # the same network from a run with another seed sees the same forgeries
+    network, _ = load_network(weights)
+    other = tmp_path / "other.safetensors"
+    save_weights(network, config.model_copy(update={"seed": config.seed + 1}), other, {})
+    assert repr(evaluate_sources(other, config.data)) == repr(found)  # of what has no value, NaN
     text = io.StringIO()
     print_sources(found, Console(file=text, width=100))
     lines = text.getvalue().splitlines()

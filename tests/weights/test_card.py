@@ -93,6 +93,14 @@ def test_a_runs_own_metrics_are_shown_where_there_are_no_others() -> None:
     assert "Not calibrated" in card
 
 
+def test_sources_are_named_with_their_shares_and_a_single_data_set_with_its_folders() -> None:
+    assert "Sources and their shares of a batch: `dfdc` 1.75, `faceforensics` 2.4," in model_card(OWN)
+    assert "`photographs`" not in model_card(OWN)  # a partner of others has no share
+    data = {**OWN["settings"]["data"], "sources": [], "dataset": "folder", "roots": ["a", "b"]}
+    card = model_card({**OWN, "settings": {**OWN["settings"], "data": data}})
+    assert "**Training.** Data set `folder` at `a`, `b`; batches of 32" in card
+
+
 def test_a_baseline_is_not_described_as_the_papers_network() -> None:
     settings = {"model": {**OWN["settings"]["model"], "kind": "multicls"}}
     card = model_card({**OWN, "settings": settings})

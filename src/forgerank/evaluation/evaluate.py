@@ -110,14 +110,15 @@ def evaluate_sources(
 ) -> dict[str, dict[str, float]]:
     """Metrics of a network on the validation split of every source of `data`, by the source's name.
 
-    limit: images of each source. Images may be forged on the fly. Raises InputError for data without sources.
+    limit: images of each source. Images that are forged on the fly come from one seed: every network is
+    evaluated on the same images. Raises InputError for data without sources.
     """
     if not data.sources:
         raise InputError("the settings name no data.sources to evaluate on")
     scorer = open_scorer(weights)
     changes: dict[str, Any] = {"val_images": limit or data.val_images, "mask_size": None}
     changes |= {} if workers is None else {"workers": workers}
-    config = scorer.config.model_copy(update={"data": data.model_copy(update=changes)})
+    config = scorer.config.model_copy(update={"data": data.model_copy(update=changes), "seed": 0})
     found: dict[str, dict[str, float]] = {}
     for name, source in open_validation(config.data).items():
         metrics = SequenceMetrics(len(data.labels), config.loss.order)

@@ -123,7 +123,6 @@ def _training(settings: Mapping[str, Any], revision: str) -> str:
     if "data" not in settings:
         return ""
     data, loss, optim = settings["data"], settings["loss"], settings["optim"]
-    roots = ", ".join(f"`{root}`" for root in data["roots"])
     weights = {name: loss[name] for name in ("lambda_cls", "lambda1", "lambda2") if name in loss}
     if loss.get("direct", "none") != "none":
         weights[f"lambda_direct ({loss['direct']})"] = loss["lambda_direct"]
@@ -131,11 +130,19 @@ def _training(settings: Mapping[str, Any], revision: str) -> str:
         weights["lambda_mask"] = loss["lambda_mask"]
     terms = ", ".join(f"{name} {value:g}" for name, value in weights.items())
     return (
-        f"**Training.** Data set `{data['dataset']}` at {roots}; batches of {settings['batch_size']},"
+        f"**Training.** {_data(data)}; batches of {settings['batch_size']},"
         f" at most {_count(settings['epochs'], 'epoch')}, learning rate {optim['lr']:g}"
         f" (backbone {optim['backbone_lr']:g}), seed {settings['seed']}. Loss: {terms}, tau {loss['tau']:g},"
         f" order {loss['order']}. Made by revision `{revision or 'unknown'}`."
     )
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    if not data.get("sources"):
+        roots = ", ".join(f"`{root}`" for root in data["roots"])
+        return f"Data set `{data['dataset']}` at {roots}"
+    shares = (f"`{source['name']}` {source['share']:g}" for source in data["sources"] if source["share"])
+    return f"Sources and their shares of a batch: {', '.join(shares)}"
 
 
 def _metrics(shown: Mapping[str, Mapping[str, Any]]) -> str:
