@@ -4,8 +4,7 @@ python benchmarks/loader.py [--config configs/default.yaml] [--crops 200] [--siz
 
 Processor time is counted, so that other work on the machine does not change the rates. "reading" decodes a
 stored crop and nothing else; "augmented" is all that a training crop goes through. Sources take turns, crop
-by crop.
-Paths in the configuration are relative to the current directory, as in training.
+by crop. Paths in the configuration are relative to the current directory, as in training.
 """
 
 import argparse
@@ -17,25 +16,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from forgerank.data.batches import Crops, Key
+from forgerank.data.batches import Key
 from forgerank.data.mixture import Ingredient, MixedBatches, Mixture
-from forgerank.train.config import TrainConfig, load_config
-from forgerank.train.loaders import open_mixture
+from forgerank.train.config import load_config
+from forgerank.train.loaders import open_crops, open_mixture
 
 ASKED = 200.0  # crops per second of one core, augmentation included, of what is not forged on the fly
-
-
-def crops_of(config: TrainConfig, mixture: Mixture, size: int) -> Crops:
-    """The training crops of a mixture, as the trainer's loader makes them."""
-    return Crops(
-        mixture,
-        size=size,
-        length=len(config.data.labels),
-        seed=config.seed,
-        mask_size=config.data.mask_size,
-        augment=config.data.augment,
-        zoom=config.model.zoom,
-    )
 
 
 def draw(mixture: Mixture, part: Ingredient, count: int, rng: np.random.Generator) -> list[int]:
@@ -55,7 +41,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     config = load_config(options.config)
     mixture = open_mixture(config.data)
-    crops = crops_of(config, mixture, options.size)
+    crops = open_crops(config, mixture, masks=True, augment=config.data.augment)
     rng = np.random.default_rng(0)
     places = {part.name: draw(mixture, part, options.crops, rng) for part in mixture.ingredients}
     seconds = {name: [0.0, 0.0] for name in places}

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from typer.testing import CliRunner, Result
 
+from commands import detect
 from forgerank.cli.detect import Outputs
-from forgerank.cli.main import app
 from forgerank.types import InputError
 
 Pixels = NDArray[np.uint8]
@@ -26,15 +25,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory, astronaut: Pixels, forged_a
     PILImage.fromarray(forged_astronaut).save(folder / "forged.png")
     PILImage.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "empty.png")
     return folder
-
-
-@pytest.fixture(scope="module")
-def weights(tiny_weights: Path) -> list[str]:
-    return ["--weights", str(tiny_weights)]
-
-
-def detect(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["detect", *map(str, arguments)])
 
 
 def test_table_of_a_folder(photos: Path, weights: list[str]) -> None:

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from typer.testing import CliRunner, Result
 
 import videos
-from forgerank.cli.main import app
+from commands import detect
 from videos import beside, shots, write_video
 
 Pixels = NDArray[np.uint8]
@@ -27,15 +26,6 @@ def files(tmp_path_factory: pytest.TempPathFactory, astronaut: Pixels, forged_as
     write_video(folder / "none.webm", shots((videos.empty_scene(astronaut), 1)), codec="libvpx-vp9")
     PILImage.fromarray(astronaut).save(folder / "real.png")
     return folder
-
-
-@pytest.fixture(scope="module")
-def weights(tiny_weights: Path) -> list[str]:
-    return ["--weights", str(tiny_weights)]
-
-
-def detect(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["detect", *map(str, arguments)])
 
 
 def test_videos_and_photographs_together(files: Path, weights: list[str], tmp_path: Path) -> None:

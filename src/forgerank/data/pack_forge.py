@@ -30,9 +30,9 @@ class PackForge:
     """One split of a pack's real faces as a `Source`: of each an original and a forgery, new at every draw.
 
     Item 2i is real face i, 2i + 1 a forgery of it. Originals go through as many saves as forgeries do, and
-    through the same ones. kinds: `chain` and names of `forge.faces.FORGERIES` and `RECONSTRUCTED`, with their
-    weights; those of RECONSTRUCTED need `reconstructions`, a folder that `forgerank data reconstruct` wrote,
-    and are drawn for the faces that it holds, which are all the faces where no other kind is named. longest:
+    through the same ones. kinds: `chain` and names in FORGERIES or RECONSTRUCTED of `forge.whole_faces`, each
+    with its weight; RECONSTRUCTED needs `reconstructions`, a folder that `forgerank data reconstruct` wrote,
+    and is drawn for the faces that it holds, which are all the faces where no other kind is named. longest:
     the most edits of a chain; single_share: of chains, those of one edit. webp: share of saves that are WebP,
     in place of the trace's. Donors are other people of the split at like resolution and in a like pose.
     sources, without: as for `Pack`.

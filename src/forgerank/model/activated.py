@@ -34,9 +34,9 @@ class ActivatedConv2d(nn.Module):
         """images (B, C, H, W); returns (B, C', H', W')."""
         if self.same:
             images = pad_same(images, list(self.weight.shape[2:]), [self.stride, self.stride])
-        if self._has_gradient_here(images):
-            kind = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
-            values = images.to(kind), self.weight.to(kind), self.bias.to(kind)
+        dtype = self._gradient_dtype(images)
+        if dtype is not None:
+            values = images.to(dtype), self.weight.to(dtype), self.bias.to(dtype)
             with torch.autocast("cpu", enabled=False):
                 output: Tensor = _ActivatedConv2d.apply(
                     *values, self.stride, self.padding, self.groups, self.relu6
@@ -49,23 +49,21 @@ class ActivatedConv2d(nn.Module):
             output = F.conv2d(images, self.weight, self.bias, *layout, groups=self.groups)
         return F.relu6(output, inplace=not output.requires_grad) if self.relu6 else output
 
-    def _has_gradient_here(self, images: Tensor) -> bool:
-        return (
+    def _gradient_dtype(self, images: Tensor) -> torch.dtype | None:
+        """The dtype in which torch would compute the gradient, if it is computed here; else None."""
+        here = (
             self.training
             and torch.is_grad_enabled()
             and images.device.type == "cpu"
             and self.weight.dtype == torch.float32
-            and self._is_exact(images.dtype)
             and not torch.compiler.is_compiling()
             and images.is_contiguous(memory_format=torch.channels_last)
         )
-
-    @staticmethod
-    def _is_exact(given: torch.dtype) -> bool:
-        """Whether the gradient here has the dtype that torch would compute it in."""
-        if torch.is_autocast_enabled("cpu"):
-            return torch.get_autocast_dtype("cpu") == torch.bfloat16
-        return given == torch.float32
+        if not here:
+            return None
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else images.dtype
+        return dtype if dtype == (torch.bfloat16 if autocast else torch.float32) else None
 
 
 def can_be_activated(conv: nn.Conv2d, *, relu6: bool) -> bool:
@@ -123,12 +121,8 @@ def _pointwise_gradients(
     of_images = torch.empty_like(images)
     # Sums over many images: in float32 for any dtype.
     of_weight, of_bias = torch.zeros_like(matrix, dtype=torch.float32), torch.zeros(len(matrix))
-    per_image = (
-        images.element_size()
-        * images.shape[2]
-        * images.shape[3]
-        * (3 * matrix.shape[0] + 2 * matrix.shape[1])
-    )
+    pixels = images.shape[2] * images.shape[3]
+    per_image = images.element_size() * pixels * (3 * matrix.shape[0] + 2 * matrix.shape[1])
     count = max(1, _CACHED_BYTES * torch.get_num_threads() // per_image)
     for start in range(0, len(images), count):
         part = slice(start, start + count)

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from forgerank import __version__
@@ -16,6 +16,7 @@ from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport
 from forgerank.detect.verdict import quality_warnings
 from forgerank.report import data_uris, words
 from forgerank.report.entries import Credentials, ErrorEntry
+from forgerank.report.environment import template_environment
 from forgerank.report.heatmap import DISSIMILARITY, face_maps, palette
 from forgerank.report.timeline import levels, plot_track
 from forgerank.weights.description import Thresholds, WeightsMetadata
@@ -77,14 +78,7 @@ def _render(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("forgerank.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: words.printable(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment("forgerank.report")
     environment.filters.update(
         action_phrase=words.action_phrase,
         clock=words.clock,
@@ -97,7 +91,6 @@ def _environment() -> Environment:
         heat_layer=data_uris.heat_layer,
         jpeg=data_uris.jpeg,
         levels=levels,
-        percent=words.percent,
         quality_warnings=quality_warnings,
         sentence=words.verdict_sentence,
         state_sentence=words.state_sentence,

@@ -148,8 +148,8 @@ def open_validation(config: DataConfig) -> dict[str, Source]:
                 if len(places)
             ]
         whole = parts[0] if len(parts) == 1 else Joined(parts)
-        both = len({whole.sample(index).forged for index in range(len(whole))}) == 2
-        if both and (len(parts) > 1 or wanted.level == 1):
+        levelled = len(parts) > 1 or wanted.level == 1
+        if levelled and len({whole.sample(index).forged for index in range(len(whole))}) == 2:
             whole = Levelled(whole, config.augment, seed=0)
         found[wanted.name] = whole
     return found
@@ -170,15 +170,7 @@ def train_loader(
     Each batch comes in `accumulate` parts, of which this process gets its share.
     """
     data = config.data
-    crops = Crops(
-        source,
-        size=config.model.input_size,
-        length=len(data.labels),
-        seed=config.seed,
-        mask_size=data.mask_size,
-        augment=data.augment,
-        zoom=config.model.zoom,
-    )
+    crops = open_crops(config, source, masks=True, augment=data.augment)
     stream: dict[str, Any] = {
         "batch_size": config.batch_size,
         "batches": batches_per_epoch(config, len(source)),
@@ -195,6 +187,19 @@ def train_loader(
         groups = [source.sample(index).group for index in range(len(source))]
         batches = StreamBatches(groups, together=data.together, **stream)
     return StreamLoader(crops, batch_sampler=batches, **_worker_options(data.workers))
+
+
+def open_crops(config: TrainConfig, source: Source, *, masks: bool, augment: AugmentConfig | None) -> Crops:
+    """The crops of a source as the network of `config` takes them."""
+    return Crops(
+        source,
+        size=config.model.input_size,
+        length=len(config.data.labels),
+        seed=config.seed,
+        mask_size=config.data.mask_size if masks else None,
+        augment=augment,
+        zoom=config.model.zoom,
+    )
 
 
 def crop_size(config: TrainConfig, batch: int, count: int) -> int:
@@ -225,15 +230,7 @@ def plain_loader(
     share: Share = ALONE,
 ) -> DataLoader[Item]:
     """Each image once, in order, or this process's share of them; augmented only where `augment` is given."""
-    crops = Crops(
-        source,
-        size=config.model.input_size,
-        length=len(config.data.labels),
-        seed=config.seed,
-        mask_size=config.data.mask_size if masks else None,
-        augment=augment,
-        zoom=config.model.zoom,
-    )
+    crops = open_crops(config, source, masks=masks, augment=augment)
     batches = EvenBatches(len(source), batch_size=config.batch_size // config.accumulate, share=share)
     return DataLoader(crops, batch_sampler=batches, **_worker_options(config.data.workers))
 

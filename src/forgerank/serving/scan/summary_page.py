@@ -5,32 +5,34 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from forgerank.report.environment import template_environment
 from forgerank.report.words import LIMITS, VIDEO_LIMITS
-from forgerank.serving.html_templates import load_template
 from forgerank.serving.scan.summary import BINS, Summary, most_common
 
 _REASONS = 30  # shown of each kind
 _WIDTH, _HEIGHT = 640, 150  # of the histogram, pixels of its own system
-_SIGNS = {"forged": "▲", "real": "●", "undetermined": "◆"}
 
 
 def summary_page(summary: Summary, path: Path) -> str:
     """The page; `path` names the results."""
     counts = [(verdict, summary.verdicts[verdict]) for verdict in ("forged", "undetermined", "real")]
-    return load_template(__package__, "summary.html").render(
-        style=Markup(_asset("report/page.css") + _asset("serving/scan/summary.css")),
-        file_name=path.name,
-        path=str(path),
-        summary=summary,
-        signs=_SIGNS,
-        counts=[*counts, ("not read", summary.errors.total()), ("duplicates", summary.duplicates)],
-        bars=_bars(summary.histogram),
-        most=max(1, *summary.histogram),
-        width=_WIDTH,
-        height=_HEIGHT,
-        undetermined=most_common(summary.reasons, _REASONS),
-        unread=most_common(summary.errors, _REASONS),
-        limits=(*LIMITS, *VIDEO_LIMITS),
+    return (
+        template_environment(__package__)
+        .get_template("summary.html")
+        .render(
+            style=Markup(_asset("report/page.css") + _asset("serving/scan/summary.css")),
+            file_name=path.name,
+            path=str(path),
+            summary=summary,
+            counts=[*counts, ("not read", summary.errors.total()), ("duplicates", summary.duplicates)],
+            bars=_bars(summary.histogram),
+            most=max(1, *summary.histogram),
+            width=_WIDTH,
+            height=_HEIGHT,
+            undetermined=most_common(summary.reasons, _REASONS),
+            unread=most_common(summary.errors, _REASONS),
+            limits=(*LIMITS, *VIDEO_LIMITS),
+        )
     )
 
 

@@ -14,9 +14,9 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from forgerank.detect.videos import Cancelled
+from forgerank.report.environment import template_environment
 from forgerank.report.words import LIMITS, VIDEO_LIMITS
 from forgerank.serving.errors import ProblemError
-from forgerank.serving.html_templates import load_template
 from forgerank.serving.judge import Judge
 from forgerank.serving.receiving import receive
 from forgerank.serving.web.examples import EXAMPLES, example_bytes
@@ -131,12 +131,16 @@ async def _lines(judge: Judge, path: Path, name: str) -> AsyncIterator[str]:
 
 def _index(max_bytes: int, max_seconds: float | None) -> str:
     length = "" if max_seconds is None else f", videos up to {max_seconds / 60:.3g} minutes"
-    return load_template(__package__, "index.html").render(
-        max_bytes=max_bytes,
-        embedding=EMBEDDING,
-        limit=f"Up to {_size(max_bytes)}{length}",
-        examples=EXAMPLES,
-        limits=(*LIMITS, *VIDEO_LIMITS),
+    return (
+        template_environment(__package__)
+        .get_template("index.html")
+        .render(
+            max_bytes=max_bytes,
+            embedding=EMBEDDING,
+            limit=f"Up to {_size(max_bytes)}{length}",
+            examples=EXAMPLES,
+            limits=(*LIMITS, *VIDEO_LIMITS),
+        )
     )
 
 
