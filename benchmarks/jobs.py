@@ -37,8 +37,7 @@ from rich.console import Console
 from skimage import data
 from sqlalchemy import Engine, func, select
 
-from forgerank.serving.service.database import open_database
-from forgerank.serving.service.database_tables import completions, jobs
+from forgerank.serving.service.database import completions, jobs, open_database
 from forgerank.serving.service.service_settings import ServiceSettings
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

@@ -33,7 +33,7 @@ from skimage import data
 from forgerank.detect.runtime import usable_cores
 from forgerank.serving.scan.journal import Journal
 from forgerank.serving.scan.sources import Item
-from forgerank.serving.scan.tasks import Outcome
+from forgerank.serving.scan.task_worker import Outcome
 
 RUN = "from forgerank.cli.main import main; main()"
 LOAD = 0.7  # share of its time that a core may be busy; the rest is for peaks and lost machines

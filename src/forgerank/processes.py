@@ -1,4 +1,5 @@
-"""Child processes that end with their parent. They are spawned: a fork would break ONNX Runtime's threads.
+"""Child processes that end with their parent, and names of processes that outlive them. Children are spawned:
+a fork would break ONNX Runtime's threads.
 
 >>> with process_pool(1) as pool:
 ...     list(pool.map(len, ["nose", "lip"]))
@@ -6,6 +7,7 @@
 """
 
 import os
+import platform
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -71,3 +74,43 @@ def _end_with_parent(orphaned: Callable[[], object] | None) -> None:
         if orphaned is not None:
             orphaned()
         os._exit(1)
+
+
+def this_process() -> str:
+    """`machine pid`; the machine is host, boot and process namespace, where the system tells them."""
+    return f"{_machine()} {os.getpid()}"
+
+
+def is_dead(process: str) -> bool:
+    """Whether the process that `this_process()` named has ended. False for one of another machine.
+
+    A new process with the number of one that has ended makes it look alive; its lease ends all the same.
+    """
+    machine, _, pid = process.rpartition(" ")
+    if machine != _machine() or not pid.isdigit() or os.name != "posix":  # elsewhere signal 0 is a real one
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # another user's
+    return _is_zombie(pid)
+
+
+def _is_zombie(pid: str) -> bool:
+    """Whether it has ended but nobody has read its exit code, as in a container without init."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False  # not Linux, or ended just now
+
+
+def _machine() -> str:
+    parts = [platform.node()]
+    try:
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        pass  # not Linux: the host's name is all there is
+    return "/".join(parts)

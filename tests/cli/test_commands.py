@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from forgerank import __version__
 from forgerank.cli.forge import parse_steps
 from forgerank.cli.main import app, one_line_errors
-from forgerank.cli.progress import progress_bar
+from forgerank.cli.options import progress_bar
 from forgerank.extras import MissingExtraError
 from forgerank.types import InputError
 

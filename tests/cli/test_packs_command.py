@@ -9,8 +9,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from forgerank.cli.main import app
-from forgerank.data.formats.pack import Pack
-from forgerank.data.formats.reconstructions import Reconstructions
+from forgerank.data.formats.pack import Pack, Reconstructions
 from forgerank.train.curve import COLUMNS
 from forgerank.types import InputError
 from packs import recipe_of

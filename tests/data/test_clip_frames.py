@@ -8,9 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from forgerank.data.clip import Clip
-from forgerank.data.clip_frames import read_frames
-from forgerank.data.tar_images import read_archive
+from forgerank.data.clip import Clip, read_frames
+from forgerank.data.tar_files import read_archive
 from forgerank.media.frame_access import Frame, Lost, evenly_spaced
 from layouts import write_images, write_tar
 

@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.batches import Crops
-from forgerank.data.formats.reconstructions import Reconstructions
-from forgerank.data.pack_forge import PackForge
-from forgerank.data.prepare.reconstruct import write_reconstructions
+from forgerank.data.forge_sources import PackForge
+from forgerank.data.formats.pack import Reconstructions
+from forgerank.data.prepare.autoencoder import write_reconstructions
 from forgerank.data.sample import LabelledImage
 from forgerank.forge import chain
 from forgerank.forge import whole_faces as faces

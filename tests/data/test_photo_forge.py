@@ -8,8 +8,8 @@ from PIL import Image as PILImage
 
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.batches import Crops
+from forgerank.data.forge_sources import PhotoForge
 from forgerank.data.formats.registry import DATASETS
-from forgerank.data.photo_forge import PhotoForge
 from forgerank.types import InputError
 
 

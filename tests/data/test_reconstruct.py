@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from forgerank.data.formats.pack import Pack
-from forgerank.data.formats.reconstructions import ZOOM, Reconstructions
-from forgerank.data.pack_forge import PackForge
-from forgerank.data.prepare.autoencoder import Autoencoder, AutoencoderConfig
-from forgerank.data.prepare.reconstruct import cached_crops, face_crop, reconstruct_pack
+from forgerank.data.forge_sources import PackForge
+from forgerank.data.formats.pack import ZOOM, Pack, Reconstructions
+from forgerank.data.prepare.autoencoder import (
+    Autoencoder,
+    AutoencoderConfig,
+    cached_crops,
+    face_crop,
+    reconstruct_pack,
+)
 from forgerank.faces.align import TEMPLATE, estimate_alignment
 
 SIZE = 32
@@ -41,7 +45,7 @@ def test_crops_are_cut_once(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None
     crop, count = cached_crops(pack, SIZE, 2, 0)
     assert count == 2
     first = crop(1)
-    monkeypatch.setattr("forgerank.data.prepare.reconstruct.face_crop", None)
+    monkeypatch.setattr("forgerank.data.prepare.autoencoder.face_crop", None)
     assert crop(1) is first
     assert cached_crops(pack, SIZE, None, 0)[1] == len(pack)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from forgerank.data.check.published_counts import PUBLISHED
+from forgerank.data.check.integrity import PUBLISHED
 from forgerank.data.formats.registry import CLIPS, DATASETS
 from forgerank.labels import ATTRIBUTES
 from layouts import (

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from forgerank.data.forge_sources import PhotoForge
 from forgerank.data.formats.seqdeepfake import SeqDeepFake
 from forgerank.data.formats.shards import Shards
-from forgerank.data.photo_forge import PhotoForge
 from forgerank.data.prepare.shard_writer import SKIPPED, samples_on_disk, shard_dataset
 from forgerank.data.sample import Source
 from forgerank.train.config import TrainConfig, parse_config

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forgerank.data.tar_images import DamagedTarError, read_archive, tar_names
+from forgerank.data.tar_files import DamagedTarError, read_archive, tar_names
 from layouts import write_tar
 
 

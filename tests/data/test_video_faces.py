@@ -17,7 +17,7 @@ from PIL import Image as PILImage
 
 import layouts
 from forgerank.data.clip import Clip
-from forgerank.data.formats.prepared_index import read_index
+from forgerank.data.formats.prepared import read_index
 from forgerank.data.formats.registry import CLIPS
 from forgerank.data.prepare.face_crops import CutConfig, cut_face
 from forgerank.data.prepare.video_faces import Summary, prepare

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from forgerank.data.formats.wilddeepfake import wilddeepfake
-from forgerank.data.tar_images import read_archive, tar_names
+from forgerank.data.tar_files import read_archive, tar_names
 from forgerank.types import InputError
 from layouts import write_tar, write_wilddeepfake
 

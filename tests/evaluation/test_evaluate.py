@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from forgerank.data.formats.prepared_index import schema
+from forgerank.data.formats.prepared import schema
 from forgerank.data.formats.registry import identify_dataset
 from forgerank.evaluation.evaluate import (
     evaluate,

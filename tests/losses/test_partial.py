@@ -7,10 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forgerank.labels import Order, face_labels, largest_first
-from forgerank.losses.localization import mask_loss
-from forgerank.losses.multilabel import multilabel_loss
+from forgerank.losses.cross_entropy import mask_loss, multilabel_loss, step_loss
 from forgerank.losses.ranking import pairwise_rank_loss, plackett_luce_loss, rank_loss
-from forgerank.losses.steps import step_loss
 from forgerank.losses.total import LossConfig, Targets, linear_total, steps_total, total_loss
 from forgerank.model.network import LinearOutput, Output, StepOutput
 

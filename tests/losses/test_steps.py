@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forgerank.losses.steps import step_loss
+from forgerank.losses.cross_entropy import step_loss
 
 
 def reference(logits: torch.Tensor, sequences: torch.Tensor) -> float:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from forgerank.labels import Order
-from forgerank.losses.localization import mask_loss
+from forgerank.losses.cross_entropy import mask_loss, multilabel_loss
 from forgerank.losses.mil import forgery_gap
-from forgerank.losses.multilabel import multilabel_loss
 from forgerank.losses.total import LossConfig, Targets, total_loss
 from forgerank.model.network import Output
 

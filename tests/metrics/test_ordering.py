@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import r2_score
 
 from forgerank.labels import pad_sequences
-from forgerank.metrics.ordering import order_pairs, order_r2, pairwise_order_accuracy
+from forgerank.metrics.sequence import order_pairs, order_r2, pairwise_order_accuracy
 
 
 def test_golden_pairs() -> None:

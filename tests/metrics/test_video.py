@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from forgerank.metrics.video import video_scores
+from forgerank.metrics.detection import video_scores
 
 
 def test_golden_means() -> None:

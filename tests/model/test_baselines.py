@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from forgerank.labels import presence
 from forgerank.losses.total import LOSSES, LossConfig, Targets
-from forgerank.model.baselines import MODELS, TEACHER_FORCED, build_network
+from forgerank.model.baselines import MODELS, TEACHER_FORCED, SequenceDecoder, SpatialWeights, build_network
 from forgerank.model.config import ModelConfig
-from forgerank.model.decoder import SequenceDecoder, SpatialWeights
 from forgerank.model.network import LinearOutput, Network, StepOutput
 from squares import COLOURS, PLACES
 

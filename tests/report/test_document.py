@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.report.document import PAGE, SCHEMA_FILE, fill_tables, main, schema_text
+from forgerank.report.schema import PAGE, SCHEMA_FILE, fill_tables, main, schema_text
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-ADVICE = "run: python -m forgerank.report.document docs"
+ADVICE = "run: python -m forgerank.report.schema docs"
 
 
 def test_the_committed_schema_is_that_of_the_models() -> None:

@@ -14,8 +14,7 @@ from forgerank.data.formats.seqdeepfake import SeqDeepFake
 from forgerank.evaluation.scorers import TorchScorer
 from forgerank.losses.total import LOSSES
 from forgerank.metrics.scores import Scores, to_scores
-from forgerank.model.baselines import MODELS, build_network
-from forgerank.model.decoder import SequenceDecoder
+from forgerank.model.baselines import MODELS, SequenceDecoder, build_network
 from forgerank.model.network import StepOutput
 from forgerank.train import fit
 from forgerank.train.config import OptimConfig, TrainConfig

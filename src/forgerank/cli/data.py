@@ -16,8 +16,8 @@ from forgerank.cli.options import (
     Processes,
     ReaderOptions,
     parse_settings,
+    progress_bar,
 )
-from forgerank.cli.progress import progress_bar
 from forgerank.extras import require
 from forgerank.types import InputError
 
@@ -239,8 +239,7 @@ def autoencoder(
     from pydantic import ValidationError
 
     from forgerank.data.formats.pack import Pack
-    from forgerank.data.prepare.autoencoder import AutoencoderConfig, train_autoencoder
-    from forgerank.data.prepare.reconstruct import cached_crops
+    from forgerank.data.prepare.autoencoder import AutoencoderConfig, cached_crops, train_autoencoder
 
     try:
         config = AutoencoderConfig.model_validate(
@@ -274,8 +273,7 @@ def reconstruct(
     """
     require("train")
     from forgerank.data.formats.pack import Pack
-    from forgerank.data.prepare.autoencoder import load_autoencoder
-    from forgerank.data.prepare.reconstruct import reconstruct_pack
+    from forgerank.data.prepare.autoencoder import load_autoencoder, reconstruct_pack
 
     models = [load_autoencoder(path) for path in weights]
     for split in splits or ("train", "val"):

@@ -14,8 +14,7 @@ from rich.text import Text
 from forgerank.types import InputError
 
 if TYPE_CHECKING:
-    from forgerank.data.check.integrity import CheckReport
-    from forgerank.data.check.problems import Problem
+    from forgerank.data.check.integrity import CheckReport, Problem
     from forgerank.data.prepare.pack_writer import PackSummary
     from forgerank.data.prepare.video_faces import Summary
 
@@ -58,7 +57,7 @@ def print_report(report: "CheckReport", out: Console) -> None:
 
 
 def _print_problems(problems: Sequence["Problem"], out: Console, style: str) -> None:
-    from forgerank.data.check.problems import KINDS
+    from forgerank.data.check.integrity import KINDS
     from forgerank.report.words import printable
 
     kinds: dict[str, list[Problem]] = defaultdict(list)

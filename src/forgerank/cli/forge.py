@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from forgerank.cli.options import Processes
-from forgerank.cli.progress import progress_bar
+from forgerank.cli.options import Processes, progress_bar
 from forgerank.extras import require
 from forgerank.types import InputError
 

@@ -1,10 +1,13 @@
-"""Options, exit codes and parsing that several commands share."""
+"""Options, exit codes, parsing and the progress bar that several commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 EXIT_CODES = (
     "Exit codes: 0 everything was read and answered, whatever the verdict; 1 the program failed; "
@@ -60,3 +63,13 @@ def parse_settings(texts: Sequence[str] | None) -> dict[str, Any]:
     from forgerank.files import parse_setting
 
     return dict(parse_setting(text) for text in texts or ())
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error that takes (done, total); silent where that is no terminal."""
+    err = Console(stderr=True)
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

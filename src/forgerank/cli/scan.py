@@ -178,7 +178,7 @@ def summarize(
     """
     require("scan")
     from forgerank.serving.scan.summary import summarize as sum_up
-    from forgerank.serving.scan.summary_page import summary_page
+    from forgerank.serving.scan.summary import summary_page
 
     summary = sum_up(results, worst)
     print_summary(summary, Console())

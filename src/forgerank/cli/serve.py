@@ -65,8 +65,7 @@ def serve(
     * `forgerank serve --set photo_bytes=10000000 --set retention_seconds=3600`
     """
     require("web" if web else "serve")
-    from forgerank.serving.service.app import create_app
-    from forgerank.serving.service.server import run, share_arenas
+    from forgerank.serving.service.app import create_app, run, share_arenas
     from forgerank.serving.service.service_settings import LOOPBACK
 
     options: dict[str, Any] = dict(

@@ -11,7 +11,7 @@ from forgerank.detect.verdict import calibrated
 from forgerank.evaluation.scorers import Predictions
 from forgerank.metrics import detection
 from forgerank.metrics.bootstrap import bootstrap_interval
-from forgerank.metrics.video import video_scores
+from forgerank.metrics.detection import video_scores
 from forgerank.types import InputError
 from forgerank.weights.description import Calibration, Thresholds
 

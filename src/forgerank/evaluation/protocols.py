@@ -11,7 +11,7 @@ from forgerank import labels
 from forgerank.evaluation.binary import Statistic, binary_metrics, called_forged, is_binary
 from forgerank.evaluation.scorers import Predictions
 from forgerank.labels import Order, Sequences
-from forgerank.metrics import detection, ordering, sequence
+from forgerank.metrics import detection, sequence
 from forgerank.metrics.bootstrap import bootstrap_interval
 from forgerank.weights.description import Calibration, Thresholds
 
@@ -57,7 +57,7 @@ def summarize(
         "by_component": detection.average_precision(
             predictions.presence, predictions.components, predictions.known
         ).tolist(),
-        "order_r2_by_component": ordering.order_r2(true, guess, predictions.presence.shape[1]).tolist(),
+        "order_r2_by_component": sequence.order_r2(true, guess, predictions.presence.shape[1]).tolist(),
         "by_source": _breakdown(predictions.sources, statistics),
         "by_length": _breakdown(_lengths(predictions), statistics),
     }
@@ -134,8 +134,8 @@ def _sequence_statistics(
         "adaptive_accuracy": lambda i: sequence.adaptive_accuracy(true[i], guess[i]),
         "all_none_floor": lambda i: sequence.all_none_floor(true[i]),
         "complete_sequences": lambda i: sequence.complete_sequence_share(true[i], guess[i]),
-        "pairwise_order": lambda i: ordering.pairwise_order_accuracy(truth[i], predictions.order[i], order),
-        "order_r2": lambda i: _mean(ordering.order_r2(true[i], guess[i], length)),
+        "pairwise_order": lambda i: sequence.pairwise_order_accuracy(truth[i], predictions.order[i], order),
+        "order_r2": lambda i: _mean(sequence.order_r2(true[i], guess[i], length)),
     }
     return statistics | {name: _where(predictions.ordered, statistic) for name, statistic in ordered.items()}
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from forgerank.faces.align import similarity
 from forgerank.forge.blend import match_colour, paste
-from forgerank.forge.draws import pick
+from forgerank.forge.filters import pick
 from forgerank.forge.photos import Photo
 from forgerank.forge.shapes import (
     MASKED,

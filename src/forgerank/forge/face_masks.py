@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from forgerank.faces.regions import EYEBROWS, EYES, LIPS, NOSE, OVAL, component_polygons
 from forgerank.forge.blend import Alpha, Window
-from forgerank.forge.draws import pick
+from forgerank.forge.filters import pick
 from forgerank.forge.photos import Photo
 from forgerank.labels import COMPONENTS, Parts
 from forgerank.types import Points

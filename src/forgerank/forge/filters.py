@@ -1,13 +1,27 @@
-"""Image filters that the forge shares: colour tables, sharpness, loss of resolution."""
+"""Image filters that the forge shares: colour tables, sharpness, loss of resolution; draws by weight."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.forge.draws import pick
 from forgerank.types import Image
+
+
+def pick(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
+    """One of the names, with a probability proportional to its weight. Raises ValueError for a sum of 0."""
+    total = sum(weights.values())
+    if total <= 0:
+        raise ValueError(f"nothing to draw from in {dict(weights)}")
+    position = float(rng.random()) * total
+    for name, weight in weights.items():
+        position -= weight
+        if position < 0:
+            return name
+    return name  # rounding may leave a little of the sum
+
 
 _KERNELS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.forge.draws import pick
-from forgerank.forge.filters import unsharp_mask
+from forgerank.forge.filters import pick, unsharp_mask
 from forgerank.types import Image
 
 Range = tuple[float, float]

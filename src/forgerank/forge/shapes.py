@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from forgerank.faces.regions import component_polygons, face_oval
 from forgerank.forge.blend import Alpha, Window
-from forgerank.forge.draws import pick
+from forgerank.forge.filters import pick
 from forgerank.forge.photos import Photo
 from forgerank.types import Points
 

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forgerank.forge.blend import Alpha, Window, match_colour, membrane, mix
-from forgerank.forge.draws import pick
 from forgerank.forge.face_masks import HULLS, FaceMask, component_alpha, covered, draw_mask
-from forgerank.forge.filters import apply_tables, disturb, lose_resolution, unsharp_mask
+from forgerank.forge.filters import apply_tables, disturb, lose_resolution, pick, unsharp_mask
 from forgerank.forge.photos import Photo
 from forgerank.forge.warps import correspondence, sample_donor, warp
 from forgerank.labels import COMPONENTS, Parts

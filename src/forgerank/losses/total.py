@@ -8,11 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from forgerank.labels import Order, largest_first
-from forgerank.losses.localization import mask_loss
+from forgerank.losses.cross_entropy import mask_loss, multilabel_loss, step_loss
 from forgerank.losses.mil import Reduction, forgery_gap, mil_loss, regularization_loss
-from forgerank.losses.multilabel import multilabel_loss
 from forgerank.losses.ranking import pairwise_rank_loss, plackett_luce_loss, rank_loss
-from forgerank.losses.steps import step_loss
 from forgerank.model.config import Kind
 from forgerank.model.network import LinearOutput, Output, StepOutput
 

@@ -11,7 +11,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from forgerank import labels
 from forgerank.labels import Order
-from forgerank.metrics import detection, ordering, sequence
+from forgerank.metrics import detection, sequence
 
 KEYS = ("auc", "map", "accuracy", "fixed", "adaptive", "complete", "order", "floor")
 _FLOATS = ("probability", "components", "order_scores")
@@ -131,7 +131,7 @@ class SequenceMetrics(Metric):
                 "fixed": sequence.fixed_accuracy(truth, guess),
                 "adaptive": sequence.adaptive_accuracy(truth, guess),
                 "complete": sequence.complete_sequence_share(truth, guess),
-                "order": ordering.pairwise_order_accuracy(truth, order_scores[ordered], self.order),
+                "order": sequence.pairwise_order_accuracy(truth, order_scores[ordered], self.order),
                 "floor": sequence.all_none_floor(truth),
             }
         return values

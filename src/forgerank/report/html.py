@@ -8,17 +8,17 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from forgerank import __version__
 from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport, VideoReport
 from forgerank.detect.verdict import quality_warnings
-from forgerank.report import data_uris, words
+from forgerank.report import heatmap, words
 from forgerank.report.entries import Credentials, ErrorEntry
-from forgerank.report.environment import template_environment
 from forgerank.report.heatmap import DISSIMILARITY, face_maps, palette
 from forgerank.report.timeline import levels, plot_track
+from forgerank.report.words import percent, printable
 from forgerank.weights.description import Thresholds, WeightsMetadata
 
 
@@ -82,14 +82,14 @@ def _environment() -> Environment:
     environment.filters.update(
         action_phrase=words.action_phrase,
         clock=words.clock,
-        crop_to_image=data_uris.crop_to_image,
+        crop_to_image=heatmap.crop_to_image,
         declarations=words.declarations,
         decoded_sentence=words.decoded_sentence,
         face_maps=face_maps,
         face_sentence=words.face_sentence,
         first_map=_first_map,
-        heat_layer=data_uris.heat_layer,
-        jpeg=data_uris.jpeg,
+        heat_layer=heatmap.heat_layer,
+        jpeg=heatmap.jpeg,
         levels=levels,
         quality_warnings=quality_warnings,
         sentence=words.verdict_sentence,
@@ -127,3 +127,20 @@ def _model(metadata: WeightsMetadata, sha256: str) -> dict[str, str]:
         "Licence of the weights": metadata.licence,
         "Thresholds": f"forged from {thresholds.forged:.3f}, real below {thresholds.real:.3f}; {components}",
     }
+
+
+@cache
+def template_environment(package: str) -> Environment:
+    """The environment of the templates in the folder `templates` of a package, and of the report's after
+    them; with the filter `percent`.
+    """
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("forgerank.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    return environment

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from collections.abc import Mapping
 from typing import BinaryIO
 
 from python_multipart.exceptions import FormParserError
@@ -9,7 +10,21 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
-from forgerank.serving.errors import ProblemError, busy
+RETRY_SECONDS = 5  # of Retry-After where nothing better is known
+
+
+class ProblemError(Exception):
+    """Ends a request with problem details; `detail` is one line and may be shown to anyone."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers
+
+
+def busy(detail: str, seconds: int = RETRY_SECONDS) -> ProblemError:
+    """503: come back in so many seconds."""
+    return ProblemError(503, detail, {"Retry-After": str(seconds)})
+
 
 _FORM = b"multipart/form-data"
 _FORM_OVERHEAD = 65_536  # bytes of a form that are not the file

@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 
 from forgerank.serving.scan import run
 from forgerank.serving.scan.scan_settings import Judging, ScanSettings
-from forgerank.serving.scan.tasks import Outcome, Task
+from forgerank.serving.scan.task_worker import Outcome, Task
 
 Pixels = NDArray[np.uint8]
 HOSTILE = os.fsdecode(b"\xff [red]<b>\n\x1b[0m.jpg")

@@ -11,8 +11,7 @@ import pytest
 
 from forgerank.serving.scan.run import scan
 from forgerank.serving.scan.scan_settings import ScanSettings, StoppedError
-from forgerank.serving.scan.task_worker import TaskWorker
-from forgerank.serving.scan.tasks import Task
+from forgerank.serving.scan.task_worker import Task, TaskWorker
 
 STEP = 512 * 1024  # bytes more room per try; SQLite's log grows to 4 MiB before it is used again
 

@@ -10,7 +10,7 @@ import pytest
 
 from forgerank.serving.scan.pool import KILLED, Pool
 from forgerank.serving.scan.scan_settings import Judging, StoppedError
-from forgerank.serving.scan.tasks import Outcome, Task
+from forgerank.serving.scan.task_worker import Outcome, Task
 from forgerank.types import InputError
 
 

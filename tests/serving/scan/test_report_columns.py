@@ -8,10 +8,9 @@ import pytest
 
 from forgerank.detect import Detector
 from forgerank.detect.result import Component, FaceReport, Quality, Report, TrackReport, VideoReport
-from forgerank.serving.scan.report_columns import answer_of, no_answer
+from forgerank.serving.scan.parquet_file import answer_of, no_answer
 from forgerank.serving.scan.scan_settings import ScanSettings
-from forgerank.serving.scan.task_worker import TaskWorker
-from forgerank.serving.scan.tasks import Task
+from forgerank.serving.scan.task_worker import Task, TaskWorker
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from rich.console import Console
 from forgerank.cli.scan import print_summary
 from forgerank.serving.scan.parquet_file import METADATA_PREFIX, schema
 from forgerank.serving.scan.scan_settings import ScanSettings, describe, weights_of
-from forgerank.serving.scan.summary import most_common, summarize
-from forgerank.serving.scan.summary_page import summary_page
+from forgerank.serving.scan.summary import most_common, summarize, summary_page
 from forgerank.types import InputError
 
 LABELS = ("nose", "eye", "eyebrow", "lip", "hair")

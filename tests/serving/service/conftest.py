@@ -20,9 +20,8 @@ from PIL import Image
 
 from forgerank.detect.detector import Detector
 from forgerank.detect.result import LoadedImage, Report
-from forgerank.serving.service.app import create_app
+from forgerank.serving.service.app import Server, create_app
 from forgerank.serving.service.database import open_database
-from forgerank.serving.service.server import Server
 from forgerank.serving.service.service_parts import Service
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Uploads

@@ -13,7 +13,7 @@ from forgerank.detect.result import Report
 from forgerank.detect.videos import Cancelled
 from forgerank.media.files import MediaError
 from forgerank.serving import judge
-from forgerank.serving.service import job_report, worker
+from forgerank.serving.service import worker
 from forgerank.serving.service.service_settings import ServiceSettings
 
 
@@ -79,7 +79,7 @@ class NamesReport:
 
 
 # What stands for those of the same names.
-SUBSTITUTES = [(judge, "judge_file", judge_file), (job_report, "ReportBuilder", NamesReport)]
+SUBSTITUTES = [(judge, "judge_file", judge_file), (worker, "ReportBuilder", NamesReport)]
 
 
 def main(settings: ServiceSettings) -> None:

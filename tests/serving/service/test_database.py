@@ -10,8 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, insert, inspect, select
 from sqlalchemy.exc import IntegrityError
 
-from forgerank.serving.service.database import open_database
-from forgerank.serving.service.database_tables import api_keys, jobs, metadata
+from forgerank.serving.service.database import api_keys, jobs, metadata, open_database
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.types import InputError
 

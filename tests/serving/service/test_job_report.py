@@ -17,9 +17,9 @@ from forgerank.detect.videos import Cancelled
 from forgerank.media.files import MediaError
 from forgerank.report.schema import ReportFile
 from forgerank.serving.judge import FileJudge
-from forgerank.serving.service.job_report import report_job
 from forgerank.serving.service.jobs import Job
 from forgerank.serving.service.service_settings import ServiceSettings
+from forgerank.serving.service.worker import report_job
 
 JOB = Job(
     "0" * 32, None, "photo", "mine.png", None, 1, "running", datetime.now(UTC), None, None, 1, 0, None, None

@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import func, select
 
-from forgerank.serving.service.database import open_database
-from forgerank.serving.service.database_tables import completions, results
+from forgerank.processes import is_dead, this_process
+from forgerank.serving.service.database import completions, open_database, results
 from forgerank.serving.service.jobs import Claim, Job, Jobs, QueueFullError
-from forgerank.serving.service.process_identity import is_dead, this_process
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Uploads
 from jobqueue import Store

@@ -12,9 +12,9 @@ import odd_worker
 import pytest
 from sqlalchemy import func, select
 
-from forgerank.serving.service.database_tables import completions, jobs
+from forgerank.processes import is_dead
+from forgerank.serving.service.database import completions, jobs
 from forgerank.serving.service.jobs import Job, Jobs
-from forgerank.serving.service.process_identity import is_dead
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.supervisor import Workers
 from jobqueue import Store

@@ -1,27 +1,76 @@
 """Integrity of a data set: published counts, missing and damaged files, leakage between its splits."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from forgerank.data.check.leakage import near_duplicates, same_source, same_video
-from forgerank.data.check.near_duplicates import perceptual_hash
-from forgerank.data.check.problems import KINDS, Problem
-from forgerank.data.check.published_counts import PUBLISHED
-from forgerank.data.clip import Clip
-from forgerank.data.clip_frames import by_file, read_together
+from forgerank.data.check.near_duplicates import nearest_earlier, perceptual_hash
+from forgerank.data.clip import Clip, by_file, read_together
 from forgerank.data.formats.folder import read_folder
 from forgerank.data.formats.registry import CLIPS
 from forgerank.data.formats.seqdeepfake import read_samples
 from forgerank.data.sample import Sample
-from forgerank.data.tar_images import is_archive
+from forgerank.data.tar_files import is_archive
 from forgerank.media.frame_access import Frame, count_frames
 from forgerank.media.suffixes import kind_by_name
 from forgerank.processes import process_pool
 from forgerank.types import SPLITS, InputError
+
+# PUBLISHED[dataset][split, method], all as in `Clip`: a real video has method "". None as split: all splits
+# together; None as method: real and forged together. Of a data set with compression levels, each level holds
+# this many. Seq-DeepFake is left out: its counts could not be traced to their source.
+Key = tuple[str | None, str | None]
+
+_FORENSICS = ("", "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
+
+PUBLISHED: dict[str, dict[Key, int]] = {
+    # FaceForensics++, dataset/README.md: 1000 original sequences, "720 videos for train and 140 videos for
+    # validation as well as testing"; every method manipulated all of them, FaceShifter (its README) included.
+    "faceforensics": {
+        (split, method): count
+        for method in _FORENSICS
+        for split, count in (("train", 720), ("val", 140), ("test", 140), (None, 1000))
+    },
+    # Celeb-DF's paper (arXiv 1909.12962, table 1), row DFD: 363 real and 3,068 DeepFake videos.
+    "dfd": {("", ""): 363, ("", "DeepFakeDetection"): 3068},
+    # Celeb-DF-v2/README.md of the authors: 590 Celeb-real, 300 YouTube-real, 5639 Celeb-synthesis, of these
+    # 518 in List_of_testing_videos.txt.
+    "celebdf": {
+        (None, ""): 590 + 300,
+        (None, "Celeb-synthesis"): 5639,
+        ("test", None): 518,
+        ("train", None): 590 + 300 + 5639 - 518,
+    },
+    # The DFDC paper (arXiv 2006.07397, section on the training set): 119,154 clips, 100,000 of them forged.
+    "dfdc": {("train", ""): 19_154, ("train", "FAKE"): 100_000, ("train", None): 119_154},
+    # The WildDeepfake paper (arXiv 2101.01456): 3,805 real and 3,509 fake face sequences, 7,314 in all.
+    "wilddeepfake": {(None, ""): 3805, (None, "fake"): 3509, (None, None): 7314},
+}
+
+
+KINDS = {
+    "count": "other than published",
+    "annotation": "annotations that cannot be used",
+    "missing": "missing files",
+    "unreadable": "unreadable files",
+    "truncated": "truncated files",
+    "damaged": "damaged frames",
+    "same video": "in several splits",
+    "same source": "people or sources in several splits",
+    "near-duplicate": "images that another split shows too",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem of a data set."""
+
+    kind: str  # a key of KINDS
+    name: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +291,48 @@ def _place(row: Count) -> str:
     split = "all splits" if row.split is None else row.split or "no split"
     method = "real and forged" if row.method is None else row.method or "real"
     return ", ".join(filter(None, (split, method, row.compression)))
+
+
+def same_video(items: Sequence[Clip]) -> list[Problem]:
+    """One identity, or one file, in several splits."""
+    splits: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    names: dict[tuple[str, tuple[str, ...]], str] = {}
+    for item in items:
+        # The sequences of one tar share its path: their frames differ.
+        key = str(item.path), item.frames if is_archive(item.path) else ()
+        splits[key].append(item.split)
+        names[key] = item.name
+    return [
+        Problem("same video", names[key], ", ".join(sorted(set(found))))
+        for key, found in splits.items()
+        if len(set(found)) > 1
+    ]
+
+
+def same_source(items: Sequence[Clip]) -> list[Problem]:
+    """Groups in several splits; a clip of no split leaks into none."""
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for item in items:
+        if item.split:
+            groups[item.group][item.split] += 1
+    return [
+        Problem("same source", group, ", ".join(f"{n} in {split}" for split, n in sorted(found.items())))
+        for group, found in groups.items()
+        if len(found) > 1
+    ]
+
+
+def near_duplicates(looked: Sequence[tuple[Clip, int | None]], distance: int) -> list[Problem]:
+    """Each image once, against the nearest one of the splits before its own: train, val, test."""
+    kept = [(item, value) for item, value in looked if value is not None and item.split in SPLITS]
+    ranks = [SPLITS.index(item.split) for item, _ in kept]
+    near = nearest_earlier([value for _, value in kept], ranks, distance=distance)
+    return [
+        Problem(
+            "near-duplicate",
+            f"{kept[place][0].split}: {kept[place][0].name}",
+            f"{kept[other][0].split}: {kept[other][0].name}, {bits} of 64 bits differ",
+        )
+        for place, (other, bits) in sorted(near.items())
+        if (kept[place][0].path, kept[place][0].frames) != (kept[other][0].path, kept[other][0].frames)
+    ]

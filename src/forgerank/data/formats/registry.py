@@ -5,19 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from forgerank.data.clip import Clip
+from forgerank.data.forge_sources import PackForge, PhotoForge
 from forgerank.data.formats.celebdf import celebdf
 from forgerank.data.formats.deepfakebench import deepfakebench
 from forgerank.data.formats.dfdc import dfdc
 from forgerank.data.formats.faceforensics import dfd, faceforensics
 from forgerank.data.formats.folder import Folder
 from forgerank.data.formats.pack import Pack
-from forgerank.data.formats.prepared import Prepared
-from forgerank.data.formats.prepared_index import INDEX
+from forgerank.data.formats.prepared import INDEX, Prepared
 from forgerank.data.formats.seqdeepfake import SeqDeepFake
 from forgerank.data.formats.shards import Shards
 from forgerank.data.formats.wilddeepfake import wilddeepfake
-from forgerank.data.pack_forge import PackForge
-from forgerank.data.photo_forge import PhotoForge
 from forgerank.data.sample import Source
 
 # Faces to train on. Each is called as (root, split) with the config's `options` as keywords.

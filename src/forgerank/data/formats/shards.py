@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from forgerank.data.sample import LabelledImage, Sample, read_image, read_mask
-from forgerank.data.tar_members import Member, read_member
+from forgerank.data.tar_files import Member, read_member
 from forgerank.labels import COMPONENTS, check_sequence
 from forgerank.types import InputError
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from forgerank.data.clip import Clip
 from forgerank.data.formats.paths import check_root, is_image
-from forgerank.data.tar_images import DamagedTarError, tar_names
+from forgerank.data.tar_files import DamagedTarError, tar_names
 from forgerank.types import InputError
 
 _FOLDER = re.compile(r"(real|fake)[_ ](train|val|test)")

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from forgerank.data.clip import Clip
-from forgerank.data.formats.prepared_index import Row, Skip
+from forgerank.data.formats.prepared import Row, Skip
 from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.track import Observation, Track, assign, embed

@@ -28,7 +28,7 @@ from forgerank.data.formats.pack import (
     read_part,
 )
 from forgerank.data.sample import Sample, Samples, read_image, read_mask
-from forgerank.data.tar_members import write_tar
+from forgerank.data.tar_files import write_tar
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.regions import hair_mask

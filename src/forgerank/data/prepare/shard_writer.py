@@ -10,7 +10,7 @@ import numpy as np
 
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample, Samples, read_image, read_mask
-from forgerank.data.tar_members import tar_members, write_tar
+from forgerank.data.tar_files import tar_members, write_tar
 from forgerank.files import write_atomic
 from forgerank.types import InputError
 

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from forgerank.data.clip import Clip
-from forgerank.data.clip_frames import by_file, read_together
-from forgerank.data.formats.prepared_index import write_clip_faces, write_index
+from forgerank.data.clip import Clip, by_file, read_together
+from forgerank.data.formats.prepared import write_clip_faces, write_index
 from forgerank.data.prepare.face_crops import NO_FACE, CutConfig, cut_clip
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.files import write_atomic

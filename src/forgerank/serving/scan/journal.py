@@ -15,7 +15,7 @@ from pathlib import Path
 
 from forgerank.serving.scan.scan_settings import StoppedError
 from forgerank.serving.scan.sources import Item
-from forgerank.serving.scan.tasks import Outcome, Task
+from forgerank.serving.scan.task_worker import Outcome, Task
 from forgerank.types import InputError
 
 # Path, size, SHA-256, why it could not be read, answer as JSON, first path of the same content.

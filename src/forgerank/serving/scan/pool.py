@@ -19,9 +19,9 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from forgerank.processes import start_process
-from forgerank.serving.scan.report_columns import no_answer
+from forgerank.serving.scan.parquet_file import no_answer
 from forgerank.serving.scan.scan_settings import Judging, StoppedError
-from forgerank.serving.scan.tasks import Outcome, Task, Work
+from forgerank.serving.scan.task_worker import Outcome, Task, Work
 from forgerank.types import InputError
 
 _TRIES = 2  # of a file whose process dies or hangs

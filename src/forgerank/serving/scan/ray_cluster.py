@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from forgerank.serving.scan.pool import Pool
 from forgerank.serving.scan.scan_settings import Judging, StoppedError
-from forgerank.serving.scan.task_worker import TaskWorker
-from forgerank.serving.scan.tasks import Outcome, Task
+from forgerank.serving.scan.task_worker import Outcome, Task, TaskWorker
 from forgerank.types import InputError
 
 _BLOCK = 16  # files that travel together

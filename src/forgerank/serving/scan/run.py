@@ -11,8 +11,7 @@ from forgerank.serving.scan.parquet_file import write_rows
 from forgerank.serving.scan.pool import Pool
 from forgerank.serving.scan.scan_settings import Engine, Judging, ScanSettings, describe, weights_of
 from forgerank.serving.scan.sources import Item, list_items
-from forgerank.serving.scan.task_worker import TaskWorker
-from forgerank.serving.scan.tasks import Outcome, Task
+from forgerank.serving.scan.task_worker import Outcome, Task, TaskWorker
 from forgerank.types import InputError
 
 Progress = Callable[[str, int, int | None], None]  # stage, done, total

@@ -1,10 +1,13 @@
-"""What a worker process does with one file: read, hash, judge. Whatever it is, an outcome comes back."""
+"""A file of a scan as a task, and what a worker process does with it: read, hash, judge. Whatever it is, an
+outcome comes back.
+"""
 
 import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -13,11 +16,35 @@ from forgerank.detect.detector import Detector
 from forgerank.media.files import MediaError, check_file
 from forgerank.media.suffixes import MEDIA_SUFFIXES
 from forgerank.serving.judge import FileJudge
-from forgerank.serving.scan.report_columns import answer_of, no_answer
+from forgerank.serving.scan.parquet_file import answer_of, no_answer
 from forgerank.serving.scan.scan_settings import Judging, StoppedError
 from forgerank.serving.scan.sources import is_url, open_storage
-from forgerank.serving.scan.tasks import Outcome, Task
 from forgerank.types import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One file to work on."""
+
+    path: str  # as Item has it
+    sha256: str | None  # where known
+    judge: bool  # else hash it only
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one task."""
+
+    path: str
+    size: int | None = None  # bytes
+    sha256: str | None = None  # None where the file could not be read
+    error: str | None = None  # why it could not be read
+    answer: dict[str, Any] | None = None  # of its content, see `rows`; None where it was only hashed
+
+
+# Works on one task; tells the second argument size and hash of the file before it is decoded.
+Work = Callable[[Task, Callable[[Outcome], None]], Outcome]
+
 
 CHANGED = "changed while it was scanned"
 

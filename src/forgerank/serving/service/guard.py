@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from forgerank.serving.errors import ProblemError
+from forgerank.serving.receiving import ProblemError
 from forgerank.serving.service import problems
 from forgerank.serving.service.keys import Keys
 from forgerank.serving.service.service_settings import LOOPBACK

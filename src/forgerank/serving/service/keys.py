@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine, Row, func, insert, select, update
 
-from forgerank.serving.service.database_tables import api_keys
+from forgerank.serving.service.database import api_keys
 from forgerank.types import InputError
 
 _KEY = re.compile(r"frk_([0-9]{1,9})_([A-Za-z0-9_-]{43})")  # row of the key, 256 random bits

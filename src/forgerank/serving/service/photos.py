@@ -18,8 +18,7 @@ from forgerank.media.files import MediaError
 from forgerank.media.images import TooManyPixelsError, UnknownFormatError, read_photo
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials
-from forgerank.serving.errors import ProblemError, busy
-from forgerank.serving.receiving import label, receive
+from forgerank.serving.receiving import ProblemError, busy, label, receive
 from forgerank.serving.service.batching import Batcher
 from forgerank.serving.service.service_settings import ServiceSettings
 

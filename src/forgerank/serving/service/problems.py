@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from forgerank.serving.errors import RETRY_SECONDS, ProblemError
+from forgerank.serving.receiving import RETRY_SECONDS, ProblemError
 from forgerank.serving.service.jobs import QueueFullError
 
 MEDIA_TYPE = "application/problem+json"

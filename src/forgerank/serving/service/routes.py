@@ -11,8 +11,7 @@ from pydantic import BaseModel, Field
 
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import ReportFile
-from forgerank.serving.errors import ProblemError, busy
-from forgerank.serving.receiving import full_disk, label, receive
+from forgerank.serving.receiving import ProblemError, busy, full_disk, label, receive
 from forgerank.serving.service.guard import authorize
 from forgerank.serving.service.jobs import Job, Kind, QueueFullError, State
 from forgerank.serving.service.problems import documented

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from forgerank.detect.detector import Detector
 from forgerank.detect.result import Report, VideoReport
 from forgerank.media.suffixes import media_kind
-from forgerank.serving.errors import ProblemError
 from forgerank.serving.judge import FileJudge, Progress
+from forgerank.serving.receiving import ProblemError
 from forgerank.serving.service import problems
 from forgerank.serving.service.batching import Batcher
 from forgerank.serving.service.guard import authorize

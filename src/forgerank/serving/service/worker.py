@@ -1,4 +1,4 @@
-"""A worker: a process with a detector of its own that judges one job after the other."""
+"""A worker: a process with a detector of its own that judges one job after the other and writes reports."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self, TypeVar
@@ -14,11 +15,12 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from forgerank.detect.detector import Detector
 from forgerank.detect.videos import Cancelled
-from forgerank.serving.judge import FileJudge
+from forgerank.processes import this_process
+from forgerank.report.builder import ReportBuilder
+from forgerank.serving.judge import FileJudge, Judge
+from forgerank.serving.service.archive import ArchiveError, Limits, unpack
 from forgerank.serving.service.database import open_database
-from forgerank.serving.service.job_report import INTERNAL, report_job
-from forgerank.serving.service.jobs import Claim, Jobs
-from forgerank.serving.service.process_identity import this_process
+from forgerank.serving.service.jobs import Claim, Job, Jobs
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Uploads
 from forgerank.types import InputError
@@ -150,3 +152,62 @@ def _insist(write: Callable[[], T]) -> T:
                 raise
             _log.warning("the database does not answer (%s)", error.orig)
             time.sleep(1)
+
+
+INTERNAL = "could not be judged: an internal error, see the server's log"
+_log = logging.getLogger(__name__)
+
+
+def report_job(
+    job: Job, path: Path, folder: Path, *, judge: Judge, limits: Limits, progress: Callable[[float], None]
+) -> tuple[str, str]:
+    """The JSON and the HTML report on a job whose file is at `path`.
+
+    An archive's members are unpacked into `folder`, which is empty. `progress` is told the share of the job
+    that is done, 0..1. Raises InputError where nothing of it can be
+    judged, and Cancelled where `judge` does.
+    """
+    report = ReportBuilder(judge.detector)
+    if job.kind == "archive":
+        _add_members(report, job, path, folder, judge, limits, progress)
+    else:
+        report.add(judge(path, job.name, lambda done, total: progress(done / total if total else 0.0)), path)
+    return report.json(), report.html()
+
+
+def _add_members(
+    report: ReportBuilder,
+    job: Job,
+    path: Path,
+    folder: Path,
+    judge: Judge,
+    limits: Limits,
+    progress: Callable[[float], None],
+) -> None:
+    try:
+        for member in unpack(path, folder, limits):
+            progress(member.before)
+            if member.path is None:
+                report.fail(member.name, str(member.reason))
+            else:
+                _add_member(report, job, member.path, member.name, judge)
+                member.path.unlink()
+    except ArchiveError as error:
+        if not (report.results or report.errors):
+            raise InputError(f"{job.name}: {error}") from None
+        report.fail(job.name, f"{error}; the rest of it was not read")
+    if not (report.results or report.errors):
+        raise InputError(f"{job.name}: holds no file")
+
+
+def _add_member(report: ReportBuilder, job: Job, path: Path, name: str, judge: Judge) -> None:
+    """Whatever happens to one member, Cancelled apart, the others are judged."""
+    try:
+        report.add(judge(path, name), path)
+    except Cancelled:
+        raise
+    except InputError as error:
+        report.fail(name, getattr(error, "reason", str(error)))
+    except Exception:
+        _log.exception("job %s: %r", job.id, name)
+        report.fail(name, INTERNAL)

@@ -1,7 +1,11 @@
 """The page as an application of its own: `app.mount("/", build_page(judge))` puts it into a service."""
 
 import asyncio
+import base64
+import hashlib
 import json
+import logging
+import re
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -13,14 +17,17 @@ import anyio
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
+from forgerank.detect.result import FaceReport, TrackReport, faces_of
 from forgerank.detect.videos import Cancelled
-from forgerank.report.environment import template_environment
-from forgerank.report.words import LIMITS, VIDEO_LIMITS
-from forgerank.serving.errors import ProblemError
-from forgerank.serving.judge import Judge
-from forgerank.serving.receiving import receive
+from forgerank.media.files import MediaError
+from forgerank.report.builder import ReportBuilder
+from forgerank.report.html import template_environment
+from forgerank.report.schema import encodable
+from forgerank.report.words import LIMITS, VIDEO_LIMITS, percent, printable, verdict_sentence
+from forgerank.serving.judge import Judge, Progress
+from forgerank.serving.receiving import ProblemError, receive
 from forgerank.serving.web.examples import EXAMPLES, example_bytes
-from forgerank.serving.web.page_answer import EMBEDDING, answer, embedded_scripts
+from forgerank.types import InputError
 
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"))
@@ -165,3 +172,63 @@ def _size(count: int) -> str:
     """
     unit, name = next(((unit, name) for unit, name in _UNITS if count >= unit), (1, "bytes"))
     return f"{count / unit:.3g} {name}"
+
+
+# What the browser puts before </body> of a report to show it in a frame of the page. A frame cannot be
+# measured from outside its sandbox, so the report tells its height; nothing in it may depend on the frame's.
+# What the page itself says is left out.
+_SCRIPT = (
+    "new ResizeObserver(() => parent.postMessage({height: document.body.offsetHeight}, '*'))"
+    ".observe(document.body);"
+)
+_STYLE = (
+    ".top,.notes,.item>h2{display:none}.item{margin-top:0}.columns>figure{position:static}.canvas{max-height:46rem}"
+    "main,footer{max-width:none;padding:0}body{display:flow-root}"
+)
+EMBEDDING = f"<style>{_STYLE}</style><script>{_SCRIPT}</script>"
+_log = logging.getLogger(__name__)
+
+
+def answer(judge: Judge, path: Path, name: str, progress: Progress) -> dict[str, Any]:
+    """The last message to the browser about the file at `path`, shown as `name`.
+
+    {"error": one line}, or {"name", "verdict", "sentence", "faces", "html", "json"}; a face is {"verdict",
+    "probability" (in words), "components" (first to last)}, and the last two are the whole reports.
+    Cancelled, raised by `progress`, passes.
+    """
+    try:
+        result = judge(path, name, progress)
+        report = ReportBuilder(judge.detector)
+        report.add(result, path)
+    except Cancelled:
+        raise
+    except InputError as error:
+        reason = error.reason if isinstance(error, MediaError) else str(error)
+        return {"error": f"{printable(encodable(name))}: {reason}"}
+    except Exception:
+        _log.exception("judging an upload failed")
+        return {"error": f"{printable(encodable(name))}: the program failed on this file; its log says why"}
+    return {
+        "name": printable(encodable(name)),
+        "verdict": result.verdict,
+        "sentence": verdict_sentence(result),
+        "faces": [_face(face) for face in faces_of(result)],
+        "json": report.json(),
+        "html": report.html(),
+    }
+
+
+def _face(face: FaceReport | TrackReport) -> dict[str, Any]:
+    return {
+        "verdict": face.verdict,
+        "probability": percent(face.forged_probability),
+        "components": [component.name for component in face.sequence],
+    }
+
+
+def embedded_scripts(judge: Judge) -> list[str]:
+    """Digests of the scripts in every embedded report, as a Content-Security-Policy takes them."""
+    page = ReportBuilder(judge.detector).html()
+    scripts = [_SCRIPT, *re.findall(r"<script>(.*?)</script>", page, re.DOTALL)]
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    return [f"sha256-{base64.b64encode(digest).decode()}" for digest in digests]

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from forgerank.serving.service.database_tables import metadata
+from forgerank.serving.service.database import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()
