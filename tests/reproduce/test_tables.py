@@ -15,7 +15,7 @@ from forgerank.data.formats.registry import find_folders
 from forgerank.reproduce import runs, tables
 from forgerank.reproduce.runs import Clock, Request, make_plan, row_config, train_missing
 from forgerank.reproduce.table_file import load_table
-from forgerank.reproduce.tables import make_table, mean_and_deviation
+from forgerank.reproduce.tables import Results, make_table, mean_and_deviation, write_table
 from forgerank.types import InputError
 from squares import tiny_settings, write_squares
 
@@ -157,6 +157,36 @@ def test_table_2_is_tested_on_the_other_data_sets(tmp_path: Path) -> None:
         assert {"auc", "celebdf/auc"} <= set(run["figures"])
         assert "dfd/auc" not in run["figures"]
     assert "| ours, Swin | 99.82 | " in text
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_table_shows_every_number_as_printed(number: int, tmp_path: Path) -> None:
+    table = load_table(CONFIGS / f"table{number}.yaml")
+    assert table.printed is not None
+    request = Request(CONFIGS / f"table{number}.yaml", (tmp_path,), tmp_path, progress=False)
+    write_table(request, table, None, Results())
+    printed = (tmp_path / "table.md").read_text().partition("## Every metric")[0]
+    _, _, *lines = [line for line in printed.splitlines() if line.startswith("|")]
+    assert len(lines) == len(table.printed.lines)
+    for shown, line in zip(lines, table.printed.lines, strict=True):
+        method, *cells = [cell.strip() for cell in shown.strip("|").split("|")]
+        assert method == line.method
+        published = cells[len(cells) - 2 * len(line.values) :: 2]
+        assert published == ["-" if value is None else f"{value:.2f}" for value in line.values]
+
+
+def test_what_is_measured_stands_beside_what_is_printed(tmp_path: Path) -> None:
+    table = load_table(CONFIGS / "table4.yaml")
+    facts = dict.fromkeys((*tables.FACTS, "pictures_per_second"), 1)
+    run = {"figures": {"r2/nose": 0.25, "fixed_accuracy": 0.5}, "skipped": {}, "facts": facts}
+    request = Request(CONFIGS / "table4.yaml", (tmp_path,), tmp_path, progress=False)
+    write_table(request, table, None, Results(runs={"ours": [run]}))
+    text = (tmp_path / "table.md").read_text()
+    assert "| Ours | 0.72 | 0.25 | 0.61 | - |" in text
+    assert "R² in 0..1" in text
+    with (tmp_path / "table.csv").open(newline="") as stream:
+        (row,) = [row for row in csv.DictReader(stream) if (row["row"], row["figure"]) == ("ours", "r2/nose")]
+    assert (row["paper"], row["mean"]) == ("72.0", "25.0")  # the CSV is in percent throughout
 
 
 def binary_squares(root: Path, counts: dict[str, int]) -> None:

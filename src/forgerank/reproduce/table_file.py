@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from forgerank.files import read_yaml
 from forgerank.train.config import TrainConfig, load_config, load_values, merge, parse_config, with_overrides
@@ -25,6 +25,48 @@ class Row(_Frozen):
     overrides: dict[str, Any] = {}  # settings that differ from those of the table
 
 
+class Line(_Frozen):
+    """One line of a table as the paper prints it."""
+
+    method: str
+    backbone: str = ""
+    losses: str = ""  # the terms that the line has, where lines differ in them
+    values: tuple[float | None, ...]  # of each column, as printed; None: the paper leaves the cell empty
+    # the row of the file that is measured for each column, or one for all; none: the method is only cited
+    rows: tuple[str | None, ...] = ()
+
+
+class Printed(_Frozen):
+    """A table as the paper prints it, and which rows of the file belong to its cells."""
+
+    columns: dict[str, str] = Field(min_length=1)  # heading -> metric of the rows
+    lines: tuple[Line, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _whole_lines(self) -> "Printed":
+        for line in self.lines:
+            if len(line.values) != len(self.columns) or len(line.rows) not in (0, 1, len(self.columns)):
+                raise ValueError(f"{line.method}: needs a value for each of {len(self.columns)} columns")
+        return self
+
+    def cells(self, line: Line) -> list["Cell"]:
+        """The cells of one of its lines."""
+        rows = line.rows if len(line.rows) > 1 else (line.rows or (None,)) * len(self.columns)
+        return [
+            Cell(heading, metric, value, row)
+            for (heading, metric), value, row in zip(self.columns.items(), line.values, rows, strict=True)
+        ]
+
+
+class Cell(NamedTuple):
+    """One cell of a printed table."""
+
+    heading: str
+    metric: str
+    value: float | None  # as printed; None: the cell is empty
+    row: str | None  # of the file, whose metric stands beside it
+
+
 class Table(_Frozen):
     """The content of a table's file."""
 
@@ -37,6 +79,34 @@ class Table(_Frozen):
     rows: dict[str, Row] = Field(min_length=1)
     others: dict[str, dict[str, float]] = {}  # published metrics of methods that are not run, percent
     cross: tuple[str, ...] = ()  # folders beside the training data that the rows are also tested on
+    printed: Printed | None = None  # for a table of the paper
+
+    @model_validator(mode="after")
+    def _known_rows(self) -> "Table":
+        named = {row for line in self.printed.lines for row in line.rows} if self.printed else set()
+        if unknown := named - {None} - self.rows.keys():
+            raise ValueError(f"printed: no row is called {', '.join(sorted(map(str, unknown)))}")
+        return self
+
+    def published(self, row: str) -> dict[str, float]:
+        """The published metrics of a row, percent: its own and those of its cells in the printed table."""
+        found = dict(self.rows[row].published)
+        cells = (
+            [cell for line in self.printed.lines for cell in self.printed.cells(line)] if self.printed else []
+        )
+        for cell in cells:
+            if cell.row == row and cell.value is not None:
+                found[cell.metric] = round(cell.value * 100 / scale_of(cell.metric), 4)
+        return found
+
+
+def scale_of(metric: str) -> int:
+    """What the paper prints 1 as: R² is printed in 0..1, every other metric in percent.
+
+    >>> scale_of("r2/nose"), scale_of("celebdf/auc")
+    (1, 100)
+    """
+    return 1 if metric.partition("/")[0] == "r2" else 100
 
 
 def load_table(path: Path) -> Table:

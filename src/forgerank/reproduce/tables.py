@@ -12,7 +12,7 @@ from rich.console import Console
 
 from forgerank.reproduce.run_metrics import measure_run
 from forgerank.reproduce.runs import Clock, Plan, Request, make_plan, row_config, train_missing
-from forgerank.reproduce.table_file import Table, choose_rows, load_table
+from forgerank.reproduce.table_file import Printed, Table, choose_rows, load_table, scale_of
 
 NAMES = {
     "fixed_accuracy": "Fixed-Acc",
@@ -102,6 +102,9 @@ def write_table(request: Request, table: Table, plan: Plan | None, results: Resu
     request.out.mkdir(parents=True, exist_ok=True)
     lines = [f"# {table.title}", ""]
     lines += [line for note in _notes(request, table, plan, results) for line in (note, "")]
+    if table.printed:
+        lines += ["## As printed", "", *_markdown_rows([*_printed_rows(table.printed, results)]), ""]
+        lines += ["## Every metric", ""]
     lines += _markdown_rows([*_rows(table, results)])
     (request.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with (request.out / "table.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -121,8 +124,30 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
+def _printed_rows(printed: Printed, results: Results) -> Iterator[list[str]]:
+    """The paper's table, each of its columns as published and as measured here."""
+    names = [name for name in ("backbone", "losses") if any(getattr(line, name) for line in printed.lines)]
+    yield ["", *names, *(f"{name}, {whose}" for name in printed.columns for whose in ("published", "here"))]
+    for line in printed.lines:
+        cells = []
+        for cell in printed.cells(line):
+            cells.append("" if cell.value is None else f"{cell.value:.2f}")
+            here = _measured(cell.metric, results.values(cell.row, cell.metric)) if cell.row else ""
+            cells.append("cited" if cell.value is not None and not line.rows else here)
+        yield [line.method, *(getattr(line, name) for name in names), *cells]
+
+
+def _measured(metric: str, values: Sequence[float]) -> str:
+    """Mean ± deviation of a metric on the scale and with the digits that it is printed with."""
+    mean, deviation = mean_and_deviation(values)
+    scale = scale_of(metric)
+    digits = 1 if scale == 100 else 2
+    spread = "" if math.isnan(deviation) else f" ± {scale * deviation:.{digits}f}"
+    return "" if math.isnan(mean) else f"{scale * mean:.{digits}f}{spread}"
+
+
 def _rows(table: Table, results: Results) -> Iterator[list[str]]:
-    published = [*(row.published for row in table.rows.values()), *table.others.values()]
+    published = [*map(table.published, table.rows), *table.others.values()]
     columns = [(metric, any(metric in values for values in published)) for metric in table.columns]
     heading = [""]
     for metric, is_published in columns:
@@ -138,7 +163,7 @@ def _rows(table: Table, results: Results) -> Iterator[list[str]]:
         measured = {metric: results.values(name, metric) for metric in table.columns}
         speeds = [run["facts"]["pictures_per_second"] for run in results.runs.get(name, [])]
         speed = f"{statistics.mean(speeds):.1f}" if speeds else ""
-        yield [row.title, *_cells(columns, row.published, measured), speed, str(len(speeds))]
+        yield [row.title, *_cells(columns, table.published(name), measured), speed, str(len(speeds))]
 
 
 def _cells(
@@ -148,29 +173,35 @@ def _cells(
 ) -> Iterator[str]:
     for metric, is_published in columns:
         if is_published:
-            yield f"{published[metric]:.2f}" if metric in published else ""
-        mean, deviation = mean_and_deviation(measured.get(metric, ()))
-        spread = "" if math.isnan(deviation) else f" ± {100 * deviation:.1f}"
-        yield "" if math.isnan(mean) else f"{100 * mean:.1f}{spread}"
+            known = metric in published
+            yield f"{published[metric] * scale_of(metric) / 100:.2f}" if known else ""
+        yield _measured(metric, measured.get(metric, ()))
 
 
 def _csv_rows(table: Table, results: Results) -> Iterator[list[object]]:
+    if table.printed:
+        for line in table.printed.lines:
+            title = ", ".join(filter(None, (line.method, line.backbone)))
+            for cell in table.printed.cells(line):
+                if cell.value is not None and cell.row is None:
+                    yield ["", title, cell.heading, cell.value, "", "", 0, ""]
     for title, published in table.others.items():
         for metric, value in published.items():
             yield ["", title, metric, value, "", "", 0, ""]
     for name, row in table.rows.items():
         measured = [metric for run in results.runs.get(name, ()) for metric in run["figures"]]
-        for metric in dict.fromkeys([*table.columns, *row.published, *measured]):
+        published = table.published(name)
+        for metric in dict.fromkeys([*table.columns, *published, *measured]):
             values = [100 * value for value in results.values(name, metric)]
             mean, deviation = mean_and_deviation(values)
             numbers = ["" if math.isnan(value) else round(value, 4) for value in (mean, deviation)]
             each = " ".join(f"{value:.4f}" for value in values)
-            yield [name, row.title, metric, row.published.get(metric, ""), *numbers, len(values), each]
+            yield [name, row.title, metric, published.get(metric, ""), *numbers, len(values), each]
 
 
 def _notes(request: Request, table: Table, plan: Plan | None, results: Results) -> Iterator[str]:
     """What a reader must know to judge the table."""
-    yield f"Published: {table.origin}; percent."
+    yield f"Published: {table.origin}; percent{', R² in 0..1' if _has_r2(table) else ''}."
     if results.runs:
         known = {name: ", ".join(map(str, results.facts(name))) for name in FACTS}
         sets = ", ".join(root.name for root in request.data)
@@ -193,6 +224,10 @@ def _notes(request: Request, table: Table, plan: Plan | None, results: Results) 
     skipped = [run["skipped"] for runs in results.runs.values() for run in runs]
     for name, reason in {name: reason for some in skipped for name, reason in some.items()}.items():
         yield f"Not tested on {name}: {reason}."
+
+
+def _has_r2(table: Table) -> bool:
+    return any(scale_of(metric) == 1 for metric in table.columns)
 
 
 def _markdown_rows(rows: Sequence[Sequence[str]]) -> Iterator[str]:
