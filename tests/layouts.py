@@ -135,6 +135,28 @@ def write_dfdc(root: Path, *, face: NDArray[np.uint8] | None = None) -> None:
     (root / "test/labels.csv").write_text("filename,label\ngggg.mp4,0\nhhhh.mp4,1\n")
 
 
+DFDC_PREVIEW = {  # path: (split, target, swapped): the person that is shown, and whose face is put there
+    "original_videos/111/111_A_001.mp4": ("train", 111, None),
+    "original_videos/222/222_A_001.mp4": ("train", 222, None),
+    "original_videos/333/333_C_001.mp4": ("test", 333, None),
+    "original_videos/444/444_C_001.mp4": ("test", 444, None),
+    "method_A/111/111_A/222_111_A_001.mp4": ("train", 111, 222),
+    "method_B/111/111_A/222_111_A_001.mp4": ("train", 111, 222),
+    "method_B/444/444_C/333_444_C_001.mp4": ("test", 444, 333),
+}
+
+
+def write_dfdc_preview(root: Path, *, face: NDArray[np.uint8] | None = None) -> None:
+    """4 reals and 3 fakes by two methods, which share a file name; 2 reals and 1 fake are for testing."""
+    entries = {}
+    for path, (split, target, swapped) in DFDC_PREVIEW.items():
+        write_video(root / path, face=face)
+        label = "real" if swapped is None else "fake"
+        entries[path] = {"label": label, "set": split, "augmentations": []}
+        entries[path] |= {"target_id": target, "swapped_id": swapped}
+    (root / "dataset.json").write_text(json.dumps(entries))
+
+
 # Frame names are numbers without padding: 10 comes after 9. Sequence "0" exists in every tar.
 WILD_FRAMES = ("0.png", "2.png", "10.png")
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.data.formats.dfdc import dfdc
+from forgerank.data.formats.dfdc import dfdc, dfdc_preview
 from forgerank.types import InputError
-from layouts import write_dfdc
+from layouts import DFDC_PREVIEW, write_dfdc, write_dfdc_preview
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +86,50 @@ def test_a_root_without_annotations_is_refused(tmp_path: Path) -> None:
         dfdc(tmp_path)
     with pytest.raises(InputError, match="split must be of train, val, test, validation, got dev"):
         dfdc(tmp_path, split="dev")
+
+
+def test_the_preview_is_read_by_its_own_annotation(tmp_path: Path) -> None:
+    write_dfdc_preview(tmp_path)
+    clips = {clip.name: clip for clip in dfdc_preview(tmp_path)}
+    assert list(clips) == sorted(DFDC_PREVIEW)
+    for path, (split, _, swapped) in DFDC_PREVIEW.items():
+        clip = clips[path]
+        assert (clip.split, clip.dataset) == (split, "dfdcpreview")
+        assert clip.sequence == (() if swapped is None else (1,))
+        assert clip.method == ("" if swapped is None else path.partition("/")[0])
+        assert clip.path == tmp_path / path
+    groups = {name: clip.group for name, clip in clips.items()}
+    # Swaps connect 111 with 222, and 333 with 444.
+    assert set(groups.values()) == {"dfdcpreview/111", "dfdcpreview/333"}
+    by_target = {clip.group for clip in dfdc_preview(tmp_path, groups="target")}
+    assert by_target == {f"dfdcpreview/{person}" for person in (111, 222, 333, 444)}
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([], "expected an object"),
+        (
+            {"a.mp4": {"label": "FAKE", "set": "train", "target_id": 1}},
+            "label must be real or fake, got 'FAKE'",
+        ),
+        ({"a.mp4": {"label": "real", "set": "dev", "target_id": 1}}, "set must be of .*got 'dev'"),
+        ({"a.mp4": {"label": "real", "set": "test"}}, "target_id must be a number, got None"),
+        (
+            {"a.mp4": {"label": "fake", "set": "test", "target_id": 1}},
+            "swapped_id must be a number, got None",
+        ),
+        ({"a.mp4": "real"}, "label must be real or fake, got None"),
+        ({"../a.mp4": {"label": "real", "set": "test", "target_id": 1}}, "not a path inside"),
+    ],
+)
+def test_a_bad_annotation_of_the_preview_is_reported(tmp_path: Path, entries: object, reason: str) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps(entries))
+    with pytest.raises(InputError, match=rf"dataset\.json: .*{reason}") as caught:
+        dfdc_preview(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_root_without_the_preview_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no DFDC preview here: expected dataset\.json"):
+        dfdc_preview(tmp_path)

@@ -14,6 +14,7 @@ from layouts import (
     write_deepfakebench,
     write_dfd,
     write_dfdc,
+    write_dfdc_preview,
     write_faceforensics,
     write_wilddeepfake,
 )
@@ -23,6 +24,7 @@ WRITERS: dict[str, Callable[..., None]] = {
     "dfd": write_dfd,
     "celebdf": write_celebdf,
     "dfdc": write_dfdc,
+    "dfdcpreview": write_dfdc_preview,
     "wilddeepfake": write_wilddeepfake,
     "deepfakebench": write_deepfakebench,
 }

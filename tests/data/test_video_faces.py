@@ -53,6 +53,7 @@ LAYOUTS: dict[str, tuple[str, Callable[..., None], dict[str, Any], int]] = {
     "dfd": ("dfd", layouts.write_dfd, {}, 7),
     "celebdf": ("celebdf", layouts.write_celebdf, {"level": True}, 9),
     "dfdc": ("dfdc", layouts.write_dfdc, {}, 8),
+    "dfdcpreview": ("dfdcpreview", layouts.write_dfdc_preview, {}, 7),
     "tars": ("wilddeepfake", layouts.write_wilddeepfake, {"spaces": True}, 16),
     "folders": ("wilddeepfake", layouts.write_wilddeepfake, {"tars": False}, 16),
     "deepfakebench": ("deepfakebench", layouts.write_deepfakebench, {}, 12),

@@ -48,6 +48,12 @@ def _dfdc(root: Path) -> object:
     return dfdc(root)
 
 
+def _dfdc_preview(root: Path) -> object:
+    from forgerank.data.formats.dfdc import dfdc_preview
+
+    return dfdc_preview(root)
+
+
 def _bench(root: Path) -> object:
     from forgerank.data.formats.deepfakebench import deepfakebench
 
@@ -101,6 +107,10 @@ _DFDC = {
     "a.mp4": {"label": "FAKE", "split": "train", "original": "b.mp4"},
     "b.mp4": {"label": "REAL", "split": "train"},
 }
+_PREVIEW = {
+    "method_A/1/2_1.mp4": {"label": "fake", "set": "train", "target_id": 1, "swapped_id": 2},
+    "original_videos/1/1.mp4": {"label": "real", "set": "test", "target_id": 1, "swapped_id": None},
+}
 _BENCH = {
     "Celeb-DF-v2": {
         "CelebDFv2_real": {"train": {"id0_0000": {"label": "x", "frames": ["a\\b\\0.png", "a\\b\\1.png"]}}}
@@ -123,6 +133,7 @@ _TABLE = {
     **{"title": "x", "origin": "y", "base": "base.yaml", "sizes": ["small"], "columns": ["fixed"]},
     **{"overrides": {"seed": 1}, "others": {"b": {"fixed": 2}}, "cross": ["c"]},
     "rows": {"a": {"title": "A", "published": {"fixed": 1.5}, "overrides": {"loss": {"tau": 0.2}}}},
+    "printed": {"columns": {"F": "fixed"}, "lines": [{"method": "A", "values": [1.5], "rows": ["a"]}]},
 }
 _CSV = [["file_path", "label"], ["a.png", "[1, 2, 0, 0, 0]"]]
 _FOLDER = [
@@ -152,6 +163,7 @@ def _index(rng: Random) -> bytes:
 
 READERS = {
     "dfdc": _annotation("metadata.json", _json(_DFDC), _dfdc),
+    "dfdc preview": _annotation("dataset.json", _json(_PREVIEW), _dfdc_preview),
     "dfdc table": _annotation("labels.csv", _csv([["filename", "label"], ["a.mp4", "1"]]), _dfdc),
     "celebdf": _annotation("List_of_testing_videos.txt", lambda rng: damage(_LIST, rng), _celebdf),
     "faceforensics": _annotation("splits/train.json", _json([["071", "054"]]), _faceforensics),

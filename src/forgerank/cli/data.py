@@ -40,7 +40,7 @@ class Faces(StrEnum):
 def prepare(
     dataset: Annotated[
         str,
-        typer.Argument(help="faceforensics, dfd, celebdf, dfdc, wilddeepfake or deepfakebench."),
+        typer.Argument(help="faceforensics, dfd, celebdf, dfdc, dfdcpreview, wilddeepfake or deepfakebench."),
     ],
     root: Root,
     out: Annotated[Path, typer.Option(help="Folder for crops and index.", metavar="DIR")],
@@ -97,7 +97,7 @@ def check(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="faceforensics, dfd, celebdf, dfdc, wilddeepfake, deepfakebench, "
+            help="faceforensics, dfd, celebdf, dfdc, dfdcpreview, wilddeepfake, deepfakebench, "
             "seqdeepfake, folder or pack."
         ),
     ],

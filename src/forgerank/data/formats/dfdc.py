@@ -1,4 +1,4 @@
-"""The DeepFake Detection Challenge (Dolhansky et al. 2020; its preview, 2019)."""
+"""The DeepFake Detection Challenge (Dolhansky et al. 2020), and its preview (2019) with its own annotation."""
 
 import csv
 from collections.abc import Iterator
@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from forgerank.data.clip import Clip
 from forgerank.data.formats.paths import check_root, inner_path
+from forgerank.data.groups import Grouping, group_people
 from forgerank.files import read_json
 from forgerank.types import SPLITS, InputError
 
+_PREVIEW, _PREVIEW_REAL = "dataset.json", "original_videos"
 _SPLITS = {**{split: split for split in SPLITS}, "validation": "val"}
 
 
@@ -53,6 +55,57 @@ def dfdc(root: Path, *, split: str = "test") -> list[Clip]:
                 )
             )
     return clips
+
+
+def dfdc_preview(root: Path, *, groups: Grouping = "connected") -> list[Clip]:
+    """The clips of the DFDC preview, as `dataset.json` at `root` annotates them: {video: entry}.
+
+    An entry holds `label` (real, fake), `set` (train, test), `target_id`, who is shown, and of a forged video
+    `swapped_id`, whose face was put there. Annotated videos are listed, on disk or not: `Clip.path` may not
+    exist. `Clip.method` is the first folder, `method_A` or `method_B`. `groups="connected"`: people whom
+    forged videos connect are one group; "target": the person who is shown.
+
+    Raises InputError for a root without the annotation and for one that is not as published.
+    """
+    check_root(root)
+    path = root / _PREVIEW
+    if not path.is_file():
+        raise InputError(
+            f"{root}: no DFDC preview here: expected {_PREVIEW}, {_PREVIEW_REAL}/, method_A/ ..."
+        )
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected an object with a path per video")
+    rows = [_preview_row(text, entry, f"{path}: {text}") for text, entry in sorted(content.items())]
+    by_people = group_people((people for _, people, _ in rows), groups)
+    return [
+        Clip(
+            path=root / file,
+            sequence=(1,) if len(people) > 1 else (),
+            group=f"dfdcpreview/{by_people[people]}",
+            split=split,
+            dataset="dfdcpreview",
+            name=file.as_posix(),
+            method=file.parts[0] if len(people) > 1 else "",
+        )
+        for file, people, split in rows
+    ]
+
+
+def _preview_row(text: str, entry: object, where: str) -> tuple[PurePosixPath, tuple[str, ...], str]:
+    """Path, people and split of a video; a second person is the one whose face was put there."""
+    values = entry if isinstance(entry, dict) else {}
+    label, split = values.get("label"), values.get("set")
+    if label not in ("real", "fake"):
+        raise InputError(f"{where}: label must be real or fake, got {label!r}")
+    if not isinstance(split, str) or split not in _SPLITS:
+        raise InputError(f"{where}: set must be of {', '.join(_SPLITS)}, got {split!r}")
+    people = []
+    for name in ("target_id", "swapped_id") if label == "fake" else ("target_id",):
+        if type(values.get(name)) is not int:
+            raise InputError(f"{where}: {name} must be a number, got {values.get(name)!r}")
+        people.append(str(values[name]))
+    return inner_path(text, where), tuple(people), _SPLITS[split]
 
 
 def _read_metadata(path: Path) -> Iterator[_Row]:

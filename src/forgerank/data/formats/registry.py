@@ -8,7 +8,7 @@ from forgerank.data.clip import Clip
 from forgerank.data.forge_sources import PackForge, PhotoForge
 from forgerank.data.formats.celebdf import celebdf
 from forgerank.data.formats.deepfakebench import deepfakebench
-from forgerank.data.formats.dfdc import dfdc
+from forgerank.data.formats.dfdc import dfdc, dfdc_preview
 from forgerank.data.formats.faceforensics import dfd, faceforensics
 from forgerank.data.formats.folder import Folder
 from forgerank.data.formats.pack import Pack
@@ -35,6 +35,7 @@ CLIPS: dict[str, Callable[..., list[Clip]]] = {
     "dfd": dfd,
     "celebdf": celebdf,
     "dfdc": dfdc,
+    "dfdcpreview": dfdc_preview,
     "wilddeepfake": wilddeepfake,
     "deepfakebench": deepfakebench,
 }

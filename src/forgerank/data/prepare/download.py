@@ -11,6 +11,7 @@ ASK = {
     "dfd": "https://github.com/ondyari/FaceForensics",
     "celebdf": "https://github.com/yuezunli/celeb-deepfakeforensics",
     "dfdc": "https://ai.meta.com/datasets/dfdc/",
+    "dfdcpreview": "https://ai.meta.com/datasets/dfdc/",
     "wilddeepfake": "https://github.com/OpenTAI/wild-deepfake",
 }
 _ARCHIVES = ("*.zip", "*.tar", "*.tar.gz", "*.tgz", "*.7z", "*.rar")
