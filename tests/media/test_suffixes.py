@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from forgerank.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_by_content, kind_by_name, media_kind
+from forgerank.media.suffixes import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    is_litter,
+    kind_by_content,
+    kind_by_name,
+    media_kind,
+)
 from videos import write_video
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -73,3 +80,27 @@ def test_the_name_counts_where_the_content_says_nothing(tmp_path: Path) -> None:
     assert media_kind(tmp_path / "a.mp4", "") == "other"
     PILImage.fromarray(NOISE).save(tmp_path / "a.mp4", format="PNG")
     assert media_kind(tmp_path / "a.mp4") == "image"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "._a.jpg",
+        "trip/._a.jpg",
+        "__MACOSX/",
+        "__MACOSX/trip/a.jpg",
+        "a\\.DS_Store",
+        "THUMBS.DB",
+        "x/desktop.ini",
+    ],
+)
+def test_litter(name: str) -> None:
+    assert is_litter(name)
+    assert is_litter(Path(name))
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "_a.jpg", ".a.jpg", "Thumbs.db.jpg", "MACOSX/a.jpg", "trip/", "", "/"]
+)
+def test_what_people_own_is_no_litter(name: str) -> None:
+    assert not is_litter(name)

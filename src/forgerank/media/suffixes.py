@@ -13,6 +13,10 @@ VIDEO_SUFFIXES = frozenset(
 )
 MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
+# Lower case: what Finder, Explorer and the like leave beside a person's files.
+_LITTER_FOLDERS = frozenset({"__macosx", ".appledouble"})
+_LITTER_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"})
+
 _HEAD_BYTES = 4096
 _IMAGE_MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")  # and WebP, in a RIFF
 _VIDEO_MAGICS = (
@@ -44,6 +48,20 @@ def kind_by_name(name: str | PurePath) -> MediaKind:
     """
     suffix = PurePath(name).suffix.lower()
     return "image" if suffix in IMAGE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else "other"
+
+
+def is_litter(name: str | PurePath) -> bool:
+    """Whether a path, relative to what a person named, is what an operating system put beside their files.
+
+    Either slash separates, and upper or lower case is the same. Such files are nobody's evidence: they are
+    left out before anything is counted.
+
+    >>> is_litter("__MACOSX/trip/._IMG_1.jpg"), is_litter("trip\\\\Thumbs.db"), is_litter("trip/IMG_1.jpg")
+    (True, True, False)
+    """
+    *folders, last = str(name).lower().replace("\\", "/").rstrip("/").split("/")
+    in_folder = not _LITTER_FOLDERS.isdisjoint((*folders, last))
+    return in_folder or last in _LITTER_FILES or last.startswith("._")
 
 
 def kind_by_content(path: str | Path) -> MediaKind:

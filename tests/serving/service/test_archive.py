@@ -170,6 +170,38 @@ def test_zip_members_fail_one_by_one(tmp_path: Path, limits: ServiceSettings) ->
     assert found["good"] == b"4"
 
 
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_litter_is_left_out_before_anything_is_counted(
+    tmp_path: Path, limits: ServiceSettings, write: Callable[..., Path]
+) -> None:
+    photos = {f"trip/IMG_{i}.jpg": b"x" for i in range(20)}  # as many as may be
+    litter = {f"__MACOSX/trip/._IMG_{i}.jpg": b"y" for i in range(20)}
+    path = write(tmp_path / "a", photos | litter | {"trip/.DS_Store": b"", "trip/Thumbs.db": b"z"})
+    assert read(path, tmp_path / "out", limits) == photos
+    fails(
+        write(tmp_path / "a", {f"._{i}": b"" for i in range(201)}), tmp_path, limits, "more than 20 entries"
+    )
+
+
+def test_a_name_without_an_encoding_keeps_its_bytes(tmp_path: Path, limits: ServiceSettings) -> None:
+    stored = {name: name for name in ("\u0444\u043e\u0442\u043e.jpg", "caf\u00e9.jpg", "plain.jpg")}
+    raw = {name: name.encode("cp866" if name.startswith("\u0444") else "utf-8") for name in stored}
+    path = write_zip(tmp_path / "a", {f"{i}" * len(raw[name]): b"x" for i, name in enumerate(stored)}, 0)
+    content = path.read_bytes()
+    for i, name in enumerate(stored):  # as Windows and Finder write them, without the flag of UTF-8
+        content = content.replace(f"{i}".encode() * len(raw[name]), raw[name])
+    path.write_bytes(content)
+    (tmp_path / "out").mkdir()
+    found = {member.name: member.raw_name for member in unpack(path, tmp_path / "out", limits)}
+    guess = b"\xe4\xae\xe2\xae.jpg"
+    assert found == {guess.decode("cp437"): guess, "caf\u00e9.jpg": None, "plain.jpg": None}
+
+    tar = write_tar(tmp_path / "b", {"\udce4\udcae.jpg": b"x"})
+    [member] = unpack(tar, tmp_path / "out", limits)
+    assert member.raw_name == b"\xe4\xae.jpg"
+    assert member.name.isprintable()
+
+
 def fails(path: Path, tmp_path: Path, limits: ServiceSettings, reason: str) -> list[Member]:
     """What came before the archive ended with the reason; nothing is left of what came after."""
     folder = tmp_path / "out"

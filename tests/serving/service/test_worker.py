@@ -121,6 +121,16 @@ def test_a_bad_member_costs_no_other(store: Store) -> None:
     assert store.jobs.report(job.id, "html") == "<p>1 a.jpg<p>2 f.mp4"
 
 
+def test_a_name_that_is_a_guess_comes_with_its_bytes(store: Store) -> None:
+    content = (
+        zipped(aaaa=b"good", bbbb=b"bad").replace(b"aaaa", b"\xe4\xae\xe2\xae").replace(b"bbbb", b"\xff" * 4)
+    )
+    found = report(store, judged(store, content, "archive"))
+    [name], [failed] = found["reports"], found["errors"]
+    assert name.endswith(" (a guess; the archive has the bytes e4 ae e2 ae)")
+    assert failed.endswith(" (a guess; the archive has the bytes ff ff ff ff)")
+
+
 def test_an_archive_that_breaks_off_is_judged_so_far(store: Store) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:

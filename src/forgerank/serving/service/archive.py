@@ -2,6 +2,7 @@
 
 Read are zip and tar, plain or packed with gzip, bzip2, xz, and Zstandard where Python knows it (from 3.14).
 Paths in an archive are labels. Links, devices, encrypted members and archives in it are refused one by one.
+The litter of operating systems (`is_litter`) is no member and does not count.
 """
 
 import bz2
@@ -19,13 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, cast
 
+from forgerank.media.suffixes import is_litter
 from forgerank.types import InputError
 
 _HEAD_BYTES = 512  # enough to tell the formats
 _CHUNK = 1 << 18  # bytes copied at a time
 _DIRECTORY_BYTES = 1 << 20  # of a zip
 _HEADER_BYTES = 1 << 15  # of one tar member; tarfile searches them in time that grows with their square
+_LITTER = 10  # times the most entries: so many files of litter are passed over
 _FREE_BYTES = 10_000_000  # expanding to no more than this is harmless, whatever the ratio
+_UTF8 = 1 << 11  # flag of a zip's entry: its name is UTF-8
 _PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -46,7 +50,7 @@ class Limits(Protocol):
 
     @property
     def archive_entries(self) -> int:
-        """Most entries, folders included."""
+        """Most entries, folders included, litter apart."""
 
     @property
     def archive_bytes(self) -> int:
@@ -61,7 +65,8 @@ class Limits(Protocol):
 class Member:
     """One file of an archive; folders are none."""
 
-    name: str  # as the archive calls it: a label, never a path
+    name: str  # as the archive calls it, or a guess: a label, never a path
+    raw_name: bytes | None  # its bytes where the archive does not say what they mean, and `name` is a guess
     path: Path | None  # where its content lies
     reason: str | None  # why there is none
     before: float  # share of the archive that precedes it, 0..1
@@ -90,17 +95,18 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
         budget = _Budget(limits, size)
         members = _zip_members(archive, budget) if _is_zip(head) else _tar_members(file, head, size, budget)
         try:
-            for number, (name, before, content) in enumerate(members, start=1):
+            for number, (name, raw, before, content) in enumerate(members, start=1):
                 path = folder / f"member-{number}"
                 reason = _write(content, path)
-                yield Member(name, None if reason else path, reason, before)
+                yield Member(name, raw, None if reason else path, reason, before)
         except ArchiveError:
             raise
         except Exception as error:  # the standard library raises whatever its code stumbles over
             raise ArchiveError(f"damaged archive ({_line(error)})") from None
 
 
-_Members = Iterator[tuple[str, float, Iterator[bytes]]]  # name, share of the archive before it, content
+# name, its bytes where it is a guess, share of the archive before it, content
+_Members = Iterator[tuple[str, bytes | None, float, Iterator[bytes]]]
 
 
 class _RefusedError(Exception):
@@ -115,8 +121,8 @@ class _Budget:
         self._bytes = min(limits.archive_bytes, max(_FREE_BYTES, int(limits.archive_ratio * size)))
         self._spent = 0
 
-    def check_entries(self, count: int) -> None:
-        if count > self._entries:
+    def check_entries(self, count: int, litter: int) -> None:
+        if count > self._entries or litter > _LITTER * self._entries:
             raise ArchiveError(f"more than {self._entries} entries")
 
     def check_bytes(self, count: int) -> None:
@@ -171,12 +177,31 @@ class _BoundedFile(io.FileIO):
 
 def _zip_members(path: Path, budget: _Budget) -> _Members:
     with _BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        budget.check_entries(len(entries))
+        everything = archive.infolist()
+        entries = [entry for entry in everything if not is_litter(entry.filename)]
+        budget.check_entries(len(entries), len(everything) - len(entries))
         budget.check_bytes(sum(entry.file_size for entry in entries))
         for number, entry in enumerate(entries):
             if not entry.is_dir():
-                yield entry.filename, number / len(entries), _zip_content(archive, entry, budget)
+                yield *_zip_name(entry), number / len(entries), _zip_content(archive, entry, budget)
+
+
+def _zip_name(entry: zipfile.ZipInfo) -> tuple[str, bytes | None]:
+    """The name, and its bytes where nothing says what they mean.
+
+    Bytes without the UTF-8 flag are UTF-8 all the same from many programs (Finder), else they are of the code
+    page of whoever made the archive, of which zipfile takes the first PCs' (437).
+    """
+    if entry.flag_bits & _UTF8 or entry.filename.isascii():
+        return entry.filename, None
+    try:
+        raw = entry.filename.encode("cp437")
+    except UnicodeEncodeError:  # taken from a field of Unicode
+        return entry.filename, None
+    try:
+        return raw.decode(), None
+    except UnicodeDecodeError:
+        return entry.filename, raw
 
 
 def _zip_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: _Budget) -> Iterator[bytes]:
@@ -246,14 +271,27 @@ def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Me
         source = stack.enter_context(unpacker(file)) if unpacker else file
         expanded = _Expanded(source, budget)
         archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], expanded), mode="r:"))
-        for number, entry in enumerate(archive, start=1):
-            budget.check_entries(number)
+        counts = {False: 0, True: 0}
+        for entry in archive:
+            litter = is_litter(entry.name)
+            counts[litter] += 1
+            budget.check_entries(counts[False], counts[True])
             expanded.headers_left = math.inf
-            if not entry.isdir():
-                yield entry.name, file.tell() / size, _tar_content(archive, entry)
+            if not (litter or entry.isdir()):
+                yield *_tar_name(entry), file.tell() / size, _tar_content(archive, entry)
             expanded.headers_left = _HEADER_BYTES
     if expanded.last.strip(b"\0"):  # tarfile takes a header that makes no sense for the end
         raise ArchiveError("damaged archive (it goes on with something else)")
+
+
+def _tar_name(entry: tarfile.TarInfo) -> tuple[str, bytes | None]:
+    """As `_zip_name` has it; bytes that are not UTF-8 are shown as what they would be in Latin-1."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:  # tarfile keeps bytes that are not UTF-8 as halves of characters
+        raw = entry.name.encode("utf-8", "surrogateescape")
+        return raw.decode("latin-1"), raw
+    return entry.name, None
 
 
 def _tar_content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -18,7 +19,7 @@ from forgerank.detect.videos import Cancelled
 from forgerank.processes import this_process
 from forgerank.report.builder import ReportBuilder
 from forgerank.serving.judge import FileJudge, Judge
-from forgerank.serving.service.archive import ArchiveError, Limits, unpack
+from forgerank.serving.service.archive import ArchiveError, Limits, Member, unpack
 from forgerank.serving.service.database import open_database
 from forgerank.serving.service.jobs import Claim, Job, Jobs
 from forgerank.serving.service.service_settings import ServiceSettings
@@ -188,9 +189,9 @@ def _add_members(
         for member in unpack(path, folder, limits):
             progress(member.before)
             if member.path is None:
-                report.fail(member.name, str(member.reason))
+                report.fail(_label(member), str(member.reason))
             else:
-                _add_member(report, job, member.path, member.name, judge)
+                _add_member(report, job, member, member.path, judge)
                 member.path.unlink()
     except ArchiveError as error:
         if not (report.results or report.errors):
@@ -200,10 +201,18 @@ def _add_members(
         raise InputError(f"{job.name}: holds no file")
 
 
-def _add_member(report: ReportBuilder, job: Job, path: Path, name: str, judge: Judge) -> None:
+def _label(member: Member) -> str:
+    """What the report calls a member: where its name is a guess, the bytes by which it can be found."""
+    if member.raw_name is None:
+        return member.name
+    return f"{member.name} (a guess; the archive has the bytes {member.raw_name.hex(' ')})"
+
+
+def _add_member(report: ReportBuilder, job: Job, member: Member, path: Path, judge: Judge) -> None:
     """Whatever happens to one member, Cancelled apart, the others are judged."""
+    name = _label(member)
     try:
-        report.add(judge(path, name), path)
+        report.add(replace(judge(path, member.name), path=name), path)
     except Cancelled:
         raise
     except InputError as error:
