@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.files import read_json, write_atomic
+from forgerank.files import check_outputs, read_json, read_yaml, write_atomic
 from forgerank.types import InputError
 
 
@@ -24,10 +24,67 @@ def test_a_write_that_fails_leaves_the_file(tmp_path: Path, monkeypatch: pytest.
     def fail(path: Path, content: bytes) -> int:
         with path.open("wb") as stream:
             stream.write(content[:3])
-        raise OSError("no space left on device")
+        raise OSError(28, "No space left on device")
 
     write_atomic(tmp_path / "a.json", b"first")
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(InputError, match=r"a\.json: cannot be written \(no space left on device\)"):
         write_atomic(tmp_path / "a.json", b"second")
-    assert (tmp_path / "a.json").read_bytes() == b"first"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.json": b"first"}
+
+
+def test_a_write_through_a_link_leaves_the_link(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("first")
+    (tmp_path / "link").symlink_to("a.json")
+    write_atomic(tmp_path / "link", b"second")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "a.json").read_bytes() == b"second"
+    write_atomic(Path("/dev/null"), b"nobody's")
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A photograph under four names."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"evidence")
+    (tmp_path / "hard.jpg").hardlink_to(path)
+    (tmp_path / "soft.jpg").symlink_to(path)
+    (tmp_path / "twice.jpg").symlink_to(tmp_path / "soft.jpg")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "hard.jpg", "soft.jpg", "twice.jpg", "../{folder}/a.jpg"])
+def test_no_output_is_an_input(photo: Path, name: str) -> None:
+    output = photo.parent / name.format(folder=photo.parent.name)
+    with pytest.raises(InputError, match="is an input, too") as caught:
+        check_outputs([None, output], [photo.parent / "missing.jpg", photo])
+    assert str(caught.value).startswith(f"{output}: ")
+    with pytest.raises(InputError, match="is an input, too"):
+        check_outputs([], [photo.parent], folders=[photo.parent])
+
+
+def test_no_output_is_another_output(photo: Path) -> None:
+    new, link = photo.parent / "new.json", photo.parent / "link.json"
+    link.symlink_to(new)
+    for other in (new, link, photo.parent / "." / "new.json"):
+        with pytest.raises(InputError, match="is another output, too"):
+            check_outputs([new, other])
+    check_outputs([new, photo.parent / "other.json"], [photo])
+    check_outputs([Path("/dev/null"), Path("/dev/null")], [photo])
+
+
+def test_outputs_that_cannot_be_written_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, reason in ((tmp_path / "no/r.json", "its folder does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError, match=reason):
+            check_outputs([path])
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # as on a read-only disk
+    with pytest.raises(InputError, match=r"r\.json: cannot be written to"):
+        check_outputs([tmp_path / "r.json"])
+
+
+def test_settings_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbfseed: 1\r\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"seed": 1}

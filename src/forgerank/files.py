@@ -1,6 +1,10 @@
-"""Files of settings and results: YAML and JSON read with one-line errors, and atomic writes."""
+"""Files of settings and results: YAML and JSON read with one-line errors, atomic writes, and the check that
+no output is an input.
+"""
 
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,75 @@ from forgerank.types import InputError
 _LONGEST_YAML = 100_000  # characters; the parser takes seconds for them
 
 
+def check_outputs(
+    outputs: Iterable[Path | None],
+    inputs: Iterable[Path | None] = (),
+    *,
+    folders: Iterable[Path | None] = (),
+) -> None:
+    """Refuse what would destroy a file or could not be written, before any work is done.
+
+    `folders` are outputs too: folders, which may have to be made. None stands for what was not asked for.
+    Raises InputError, one line, for an output that is an input or another output, for a file whose folder
+    does not exist, and for a place that cannot be written to. Files are compared, not names: a link is what
+    it leads to. Several outputs may go to a device such as /dev/null.
+    """
+    known = {_identity(path): "an input" for path in inputs if path is not None}
+    files = [path for path in outputs if path is not None]
+    for path in (*files, *(folder for folder in folders if folder is not None)):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            continue
+        if role := known.get(_identity(path)):
+            raise InputError(f"{path}: is {role}, too: name another file for the output")
+        known[_identity(path)] = "another output"
+    for path in files:
+        _check_writable(path)
+
+
+def _identity(path: Path) -> tuple[int, int] | str:
+    """The same for every name of a file; of one that does not exist yet, where its name leads."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path) if "\0" not in str(path) else str(path)
+    return status.st_dev, status.st_ino
+
+
+def _check_writable(path: Path) -> None:
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: its folder does not exist")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise InputError(f"{path}: cannot be written to")
+
+
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file atomically: readers see its old content or all of the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    """Write a file atomically: readers see its old content or all of the new one.
+
+    A link stays, the file that it leads to is replaced. Raises InputError, one line, where that fails, for
+    want of room say: the file is then as it was.
+    """
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(target.name + ".partial")
+    try:
+        if target.exists() and not target.is_file():  # a device or a pipe
+            target.write_bytes(content)
+            return
+        try:
+            partial.write_bytes(content)
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({os_reason(error)})") from None
+
+
+def os_reason(error: OSError) -> str:
+    """What the system says, in lower case: `no space left on device`."""
+    return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def read_json(path: Path) -> Any:
@@ -33,7 +101,7 @@ def read_json(path: Path) -> Any:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file. Raises InputError as `parse_yaml` does, and for an unreadable file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     return parse_yaml(text, str(path))

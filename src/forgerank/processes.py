@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -29,12 +29,21 @@ _SPAWN = get_context("spawn")
 def process_pool(
     workers: int, start: Callable[..., None] | None = None, *arguments: Any
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes call `start(*arguments)` first. Raises InputError where one of them dies."""
+    """A pool whose processes call `start(*arguments)` first. Raises InputError where one of them dies.
+
+    Where the work inside is broken off its processes end at once: what they have in hand is not waited for.
+    """
+    before = active_children()
     with ProcessPoolExecutor(workers, _SPAWN, _run, (start, arguments)) as pool:
         try:
             yield pool
         except BrokenProcessPool:
             raise InputError("a worker died (out of memory?): start again, with fewer --workers") from None
+        except BaseException:
+            for process in active_children():
+                if process not in before:
+                    process.kill()
+            raise
 
 
 def start_process(

@@ -22,6 +22,10 @@ class InputError(Exception):
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
 
 
+class Terminated(BaseException):
+    """SIGTERM came: the command clears up and ends. `str()` is the line that it ends with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """One face found by a detector."""

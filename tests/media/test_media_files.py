@@ -1,11 +1,12 @@
 """Folders searched for photographs and videos: what is found, in what order, and what is said of the rest."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from forgerank.media.files import find_media, find_photos
+from forgerank.media.files import by_kind, find_media, find_photos
 
 
 def test_find_photos_expands_folders_in_order(tmp_path: Path) -> None:
@@ -50,3 +51,58 @@ def test_find_photos_reports_an_unreadable_folder(tmp_path: Path, monkeypatch: p
     paths, errors = find_photos([tmp_path])
     assert paths == [tmp_path / "a.png"]
     assert [str(error) for error in errors] == [f"{tmp_path / 'locked'}: permission denied"]
+
+
+def test_litter_of_other_systems_is_no_evidence(tmp_path: Path) -> None:
+    for name in (
+        "__MACOSX/._a.jpg",
+        "__MACOSX/deep/b.jpg",
+        "._c.png",
+        "Thumbs.db",
+        "desktop.ini",
+        ".DS_Store",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"litter")
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    others: Counter[str] = Counter()
+    assert find_media([tmp_path], others) == ([tmp_path / "a.jpg"], [])
+    assert not others
+
+
+def test_what_is_left_out_is_counted_by_kind(tmp_path: Path) -> None:
+    jpeg = b"\xff\xd8\xff\xe0" + bytes(20)
+    contents = {
+        "a.jpg": jpeg,
+        "b.JXL": b"\0\0\0\x0cJXL \r\n\x87\n",
+        "deep/c.jp2": b"\0\0\0\x0cjP  \r\n\x87\n",
+        "deep/d.psd": b"8BPS",
+        "e.dat": jpeg,
+        "f": b"\x89PNG\r\n\x1a\n",
+        "raw.dng": b"II*\0" + bytes(20),
+        "empty.psd": b"",
+        "notes.txt": b"notes",
+        "more.txt": b"notes",
+        "letter.pdf": b"%PDF",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe")
+    others: Counter[str] = Counter()
+    paths, errors = find_photos([tmp_path], others)
+    assert paths == [tmp_path / "a.jpg"]
+    assert [str(error) for error in errors] == [
+        f"{tmp_path}: 5 images or videos left out, of kinds that are not read: "
+        "PSD 2, DNG 1, JPEG 2000 1, JPEG XL 1",
+        f"{tmp_path}: 2 images or videos left out, under names that are not looked for: rename them, or name "
+        "them one by one: JPEG named .dat 1, PNG without a suffix 1",
+    ]
+    assert by_kind(others) == "TXT 2, PDF 1, no suffix 1"
+
+
+@pytest.mark.parametrize("address", ["https://example.com/a.jpg", "s3://bucket/a.jpg"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_addresses_are_not_fetched(address: str, kind: type) -> None:
+    _, (error,) = find_media([kind(address)])
+    assert str(error) == f"{address}: addresses are not fetched: download it first"

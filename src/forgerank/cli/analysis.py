@@ -1,5 +1,6 @@
 """`forgerank detect` and `forgerank faces`: what is found in images and videos."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
@@ -74,8 +75,12 @@ def faces(
     from PIL import Image
 
     from forgerank.faces.analyze import FaceAnalyzer
+    from forgerank.files import check_outputs, write_atomic
     from forgerank.media.images import read_photo
 
+    check_outputs([draw], [photo, detector_weights])
+    if draw is not None and draw.suffix.lower() not in Image.registered_extensions():
+        raise InputError(f"{draw}: cannot write the drawing (its suffix names no format, as .png does)")
     image = read_photo(photo)
     found = FaceAnalyzer(detector=detector, detector_weights=detector_weights).analyze(image)
     out = Console()
@@ -86,10 +91,13 @@ def faces(
     if draw is not None:
         from forgerank.faces.draw import draw_faces
 
+        content = BytesIO()
+        kind = Image.registered_extensions()[draw.suffix.lower()]
         try:
-            Image.fromarray(draw_faces(image, found)).save(draw)
-        except (OSError, ValueError) as error:  # Pillow raises ValueError for an unknown extension
+            Image.fromarray(draw_faces(image, found)).save(content, kind)
+        except (OSError, ValueError, KeyError) as error:  # formats that are only read raise KeyError
             raise InputError(f"{draw}: cannot write the drawing ({error})") from None
+        write_atomic(draw, content.getvalue())
 
 
 def face_table(faces: list[Face]) -> Table:

@@ -126,6 +126,11 @@ def check(
     if dataset == "pack":
         raise typer.Exit(check_pack(root, Console()))
     from forgerank.data.check.integrity import check_dataset
+    from forgerank.files import check_outputs
+
+    if json not in (None, "-"):
+        inside = Path(json).is_file() and Path(json).resolve().is_relative_to(root.resolve())
+        check_outputs([Path(json)], [root, *([Path(json)] if inside else [])])
 
     with progress_bar("Checking files") as progress:
         report = check_dataset(
@@ -137,10 +142,10 @@ def check(
             workers=workers,
             progress=progress,
         )
-    if json != "-":
-        print_report(report, Console())
     if json is not None:
         write_json(report, json)
+    if json != "-":
+        print_report(report, Console())
     raise typer.Exit(2 if report.problems else 0)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from forgerank.types import InputError
+from forgerank.files import write_atomic
 
 if TYPE_CHECKING:
     from forgerank.data.check.integrity import CheckReport, Problem
@@ -75,12 +75,9 @@ def _print_problems(problems: Sequence["Problem"], out: Console, style: str) -> 
 def write_json(report: "CheckReport", target: str) -> None:
     text = json.dumps(report.to_json(), indent=1) + "\n"
     if target == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from None
+        sys.stdout.write(text)  # ASCII
+    else:
+        write_atomic(Path(target), text.encode())
 
 
 def print_pack(summary: "PackSummary", console: Console) -> None:

@@ -1,7 +1,9 @@
 """`forgerank detect`: photographs, videos and folders in, table, JSON, heatmaps and HTML out."""
 
+import json as json_library
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from rich.text import Text
 from forgerank.detect.detector import Detector, load_image
 from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport, VideoReport, faces_of
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
-from forgerank.media.files import find_media
+from forgerank.files import check_outputs, write_atomic
+from forgerank.media.files import by_kind, find_media
 from forgerank.media.suffixes import media_kind
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import encodable
@@ -33,17 +36,20 @@ class Outputs:
     heatmaps: Path | None = None  # a folder, made where it is missing
     html: Path | None = None
 
-    def prepare(self) -> None:
-        """Fail before the work rather than after it. Raises InputError."""
-        files = [self.html, None if self.json in (None, STDOUT) else Path(str(self.json))]
-        for path in files:
-            if path is not None and not path.absolute().parent.is_dir():
-                raise InputError(f"{path}: its folder does not exist")
-            if path is not None and path.is_dir():
-                raise InputError(f"{path}: is a folder")
+    def prepare(self, inputs: Sequence[Path] = ()) -> None:
+        """Fail before the work rather than after it. Raises InputError, also for an output that is an input
+        or another output, and for a folder of another run's heatmaps.
+        """
+        json = None if self.json in (None, STDOUT) else Path(str(self.json))
+        check_outputs([self.html, json], inputs, folders=[self.heatmaps])
         if self.heatmaps is not None:
             try:
                 self.heatmaps.mkdir(parents=True, exist_ok=True)
+                if any(path.suffix == ".png" for path in self.heatmaps.iterdir()):
+                    raise InputError(
+                        f"{self.heatmaps}: holds images already, which nothing would tell from the new ones: "
+                        "name another folder for the heatmaps"
+                    )
             except OSError as error:
                 raise InputError(f"{self.heatmaps}: cannot make this folder ({error.strerror})") from None
 
@@ -62,22 +68,34 @@ class _Run:
     def __init__(self, detector: Detector, outputs: Outputs) -> None:
         self.detector, self.outputs = detector, outputs
         self.report = ReportBuilder(detector, page=outputs.html is not None)
+        self._failures: dict[str, None] = {}
 
     def add(self, result: Report | VideoReport, path: Path, image: LoadedImage | None = None) -> None:
         """Keep a result and write what can be written at once, so that no image has to be kept."""
         reported = self.outputs.html is not None or self.outputs.json is not None
         self.report.add(result, path if reported else None, image)
         if self.outputs.heatmaps is not None:
-            _write_heatmaps(len(self.report.results), result, image, self.outputs.heatmaps)
+            number, folder = len(self.report.results), self.outputs.heatmaps
+            self._try(lambda: _write_heatmaps(number, result, image, folder))
 
-    def write(self) -> None:
-        """The files that hold everything."""
+    def write(self) -> list[str]:
+        """Write the files that hold everything; returns why an output could not be written."""
         if self.outputs.html is not None:
-            self.outputs.html.write_text(self.report.html(), encoding="utf-8")
+            html = self.outputs.html
+            self._try(lambda: write_atomic(html, self.report.html().encode()))
         if self.outputs.json == STDOUT:
-            sys.stdout.write(self.report.json())
+            write_stdout(self.report.json())
         elif self.outputs.json is not None:
-            Path(self.outputs.json).write_text(self.report.json(), encoding="utf-8")
+            json = Path(self.outputs.json)
+            self._try(lambda: write_atomic(json, self.report.json().encode()))
+        return list(self._failures)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """One output that cannot be written costs neither the others nor the answers."""
+        try:
+            write()
+        except InputError as error:
+            self._failures[str(error)] = None
 
 
 def detect_files(
@@ -90,10 +108,12 @@ def detect_files(
 ) -> int:
     """Judge every photograph and video, print and write what was asked for; bad input stops nothing.
 
-    Returns the exit code: 2 if an input failed, else 0. Raises InputError where an output cannot be written.
+    All reports are written before the table is printed. Returns the exit code: 2 if an input failed or an
+    output could not be written, else 0. Raises InputError for outputs that are refused, before any work.
     """
-    outputs.prepare()
-    found, missing = find_media(paths)
+    others: Counter[str] = Counter()
+    found, missing = find_media(paths, others)
+    outputs.prepare([*paths, *found, *detector.files])
     run = _Run(detector, outputs)
     report = run.report
     for error in missing:
@@ -114,12 +134,15 @@ def detect_files(
                 for result, (path, image) in zip(results, batch, strict=True):
                     run.add(result, path, image)
             progress.update(files, completed=len(report.results) + len(report.errors) - len(missing))
+    unwritten = run.write()
     if outputs.json != STDOUT and report.results:
         out.print(report_table(report.results))
     for entry in report.errors:
         print_error(err, f"{entry.path}: {entry.reason}")
-    run.write()
-    return 2 if report.errors else 0
+    for reason in unwritten:
+        print_error(err, reason)
+    print_left_out(err, others)
+    return 2 if report.errors or unwritten else 0
 
 
 def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress) -> None:
@@ -178,6 +201,23 @@ def _write_heatmaps(
                 save_heatmaps(key.image, (key.face,), folder, name)
     elif image is not None:
         save_heatmaps(image.image, result.faces, folder, stem)
+
+
+def write_stdout(text: str) -> None:
+    """JSON on standard output, whatever its encoding: what it lacks is escaped as JSON does it."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json_library.dumps(json_library.loads(text), indent=2) + "\n"
+    sys.stdout.write(text)
+
+
+def print_left_out(err: Console, others: Counter[str]) -> None:
+    """One line on the files of a folder that are neither images nor videos, where there are any."""
+    if others:
+        files = "1 file that is" if others.total() == 1 else f"{others.total()} files that are"
+        print_error(err, f"left out {files} no image or video: {by_kind(others)}")
 
 
 def print_error(err: Console, message: str) -> None:

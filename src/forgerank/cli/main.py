@@ -1,9 +1,13 @@
 """The `forgerank` command. Every import that costs time waits inside the command that needs it."""
 
+import os
+import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -11,7 +15,7 @@ from rich.console import Console
 from forgerank import __version__
 from forgerank.cli import analysis, data, forge, reproduce, scan, serve, training, weights
 from forgerank.cli.options import EXIT_CODES
-from forgerank.types import InputError
+from forgerank.types import InputError, Terminated
 
 app = typer.Typer(
     help="Tells whether a face was forged, which components were manipulated, in what order, and where.",
@@ -23,22 +27,59 @@ app = typer.Typer(
 )
 
 
+# What NumPy, OpenCV, torch, ONNX Runtime and the loader of libraries say where memory ends.
+_NO_MEMORY = re.compile(
+    r"allocate memory|memory allocation|out of memory|bad_alloc|insufficient memory|failed to map segment",
+    re.IGNORECASE,
+)
+
+
 def main() -> None:
     """Entry point of the console script."""
+    # A console or a code page that lacks a letter shows it escaped, and costs no answer.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     with one_line_errors():
         app()
 
 
+def _terminate(*_: Any) -> NoReturn:
+    raise Terminated("stopped by SIGTERM")
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Bad input ends the command with one line on standard error and exit code 2."""
+    """Bad input, a full disk and too little memory end the command with one line on standard error and exit
+    code 2; SIGTERM with one line and that signal.
+    """
     try:
         yield
     except InputError as error:
-        from forgerank.cli.detect import print_error
-
-        print_error(Console(stderr=True), str(error))
+        _print_error(str(error))
         sys.exit(2)
+    except Terminated as error:
+        if os.environ.get("RANK", "0") == "0":  # one of several processes that torchrun started
+            _print_error(str(error))
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    except OSError as error:
+        from forgerank.files import os_reason
+
+        _print_error(f"{error.filename}: {os_reason(error)}" if error.filename else os_reason(error))
+        sys.exit(2)
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        _print_error("not enough memory")
+        sys.exit(2)
+
+
+def _print_error(message: str) -> None:
+    from forgerank.cli.detect import print_error
+
+    print_error(Console(stderr=True), message)
 
 
 @app.callback(invoke_without_command=True)

@@ -131,7 +131,7 @@ def _scan(
 ) -> None:
     from pydantic import ValidationError
 
-    from forgerank.cli.detect import print_error
+    from forgerank.cli.detect import print_error, print_left_out
     from forgerank.detect.runtime import usable_cores
     from forgerank.serving.scan.run import scan as run_scan
     from forgerank.serving.scan.scan_settings import Judging, ScanSettings, StoppedError
@@ -162,6 +162,7 @@ def _scan(
     rate = f", {done.judged / seconds:.3g} per second" if done.judged else ""
     console = Console()
     print_summary(sum_up(out, worst=5), console)
+    print_left_out(err, done.others)
     console.print(f"{done.judged:,} files in {seconds:,.0f} s{rate}; results: {out}", soft_wrap=True)
 
 
@@ -177,16 +178,15 @@ def summarize(
     Example: `forgerank summarize results.parquet --html summary.html`
     """
     require("scan")
+    from forgerank.files import check_outputs, write_atomic
     from forgerank.serving.scan.summary import summarize as sum_up
     from forgerank.serving.scan.summary import summary_page
 
+    check_outputs([html], [results])
     summary = sum_up(results, worst)
-    print_summary(summary, Console())
     if html is not None:
-        try:
-            html.write_text(summary_page(summary, results), encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{html}: cannot be written ({error.strerror or error})") from None
+        write_atomic(html, summary_page(summary, results).encode())
+    print_summary(summary, Console())
 
 
 def _option(text: str) -> tuple[str, Any]:

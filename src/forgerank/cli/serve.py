@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import socket
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -65,6 +66,7 @@ def serve(
     * `forgerank serve --set photo_bytes=10000000 --set retention_seconds=3600`
     """
     require("web" if web else "serve")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server's own, once it runs: it finishes requests
     from forgerank.serving.service.app import create_app, run, share_arenas
     from forgerank.serving.service.service_settings import LOOPBACK
 

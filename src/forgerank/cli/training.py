@@ -95,6 +95,11 @@ def evaluate(
     * `forgerank evaluate runs/default/best.ckpt --sources configs/default.yaml --limit 600`
     """
     require("train")
+    from forgerank.files import check_outputs
+
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+    check_outputs([json], [sources, *(file for place in weights for file in _files_of(place))])
     if sources is not None:
         _evaluate_sources(weights[0], sources, limit, workers, json)
         return
@@ -115,6 +120,11 @@ def evaluate(
         output=json,
     )
     print_evaluation(result)
+
+
+def _files_of(weights: Path) -> list[Path]:
+    """The files that weights may be read from."""
+    return list(weights.iterdir()) if weights.is_dir() else [weights, weights.with_suffix(".json")]
 
 
 def _evaluate_sources(
@@ -143,8 +153,10 @@ def curve(
     Example: `forgerank curve runs/default --out curve.png`
     """
     require("train")
+    from forgerank.files import check_outputs
     from forgerank.train.curve import COLUMNS, CURVE, plot_curve, read_curve
 
+    check_outputs([out], [run, run / CURVE])
     if metric not in COLUMNS[3:]:
         raise InputError(f"--metric must be of {', '.join(COLUMNS[3:])}, got {metric}")
     rows = read_curve(run / CURVE if run.is_dir() else run)

@@ -72,12 +72,14 @@ def card(
     Example: `forgerank card weights/ --evaluation plain.json --evaluation wild.json --out README.md`
     """
     require("train")
+    from forgerank.files import check_outputs, write_atomic
     from forgerank.weights.card import model_card
     from forgerank.weights.description import find_description, read_description
 
     path = find_description(weights)
     if path is None:
         raise InputError(f"{weights}: no folder of weights and no .safetensors file")
+    check_outputs([out], [weights, path, notes, *(evaluation or ())])
     evaluations: dict[str, Any] = {}
     for file in evaluation or ():
         evaluations |= _read_evaluations(file)
@@ -87,7 +89,7 @@ def card(
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        write_atomic(out, text.encode())
 
 
 def push(
@@ -121,6 +123,6 @@ def _read_evaluations(file: Path) -> dict[str, Any]:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read: {error}") from error

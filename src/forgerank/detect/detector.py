@@ -17,7 +17,7 @@ from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.media.files import read_file
 from forgerank.media.images import MAX_PIXELS, read_photo
 from forgerank.types import Face, Image, InputError
-from forgerank.weights.description import load_weights
+from forgerank.weights.description import METADATA_FILE, load_weights
 
 
 class AlignedFace(NamedTuple):
@@ -49,6 +49,9 @@ class Detector:
         self._loaded = loaded = load_weights(weights)
         self.metadata = loaded.metadata
         self.sha256 = loaded.sha256
+        # what was read: no output may replace it
+        self.files = [loaded.path.parent / METADATA_FILE, loaded.path]
+        self.files += [Path(detector_weights)] if detector_weights else []
         self.threads = threads or usable_cores()
         self.runtime = Runtime(loaded, threads=self.threads, batch_size=batch_size)
         self.analyzer = FaceAnalyzer(detector, detector_weights, threads=self.threads)

@@ -11,6 +11,7 @@ from forgerank.data.sample import Source
 from forgerank.evaluation.calibration import calibrate
 from forgerank.evaluation.protocols import best_of, summarize
 from forgerank.evaluation.scorers import Predictions, Scorer, open_scorer, predict
+from forgerank.files import write_atomic
 from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.train.checkpoints import BEST
 from forgerank.train.config import DataConfig, TrainConfig
@@ -84,7 +85,7 @@ def evaluate(
         result["best_of"] = {"checkpoints": [str(path) for path in checkpoints], "metrics": best_of(results)}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_atomic(output, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgerank.extras import require
+from forgerank.files import check_outputs, write_atomic
 from forgerank.types import InputError
 from forgerank.weights.description import (
     METADATA_FILE,
@@ -70,6 +71,12 @@ def export(
     from forgerank.train.checkpoints import git_revision, load_network
     from forgerank.weights.hub import normalisation
 
+    names = [out / name for name in ("forgerank.onnx", "forgerank.safetensors", METADATA_FILE)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be created: {error.strerror}") from error
+    check_outputs(names, [weights, weights.with_suffix(".json")])
     # Before anything is written: `out` may be a folder of the repository, which would then be dirty.
     revision = git_revision()
     network, config = load_network(weights)
@@ -109,7 +116,7 @@ def export(
         git_revision=revision,
         licence=licence,
     )
-    (out / METADATA_FILE).write_bytes(sealed_json(json.loads(metadata.model_dump_json())))
+    write_atomic(out / METADATA_FILE, sealed_json(json.loads(metadata.model_dump_json())))
     return read_metadata(out / METADATA_FILE)
 
 
@@ -148,17 +155,13 @@ def _quantized(path: Path, config: Any, roots: Sequence[Path], split: str) -> by
 def _write_files(out: Path, model: bytes, state: dict[str, Any]) -> dict[FileKind, FileEntry]:
     from forgerank.weights.hub import safetensors_bytes
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be created: {error.strerror}") from error
     contents: dict[FileKind, bytes] = {
         "onnx": model,
         "safetensors": safetensors_bytes(state),
     }
     files: dict[FileKind, FileEntry] = {}
     for kind, content in contents.items():
-        (out / f"forgerank.{kind}").write_bytes(content)
+        write_atomic(out / f"forgerank.{kind}", content)
         files[kind] = FileEntry(file=f"forgerank.{kind}", sha256=hashlib.sha256(content).hexdigest())
     return files
 

@@ -1,14 +1,25 @@
 """Files on the disk: checked and read with one-line reasons, and folders searched for media."""
 
 import os
+import re
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from forgerank.media.suffixes import IMAGE_SUFFIXES, MEDIA_SUFFIXES
+from forgerank.media.suffixes import (
+    IMAGE_SUFFIXES,
+    LITTER_FOLDERS,
+    MEDIA_SUFFIXES,
+    VIDEO_SUFFIXES,
+    file_format,
+    is_litter,
+    kind_by_content,
+)
 from forgerank.types import InputError
 
 _MAX_BYTES = 1_000_000_000
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # two letters at least: C:/ is a disk
 
 
 class MediaError(InputError):
@@ -49,22 +60,27 @@ def read_file(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> bytes:
     return content
 
 
-def find_photos(paths: Iterable[str | Path]) -> tuple[list[Path], list[MediaError]]:
+def find_photos(
+    paths: Iterable[str | Path], others: Counter[str] | None = None
+) -> tuple[list[Path], list[MediaError]]:
     """Expand folders to the photographs in them: recursive, sorted, each folder once if links form a loop.
 
-    A path to a file is kept whatever its suffix. Missing paths, unreadable folders and folders without a
-    photograph come back as errors and stop nothing.
+    A path to a file is kept whatever its suffix. Missing paths, unreadable folders, folders without a
+    photograph, and the images of a folder that are left out come back as errors and stop nothing. `others`
+    is told how many further files were left out, by kind; the litter of operating systems is not counted.
     """
-    return _find(paths, IMAGE_SUFFIXES, "no photograph in this folder")
+    return _find(paths, IMAGE_SUFFIXES, "no photograph in this folder", others)
 
 
-def find_media(paths: Iterable[str | Path]) -> tuple[list[Path], list[MediaError]]:
+def find_media(
+    paths: Iterable[str | Path], others: Counter[str] | None = None
+) -> tuple[list[Path], list[MediaError]]:
     """Like `find_photos`, for photographs and videos."""
-    return _find(paths, MEDIA_SUFFIXES, "no photograph or video in this folder")
+    return _find(paths, MEDIA_SUFFIXES, "no photograph or video in this folder", others)
 
 
 def _find(
-    paths: Iterable[str | Path], suffixes: frozenset[str], nothing: str
+    paths: Iterable[str | Path], suffixes: frozenset[str], nothing: str, others: Counter[str] | None
 ) -> tuple[list[Path], list[MediaError]]:
     found: list[Path] = []
     errors: list[MediaError] = []
@@ -75,25 +91,32 @@ def _find(
             errors.append(MediaError(path, "not a valid path"))
             continue
         except OSError as error:
-            errors.append(MediaError(path, _os_reason(error)))
+            errors.append(_unreachable(path, error))
             continue
         if not is_folder:
             found.append(Path(path))
             continue
-        inside = list(walk(Path(path), suffixes, errors))
+        inside = list(walk(Path(path), suffixes, errors, others))
         if not inside and not any(Path(error.path).is_relative_to(path) for error in errors):
             errors.append(MediaError(path, nothing))
         found.extend(inside)
     return found, errors
 
 
-def walk(folder: Path, suffixes: frozenset[str] | None, errors: list[MediaError]) -> Iterator[Path]:
+def walk(
+    folder: Path,
+    suffixes: frozenset[str] | None,
+    errors: list[MediaError],
+    others: Counter[str] | None = None,
+) -> Iterator[Path]:
     """Files below a folder, sorted by name, with one of the lower-case suffixes or any (None).
 
     One folder is held in memory at a time. Links are followed, each folder is entered once; what cannot be
-    read is appended to `errors`.
+    read is appended to `errors`. So are, at the end, the counts of the images that are left out, and of the
+    videos if `suffixes` has some; `others` counts the rest. Litter of operating systems is passed over.
     """
     visited: set[tuple[int, int]] = set()
+    left_out = LeftOut(suffixes or frozenset())
 
     def note(error: OSError) -> None:
         errors.append(MediaError(str(error.filename), _os_reason(error)))
@@ -110,10 +133,71 @@ def walk(folder: Path, suffixes: frozenset[str] | None, errors: list[MediaError]
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name.lower() not in LITTER_FOLDERS)
         for name in sorted(files):
+            if is_litter(name):
+                continue
             if suffixes is None or Path(name).suffix.lower() in suffixes:
                 yield Path(root, name)
+            else:
+                left_out.add(Path(root, name))
+    errors += left_out.errors(folder)
+    if others is not None:
+        others.update(left_out.others)
+
+
+class LeftOut:
+    """Counts by kind of the files that a search for some suffixes passes over."""
+
+    def __init__(self, suffixes: frozenset[str]) -> None:
+        self._suffixes = suffixes
+        self._unread: Counter[str] = Counter()  # images and videos of kinds that are not read
+        self._misnamed: Counter[str] = Counter()  # that are read, under a name that is not looked for
+        self.others: Counter[str] = Counter()
+
+    def add(self, path: PurePath) -> None:
+        """Count a file; the first bytes of a `Path` are read, where they can be."""
+        kind, name = file_format(path)
+        if kind == "other" or (kind == "video" and VIDEO_SUFFIXES.isdisjoint(self._suffixes)):
+            self.others[name] += 1
+        elif self._is_read(path, kind) and name.lower() != path.suffix[1:].lower():
+            self._misnamed[f"{name} named {path.suffix}" if path.suffix else f"{name} without a suffix"] += 1
+        else:
+            self._unread[name] += 1
+
+    def _is_read(self, path: PurePath, kind: str) -> bool:
+        return isinstance(path, Path) and kind_by_content(path) == kind
+
+    def errors(self, folder: str | Path) -> list[MediaError]:
+        """A line on each sort of images and videos that were passed over."""
+        sorts = (
+            (self._unread, "of kinds that are not read"),
+            (self._misnamed, "under names that are not looked for: rename them, or name them one by one"),
+        )
+        return [
+            MediaError(folder, f"{counts.total()} images or videos left out, {reason}: {by_kind(counts)}")
+            for counts, reason in sorts
+            if counts
+        ]
+
+
+def by_kind(counts: Counter[str]) -> str:
+    """Counts in words, the most frequent first.
+
+    >>> by_kind(Counter({"PDF": 1, "TXT": 3}))
+    'TXT 3, PDF 1'
+    """
+    return ", ".join(
+        f"{kind} {count}" for kind, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    )
+
+
+def _unreachable(path: str | Path, error: OSError) -> MediaError:
+    address = _ADDRESS.match(str(path))
+    if address is None:
+        return MediaError(path, _os_reason(error))
+    shown = f"{address[1]}://{str(path)[address.end() :]}"  # a Path has lost a slash
+    return MediaError(shown, "addresses are not fetched: download it first")
 
 
 def _os_reason(error: OSError) -> str:

@@ -28,7 +28,69 @@ _VIDEO_MAGICS = (
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
 )
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot")  # of files without a type
+# What systems leave beside people's files, in lower case: no evidence, neither read nor counted.
+LITTER_FOLDERS = frozenset({"__macosx"})
+_LITTER = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"})
+_LITTER_PREFIX = "._"  # of the resource forks that a Mac writes beside every file
+# Images that are told apart by name where they are left out: where their magic begins, and the magic.
+_FORMATS = (
+    ("JPEG", 0, b"\xff\xd8\xff"),
+    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
+    ("GIF", 0, b"GIF8"),
+    ("WebP", 8, b"WEBP"),
+    ("TIFF", 0, b"II*\0"),
+    ("TIFF", 0, b"MM\0*"),
+    ("AVIF", 4, b"ftypavif"),
+    ("AVIF", 4, b"ftypavis"),
+    *(
+        ("HEIC", 4, b"ftyp" + brand)
+        for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+    ),
+    ("JPEG 2000", 4, b"jP  \r\n"),
+    ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
+    ("JPEG XL", 4, b"JXL \r\n"),
+    ("JPEG XL", 0, b"\xff\x0a"),
+    ("PSD", 0, b"8BPS"),
+)
+_UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".hif", ".avif", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".psd", ".exr", ".tga"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+)
 _STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # images in an MP4 container
+
+
+def is_litter(name: str | PurePath) -> bool:
+    """Whether a name is one that an operating system leaves beside people's files; folders in it count.
+
+    >>> is_litter("trip/__MACOSX/._IMG_1.jpg"), is_litter("Thumbs.db"), is_litter("IMG_1.jpg")
+    (True, True, False)
+    """
+    *folders, last = str(name).replace("\\", "/").lower().split("/")
+    return last in _LITTER or last.startswith(_LITTER_PREFIX) or not LITTER_FOLDERS.isdisjoint(folders)
+
+
+def file_format(path: PurePath) -> tuple[MediaKind, str]:
+    """Kind of a file and what people call it, such as HEIC, PDF or no suffix: by the content of a `Path`, and
+    by its suffix where that says nothing or the path is pure.
+    """
+    suffix = path.suffix
+    name = suffix[1:].upper() or "no suffix"
+    head = b""
+    if isinstance(path, Path):
+        try:
+            if not path.is_file():  # a pipe would keep its reader waiting
+                return "other", name
+            with path.open("rb") as file:
+                head = file.read(_HEAD_BYTES)
+        except (OSError, ValueError):
+            pass
+    for known, start, magic in _FORMATS:
+        if head[start:].startswith(magic):
+            raw = known == "TIFF" and suffix.lower() in _UNREAD_SUFFIXES
+            return "image", name if raw else known
+    if suffix.lower() in _UNREAD_SUFFIXES:
+        return "image", name
+    return ("video", "video") if _is_video(head) else (kind_by_name(path), name)
 
 
 def media_kind(path: str | Path, name: str | PurePath | None = None) -> MediaKind:

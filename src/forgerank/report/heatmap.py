@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 
 from forgerank.detect.result import FaceReport, Map
 from forgerank.faces.align import Alignment
+from forgerank.files import write_atomic
 from forgerank.types import Image
 
 DISSIMILARITY = "dissimilarity"
@@ -99,12 +100,18 @@ def overlay(image: Image, layer: NDArray[np.uint8], opacity: float = 0.75) -> Im
 
 
 def save_heatmaps(image: Image, faces: tuple[FaceReport, ...], folder: Path, stem: str) -> list[Path]:
-    """One PNG per face and map, `{stem}-face1-nose.png`, in an existing folder; returns the paths."""
+    """One PNG per face and map, `{stem}-face1-nose.png`, in an existing folder; returns the paths.
+
+    Raises InputError where one cannot be written.
+    """
     paths = []
     for number, face in enumerate(faces, start=1):
         for name, values in face_maps(face).items():
             path = folder / f"{stem}-face{number}-{name}.png"
-            PILImage.fromarray(overlay(image, image_layer(face, values, image.shape[:2]))).save(path)
+            content = io.BytesIO()
+            layer = image_layer(face, values, image.shape[:2])
+            PILImage.fromarray(overlay(image, layer)).save(content, "PNG")
+            write_atomic(path, content.getvalue())
             paths.append(path)
     return paths
 

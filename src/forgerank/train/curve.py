@@ -45,7 +45,7 @@ class Curve(Callback):
 def read_curve(path: Path) -> list[Row]:
     """The rows of a curve. Raises InputError for another kind of file."""
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise InputError(f"{path}: not the curve of a run: expected the columns {', '.join(COLUMNS)}")
@@ -89,10 +89,12 @@ def plot_curve(rows: Sequence[Row], out: Path, *, metric: str = "auc") -> None:
     axes.set_ylabel(metric)
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    content = io.BytesIO()
     try:
-        figure.savefig(out)
-    except (OSError, ValueError) as error:
+        figure.savefig(content, format=out.suffix[1:] or None)
+    except ValueError as error:  # of a suffix that names no format
         raise InputError(f"{out}: cannot be written: {error}") from error
+    write_atomic(out, content.getvalue())
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,7 @@
 """What a source expands to."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,36 @@ def test_globs_files_and_lists(media: Path, tmp_path: Path) -> None:
     assert [item.error for item in listed] == [*(None, "no such file or directory", None, "not a valid path")]
     assert os.fsencode(listed[1].path) == b"/no/such\xff.jpg"
     assert listed[2] == Item("s3://bucket/a.jpg")
+
+
+def test_a_list_of_windows_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa/y.jpg\r\na/cat.jpg\r\n")
+    assert [item.path for item in list_items(f"@{tmp_path}/list.txt", {})] == ["a/y.jpg", "a/cat.jpg"]
+
+
+@pytest.mark.parametrize("where", ["folder", "glob", "store"])
+def test_what_is_left_out_is_counted_and_litter_is_not(tmp_path: Path, where: str) -> None:
+    contents = {
+        "a.jpg": b"\xff\xd8\xff",
+        "b.jxl": b"\xff\x0a",
+        "notes.txt": b"notes",
+        "deep/__MACOSX/._a.jpg": b"litter",
+        "deep/Thumbs.db": b"litter",
+    }
+    store = MemoryFileSystem()
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+        store.pipe(f"/left-out/{name}", content)
+    source = {"folder": str(tmp_path), "glob": f"{tmp_path}/**", "store": "memory://left-out"}[where]
+    others: Counter[str] = Counter()
+    items = list(list_items(source, {}, others=others))
+    assert [Path(item.path).name for item in items if item.error is None] == ["a.jpg"]
+    kind = "JXL" if where == "store" else "JPEG XL"
+    assert [(item.path, item.error) for item in items if item.error is not None] == [
+        (source, f"1 images or videos left out, of kinds that are not read: {kind} 1")
+    ]
+    assert others == Counter({"TXT": 1})
 
 
 @pytest.mark.parametrize(

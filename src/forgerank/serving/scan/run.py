@@ -1,8 +1,9 @@
 """A scan from its sources to its Parquet file: list, hash what may be duplicates, judge, write."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +32,8 @@ class Done:
 
     files: int  # rows of the Parquet file
     judged: int  # files of which this run judged the content; others were duplicates, or done before
+    # by kind, the files of the folders that are neither images nor videos and were left out
+    others: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
 
 
 def scan(settings: ScanSettings, progress: Progress = lambda stage, done, total: None) -> Done:
@@ -45,7 +48,8 @@ def scan(settings: ScanSettings, progress: Progress = lambda stage, done, total:
     facts = describe(settings, metadata, sha256)
     journal = Journal(journal_path, facts)
     try:
-        for count in journal.list_files(_items(settings)):
+        others: Counter[str] = Counter()
+        for count in journal.list_files(_items(settings, others)):
             progress("Listing", count, None)
         judging = settings.judging.model_copy(update={"weights_sha256": sha256})
         judged = _work(journal, judging, settings, progress)
@@ -54,14 +58,14 @@ def scan(settings: ScanSettings, progress: Progress = lambda stage, done, total:
         with disk_failures(out):
             write_rows(journal, out, metadata.labels, facts)
         journal.remove()
-        return Done(files, judged)
+        return Done(files, judged, others)
     finally:
         journal.close()
 
 
-def _items(settings: ScanSettings) -> Iterator[Item]:
+def _items(settings: ScanSettings, others: Counter[str]) -> Iterator[Item]:
     for source in settings.sources:
-        yield from list_items(source, settings.judging.storage, all_files=settings.all_files)
+        yield from list_items(source, settings.judging.storage, all_files=settings.all_files, others=others)
 
 
 def _work(journal: Journal, judging: Judging, settings: ScanSettings, progress: Progress) -> int:

@@ -1,16 +1,18 @@
 """What to scan: folders, globs, URLs and lists of files, as a stream that holds one folder at a time."""
 
 import os
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from glob import has_magic, iglob
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 
-from forgerank.media.files import MediaError, walk
-from forgerank.media.suffixes import MEDIA_SUFFIXES
+from forgerank.media.files import LeftOut, MediaError, walk
+from forgerank.media.suffixes import MEDIA_SUFFIXES, is_litter
 from forgerank.types import InputError
 
 
@@ -24,18 +26,30 @@ class Item:
     error: str | None = None  # why it cannot be read, where that is known already
 
 
-def list_items(source: str, storage: dict[str, Any], *, all_files: bool = False) -> Iterator[Item]:
+def list_items(
+    source: str,
+    storage: dict[str, Any],
+    *,
+    all_files: bool = False,
+    others: Counter[str] | None = None,
+) -> Iterator[Item]:
     """The files of one source. A file, and what a list names, is taken whatever its name.
 
-    Raises InputError, one line, for a source that does not exist or holds no file to scan.
+    The images and videos of a folder that are left out are counted in an item of its own, which is an error;
+    `others` counts the rest by kind. Litter of operating systems is passed over. In a remote store the name
+    alone decides, as nothing is read there. Raises InputError, one line, for a source that does not exist or
+    holds no file to scan.
     """
     empty = True
-    for item in _items(source, storage, None if all_files else MEDIA_SUFFIXES):
+    left_out = LeftOut(MEDIA_SUFFIXES)
+    for item in _items(source, storage, None if all_files else MEDIA_SUFFIXES, left_out):
         empty = False
         yield item
     if empty:
         wanted = "file" if all_files else "photograph or video (--all takes every file)"
         raise InputError(f"{source}: no {wanted} in it")
+    if others is not None:
+        others.update(left_out.others)
 
 
 def is_url(path: str) -> bool:
@@ -52,34 +66,36 @@ def open_storage(url: str, storage: dict[str, Any]) -> tuple[Any, str]:
     return found[0], str(found[1])
 
 
-def _items(source: str, storage: dict[str, Any], extensions: frozenset[str] | None) -> Iterator[Item]:
+def _items(
+    source: str, storage: dict[str, Any], extensions: frozenset[str] | None, left_out: LeftOut
+) -> Iterator[Item]:
     if source.startswith("@"):
         return _from_list(Path(source[1:]))
     if is_url(source):
-        return _from_storage(source, storage, extensions)
+        return _from_storage(source, storage, extensions, left_out)
     if os.path.isdir(source):
-        return _from_folder(Path(source), extensions)
+        return _from_folder(Path(source), extensions, left_out)
     if os.path.lexists(source):
         return iter([_local(source)])
     if has_magic(source):
-        return _from_glob(source, extensions)
+        return _from_glob(source, extensions, left_out)
     raise InputError(f"{source}: no such file or folder")
 
 
 def _from_list(path: Path) -> Iterator[Item]:
     try:
         with open(path, "rb") as file:
-            for line in file:
-                name = os.fsdecode(line.rstrip(b"\r\n"))
+            for number, line in enumerate(file):
+                name = os.fsdecode((line if number else line.removeprefix(BOM_UTF8)).rstrip(b"\r\n"))
                 if name:
                     yield Item(name) if is_url(name) else _local(name)
     except OSError as error:
         raise InputError(f"{path}: cannot read the list ({error.strerror or error})") from None
 
 
-def _from_folder(folder: Path, extensions: frozenset[str] | None) -> Iterator[Item]:
+def _from_folder(folder: Path, extensions: frozenset[str] | None, left_out: LeftOut) -> Iterator[Item]:
     errors: list[MediaError] = []
-    for path in walk(folder, extensions, errors):
+    for path in walk(folder, extensions, errors, left_out.others):
         yield _local(str(path))
         yield from _broken(errors)
     yield from _broken(errors)
@@ -92,10 +108,15 @@ def _broken(errors: list[MediaError]) -> Iterator[Item]:
         yield Item(error.path, error=error.reason)
 
 
-def _from_glob(pattern: str, extensions: frozenset[str] | None) -> Iterator[Item]:
+def _from_glob(pattern: str, extensions: frozenset[str] | None, left_out: LeftOut) -> Iterator[Item]:
     for path in iglob(pattern, recursive=True, include_hidden=True):
-        if _is_wanted(path, extensions) and not os.path.isdir(path):
+        if is_litter(path) or os.path.isdir(path):
+            continue
+        if _is_wanted(path, extensions):
             yield _local(path)
+        else:
+            left_out.add(Path(path))
+    yield from _broken(left_out.errors(pattern))
 
 
 def _local(path: str) -> Item:
@@ -108,7 +129,9 @@ def _local(path: str) -> Item:
     return Item(path, status.st_size, str(status.st_mtime_ns))
 
 
-def _from_storage(url: str, storage: dict[str, Any], extensions: frozenset[str] | None) -> Iterator[Item]:
+def _from_storage(
+    url: str, storage: dict[str, Any], extensions: frozenset[str] | None, left_out: LeftOut
+) -> Iterator[Item]:
     files, root = open_storage(url, storage)
     try:
         found: Iterator[dict[str, Any]]
@@ -123,8 +146,13 @@ def _from_storage(url: str, storage: dict[str, Any], extensions: frozenset[str] 
                 for info in inside.values()
             )
         for info in found:
-            if info["type"] == "file" and _is_wanted(info["name"], extensions):
+            if info["type"] != "file" or is_litter(info["name"].removeprefix(root)):
+                continue
+            if _is_wanted(info["name"], extensions):
                 yield Item(files.unstrip_protocol(info["name"]), info.get("size"), _stamp(info))
+            else:
+                left_out.add(PurePosixPath(info["name"]))
+        yield from _broken(left_out.errors(url))
     except FileNotFoundError:
         raise InputError(f"{url}: no such place") from None
     except Exception as error:  # every store has errors of its own
