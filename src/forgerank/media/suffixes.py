@@ -13,11 +13,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
-# Lower case: what Finder, Explorer and the like leave beside a person's files.
-_LITTER_FOLDERS = frozenset({"__macosx", ".appledouble"})
-_LITTER_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"})
 
-_HEAD_BYTES = 4096
+HEAD_BYTES = 4096  # enough to tell the kinds
 _IMAGE_MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")  # and WebP, in a RIFF
 _VIDEO_MAGICS = (
     b"\x1a\x45\xdf\xa3",  # Matroska, WebM
@@ -29,7 +26,7 @@ _VIDEO_MAGICS = (
 )
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot")  # of files without a type
 # What systems leave beside people's files, in lower case: no evidence, neither read nor counted.
-LITTER_FOLDERS = frozenset({"__macosx"})
+LITTER_FOLDERS = frozenset({"__macosx", ".appledouble"})
 _LITTER = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"})
 _LITTER_PREFIX = "._"  # of the resource forks that a Mac writes beside every file
 # Images that are told apart by name where they are left out: where their magic begins, and the magic.
@@ -65,8 +62,10 @@ def is_litter(name: str | PurePath) -> bool:
     >>> is_litter("trip/__MACOSX/._IMG_1.jpg"), is_litter("Thumbs.db"), is_litter("IMG_1.jpg")
     (True, True, False)
     """
-    *folders, last = str(name).replace("\\", "/").lower().split("/")
-    return last in _LITTER or last.startswith(_LITTER_PREFIX) or not LITTER_FOLDERS.isdisjoint(folders)
+    *folders, last = str(name).replace("\\", "/").lower().removesuffix("/").split("/")
+    return (
+        last in _LITTER or last.startswith(_LITTER_PREFIX) or not LITTER_FOLDERS.isdisjoint((*folders, last))
+    )
 
 
 def file_format(path: PurePath) -> tuple[MediaKind, str]:
@@ -81,7 +80,7 @@ def file_format(path: PurePath) -> tuple[MediaKind, str]:
             if not path.is_file():  # a pipe would keep its reader waiting
                 return "other", name
             with path.open("rb") as file:
-                head = file.read(_HEAD_BYTES)
+                head = file.read(HEAD_BYTES)
         except (OSError, ValueError):
             pass
     for known, start, magic in _FORMATS:
@@ -112,20 +111,6 @@ def kind_by_name(name: str | PurePath) -> MediaKind:
     return "image" if suffix in IMAGE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else "other"
 
 
-def is_litter(name: str | PurePath) -> bool:
-    """Whether a path, relative to what a person named, is what an operating system put beside their files.
-
-    Either slash separates, and upper or lower case is the same. Such files are nobody's evidence: they are
-    left out before anything is counted.
-
-    >>> is_litter("__MACOSX/trip/._IMG_1.jpg"), is_litter("trip\\\\Thumbs.db"), is_litter("trip/IMG_1.jpg")
-    (True, True, False)
-    """
-    *folders, last = str(name).lower().replace("\\", "/").rstrip("/").split("/")
-    in_folder = not _LITTER_FOLDERS.isdisjoint((*folders, last))
-    return in_folder or last in _LITTER_FILES or last.startswith("._")
-
-
 def kind_by_content(path: str | Path) -> MediaKind:
     """The kind that the first bytes of a file say, whatever its name; "other" for what cannot be read.
 
@@ -134,9 +119,13 @@ def kind_by_content(path: str | Path) -> MediaKind:
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
+            return kind_of_head(file.read(HEAD_BYTES))
     except (OSError, ValueError):
         return "other"
+
+
+def kind_of_head(head: bytes) -> MediaKind:
+    """As `kind_by_content`, of the first HEAD_BYTES bytes of a file."""
     # Videos first: two bytes make a BMP, and a transport stream may begin with any.
     if _is_video(head):
         return "video"
