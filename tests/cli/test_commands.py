@@ -72,6 +72,8 @@ def test_drawing_that_cannot_be_written(portrait: Path, tmp_path: Path) -> None:
 
 
 def test_forge_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from forgerank.forge.dataset import LeftOut
+
     seen: dict[str, Any] = {}
 
     def forge_dataset(photos: Path, out: Path, **options: Any) -> dict[str, int]:
@@ -79,7 +81,8 @@ def test_forge_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         options["progress"](1, 2)
         return {"train": 7, "val": 1}
 
-    replace_module(monkeypatch, "forgerank.forge.dataset", Recipe=dict, forge_dataset=forge_dataset)
+    members = {"Recipe": dict, "LeftOut": LeftOut, "forge_dataset": forge_dataset}
+    replace_module(monkeypatch, "forgerank.forge.dataset", **members)
     result = call(
         *("forge", tmp_path, "--out", tmp_path / "out", "--per-photo", 3, "--steps", "1-4", "--seed", 5),
         *("--workers", 2, "--trace", "strong"),

@@ -1,6 +1,9 @@
 import csv
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from typer.testing import CliRunner
 
-from forgerank.forge.dataset import Recipe, forge_dataset, sequence_label
+from forgerank.cli.main import app
+from forgerank.forge.dataset import LeftOut, Recipe, forge_dataset, sequence_label
 from forgerank.forge.photos import LIKE_RESOLUTION, Photo, PhotoEntry, choose_donor
 from forgerank.labels import COMPONENTS
 from forgerank.types import InputError
@@ -106,6 +111,108 @@ def test_single_edits_by_choice(photo_folder: PhotoFolder, tmp_path: Path) -> No
     )
     records = read_records(tmp_path / "out/records/train.jsonl")
     assert all(len(record["steps"]) == 1 for record in records)
+
+
+def damage(folder: Path) -> None:
+    """A truncated photograph, two files of kinds that are not read, one that is no image, and litter."""
+    whole = (folder / "person-0.png").read_bytes()
+    (folder / "bad.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "p02.jxl").write_bytes(b"\xff\x0a")
+    (folder / "p03.jp2").write_bytes(b"\xff\x4f\xff\x51")
+    (folder / "notes.txt").write_text("notes")
+    (folder / "._person-1.png").write_bytes(b"litter")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["landmarks", "found"])
+def test_bad_photographs_are_passed_over_and_named(
+    photo_folder: PhotoFolder, tmp_path: Path, known: bool
+) -> None:
+    photos, landmarks, splits = photo_folder()
+    damage(photos)
+    splits.write_bytes(b"\xef\xbb\xbf" + splits.read_bytes() + b"bad.png,bad,train\n")
+    options = {"split_csv": splits, "landmarks": landmarks if known else None}
+    left_out = LeftOut()
+    counts = forge_dataset(
+        photos, tmp_path / "out", recipe=Recipe(), per_photo=1, left_out=left_out, **options
+    )
+    assert counts == {"train": 3, "val": 1}
+    lines = [str(error) for error in left_out.unread]
+    assert len(lines) == 2
+    assert "JPEG 2000 1, JPEG XL 1" in lines[0]
+    assert lines[1].startswith(f"{photos / 'bad.png'}: ")
+    assert left_out.others == {"TXT": 1}
+    result = CliRunner().invoke(
+        app, ["forge", str(photos), "--out", str(tmp_path / "again"), "--split-csv", str(splits)]
+    )
+    assert result.exit_code == 2
+    assert result.stdout == f"{tmp_path / 'again'}: 12 train, 4 val\n"
+    assert len(result.stderr.splitlines()) == 3
+
+
+def test_nothing_half_made_is_left(
+    photo_folder: PhotoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, landmarks, splits = photo_folder()
+    options = {"recipe": Recipe(), "landmarks": landmarks, "split_csv": splits, "per_photo": 2}
+    write, out = Path.write_bytes, tmp_path / "out"
+
+    def full(path: Path, content: bytes) -> int:
+        if "00003" in path.name:
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    before = set(tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(InputError, match=r"out: cannot be written \(no space left on device\)"):
+            forge_dataset(photos, out, workers=2, **options)
+    assert set(tmp_path.iterdir()) == before
+    out.mkdir()  # empty, as it may be
+    assert forge_dataset(photos, out, **options) == {"train": 6, "val": 2}
+    (tmp_path / "new.partial").mkdir()
+    with pytest.raises(InputError, match=r"new\.partial: was left by a forge that was killed"):
+        forge_dataset(photos, tmp_path / "new", **options)
+
+
+FORGE = """
+import sys, time
+from forgerank.forge import dataset
+
+make = dataset._forge_index
+
+def slow(index, **options):
+    print("made", index, file=sys.stderr, flush=True)
+    time.sleep(1)
+    return make(index, **options)
+
+dataset._forge_index = slow
+
+if __name__ == "__main__":
+    from forgerank.cli.main import main
+    main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_forge_that_is_ended_leaves_no_process(
+    photo_folder: PhotoFolder, tmp_path: Path, number: signal.Signals
+) -> None:
+    photos, landmarks, splits = photo_folder()
+    (tmp_path / "slow.py").write_text(FORGE)
+    command = [sys.executable, tmp_path / "slow.py", "forge", photos, "--out", tmp_path / "out"]
+    command += ["--workers", "2", "--per-photo", "16", "--landmarks", landmarks, "--split-csv", splits]
+    forge = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    assert forge.stderr is not None
+    assert forge.stderr.readline().startswith("made")
+    forge.send_signal(number)
+    # The processes hold the other end of standard error open for as long as they live.
+    _, rest = forge.communicate(timeout=60)
+    assert forge.returncode == -number
+    lines = [line for line in rest.splitlines() if line.startswith("forgerank")]
+    assert "Traceback" not in rest
+    assert lines == (["forgerank: stopped by SIGTERM"] if number == signal.SIGTERM else [])
+    assert (tmp_path / "out.partial").exists() == (number == signal.SIGKILL)
+    assert not (tmp_path / "out").exists()
 
 
 def test_donors_are_of_like_resolution(photos: list[Photo]) -> None:

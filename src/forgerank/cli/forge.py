@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from forgerank.cli.options import Processes, progress_bar
 from forgerank.extras import require
@@ -51,25 +52,39 @@ def forge(
 ) -> None:
     """Make a data set of forged sequences with known answers, in the Seq-DeepFake layout.
 
+    Photographs that cannot be read are listed and passed over; the exit code is 2 then.
+
     Example: `forgerank forge photos/ --out forged/ --per-photo 8 --steps 0-5 --workers 4`
     """
     require("forge")
-    from forgerank.forge.dataset import Recipe, forge_dataset
+    from forgerank.cli.detect import print_error, print_left_out
+    from forgerank.forge.dataset import LeftOut, Recipe, forge_dataset
 
+    left_out, err = LeftOut(), Console(stderr=True)
     chosen = parse_steps(steps or ("0-5" if task is Task.components else "0-1"))
-    with progress_bar("Forging images") as progress:
-        counts = forge_dataset(
-            photos,
-            out,
-            recipe=Recipe(steps=chosen, seed=seed, trace=trace, task=task.value),
-            per_photo=per_photo,
-            workers=workers,
-            landmarks=landmarks,
-            split_csv=split_csv,
-            splits=[only.value] if only else list(Split),
-            progress=progress,
-        )
+    recipe = Recipe(steps=chosen, seed=seed, trace=trace, task=task.value)
+    try:
+        with progress_bar("Forging images") as progress:
+            counts = forge_dataset(
+                photos,
+                out,
+                recipe=recipe,
+                per_photo=per_photo,
+                workers=workers,
+                landmarks=landmarks,
+                split_csv=split_csv,
+                splits=[only.value] if only else list(Split),
+                progress=progress,
+                left_out=left_out,
+            )
+    finally:
+        for error in left_out.unread:
+            print_error(err, str(error))
+        if left_out.faceless:
+            print_error(err, f"{photos}: {len(left_out.faceless)} photographs show no face: left out")
+        print_left_out(err, left_out.others)
     typer.echo(f"{out}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
+    raise typer.Exit(2 if left_out.unread else 0)
 
 
 def parse_steps(text: str) -> tuple[int, int]:

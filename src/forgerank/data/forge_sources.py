@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.text import Text
 
 from forgerank.data.formats.pack import LANDMARK_STEPS, Pack, Reconstructions
 from forgerank.data.sample import LabelledImage, Sample
@@ -221,7 +223,7 @@ class PhotoForge:
         split_csv: Path | None = None,
     ) -> None:
         # Not at the top: the forge needs OpenCV, and this module is imported with every other data set.
-        from forgerank.forge.dataset import Recipe, collect_photos
+        from forgerank.forge.dataset import LeftOut, Recipe, collect_photos
 
         low, high = steps
         self.recipe = Recipe(
@@ -231,11 +233,15 @@ class PhotoForge:
             original_share=original_share,
         )
         self.split, self.per_photo = split, per_photo
+        left_out = LeftOut()
         photos = collect_photos(
             root,
+            left_out=left_out,
             landmarks=None if landmarks is None else Path(landmarks),
             split_csv=None if split_csv is None else Path(split_csv),
         )
+        for error in left_out.unread:
+            Console(stderr=True).print(Text(f"left out: {error}"), soft_wrap=True)
         self.entries = [entry for entry in photos if entry.split == split]
         if not self.entries:
             raise InputError(f"{root}: no photographs of the {split} split")

@@ -3,12 +3,13 @@
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+import shutil
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +18,15 @@ import numpy as np
 
 from forgerank import __version__
 from forgerank.faces.analyze import FaceAnalyzer
+from forgerank.files import os_reason
 from forgerank.forge.chain import Forged, draw_components, forge_image
 from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
 from forgerank.labels import BINARY, COMPONENTS
-from forgerank.media.files import find_photos
+from forgerank.media.files import MediaError, find_photos
 from forgerank.media.images import read_photo
-from forgerank.types import SPLITS, InputError, Points
+from forgerank.processes import process_pool
+from forgerank.types import SPLITS, Image, InputError, Points
 
 Progress = Callable[[int, int], None]
 
@@ -56,6 +59,15 @@ class Recipe:
             raise InputError(f"single share {self.single_share}: steps {low}-{high} hold no single edit")
 
 
+@dataclass(slots=True)
+class LeftOut:
+    """What was passed over in a folder of photographs."""
+
+    unread: list[MediaError] = field(default_factory=list)  # files that cannot be read, one line each
+    faceless: list[Path] = field(default_factory=list)  # photographs without a face, or without landmarks
+    others: Counter[str] = field(default_factory=Counter)  # files that are no images, by kind
+
+
 def forge_dataset(
     photos: Path,
     out: Path,
@@ -67,39 +79,75 @@ def forge_dataset(
     split_csv: Path | None = None,
     splits: Sequence[str] = SPLITS,
     progress: Progress | None = None,
+    left_out: LeftOut | None = None,
 ) -> dict[str, int]:
     """Forge `per_photo` images from every photograph under `photos` into `out`; returns images per split.
 
     landmarks: an .npz with `files` and `landmarks` (N, 468, 2); found by the embedded models when absent.
     split_csv: columns file, subject, split; without it files are split 80/10/10 by a hash of their name.
     splits: only photographs of these are used. A person's images never cross splits, nor do donors.
-    Raises InputError for an `out` that is not empty, for no photographs and for no face in any of them.
+    left_out: is told which files were passed over.
+    The folder appears when it is complete: until then it is called `out`.partial. Raises InputError for an
+    `out` that is not empty or cannot be written, for no photographs and for no face in any of them.
     """
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; give a new folder")
-    entries = collect_photos(photos, landmarks=landmarks, split_csv=split_csv)
+    partial = out.with_name(f"{out.name}.partial")
+    if partial.exists():
+        raise InputError(f"{partial}: was left by a forge that was killed: remove it")
+    entries = collect_photos(photos, landmarks=landmarks, split_csv=split_csv, left_out=left_out)
     entries = [entry for entry in entries if entry.split in splits]
+    try:
+        partial.mkdir(parents=True)
+        counts = _forge_splits(entries, partial, recipe, per_photo, workers, progress)
+        partial.replace(out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({os_reason(error)})") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return counts
+
+
+def _forge_splits(
+    entries: Sequence[PhotoEntry],
+    out: Path,
+    recipe: Recipe,
+    per_photo: int,
+    workers: int,
+    progress: Progress | None,
+) -> dict[str, int]:
     groups = [[e for e in entries if e.split == split] for split in SPLITS]
-    total, done, counts = len(entries) * per_photo, 0, {}
+    total, done = len(entries) * per_photo, 0
+    counts: dict[str, int] = {}
     for number, (split, group) in enumerate(zip(SPLITS, groups, strict=True)):
         if group:
             writer = SplitWriter(out, split, recipe)
             make = partial(_forge_index, recipe=recipe, stream=number, per_photo=per_photo)
-            for index, source, forged in _spread(make, group, len(group) * per_photo, workers):
-                writer.write(index, source, forged)
-                done += 1
-                if progress:
-                    progress(done, total)
-            writer.close()
+            with closing(writer), closing(_spread(make, group, len(group) * per_photo, workers)) as made:
+                for index, source, forged in made:
+                    writer.write(index, source, forged)
+                    done += 1
+                    if progress:
+                        progress(done, total)
             counts[split] = len(group) * per_photo
     return counts
 
 
 def collect_photos(
-    photos: Path, *, landmarks: Path | None = None, split_csv: Path | None = None
+    photos: Path,
+    *,
+    landmarks: Path | None = None,
+    split_csv: Path | None = None,
+    left_out: LeftOut | None = None,
 ) -> list[PhotoEntry]:
-    """The photographs of a folder with landmarks, subject and split, sorted by name."""
-    paths, errors = find_photos([photos])
+    """The photographs of a folder with landmarks, subject and split, sorted by name.
+
+    Those that cannot be read or show no face are left out, and noted in `left_out`. Raises InputError where
+    none is left.
+    """
+    noted = LeftOut() if left_out is None else left_out
+    paths, errors = find_photos([photos], noted.others)
+    noted.unread += errors
     if not paths:
         raise InputError(str(errors[0]) if errors else f"{photos}: no photographs")
     known = _read_landmarks(landmarks) if landmarks else None
@@ -109,10 +157,17 @@ def collect_photos(
     for path in paths:
         if split_csv and path.name not in table:
             continue
-        points = _detect(analyzer, path) if known is None else known.get(path.name)
-        if points is not None:
-            subject, split = table.get(path.name) or (path.stem, _hash_split(path.name))
-            entries.append(PhotoEntry(path, subject, split, points))
+        try:
+            image = read_photo(path)
+        except MediaError as error:
+            noted.unread.append(error)
+            continue
+        points = _detect(analyzer, image) if known is None else known.get(path.name)
+        if points is None:
+            noted.faceless.append(path)
+            continue
+        subject, split = table.get(path.name) or (path.stem, _hash_split(path.name))
+        entries.append(PhotoEntry(path, subject, split, points))
     if not entries:
         raise InputError(f"{photos}: no face found in {len(paths)} photographs")
     return entries
@@ -210,14 +265,13 @@ def _forge_index(
 
 def _spread(
     make: Callable[[int], tuple[int, PhotoEntry, Forged]], entries: list[PhotoEntry], count: int, workers: int
-) -> Iterator[tuple[int, PhotoEntry, Forged]]:
+) -> Generator[tuple[int, PhotoEntry, Forged]]:
     """make(0) .. make(count - 1) in order, computed in `workers` processes."""
     if workers <= 1:
         _hold(entries)
         yield from map(make, range(count))
         return
-    # Spawned, not forked: ONNX Runtime and OpenCV hold threads that a fork would break.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _hold, (entries,)) as pool:
+    with process_pool(workers, _hold, entries) as pool:
         indices = iter(range(count))
         # Blocks keep the results waiting to be written few, however slow the disk is.
         while block := list(islice(indices, 256 * workers)):
@@ -235,14 +289,14 @@ def _read_landmarks(path: Path) -> dict[str, Points]:
 
 def _read_splits(path: Path) -> dict[str, tuple[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             return {row["file"]: (row["subject"], row["split"]) for row in csv.DictReader(stream)}
     except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a table with the columns file, subject, split: {error}") from error
 
 
-def _detect(analyzer: FaceAnalyzer, path: Path) -> Points | None:
-    faces = analyzer.analyze(read_photo(path))
+def _detect(analyzer: FaceAnalyzer, image: Image) -> Points | None:
+    faces = analyzer.analyze(image)
     return faces[0].landmarks if faces else None
 
 

@@ -9,7 +9,6 @@ from pathlib import Path, PurePath
 
 from forgerank.media.suffixes import (
     IMAGE_SUFFIXES,
-    LITTER_FOLDERS,
     MEDIA_SUFFIXES,
     VIDEO_SUFFIXES,
     file_format,
@@ -133,7 +132,7 @@ def walk(
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if name.lower() not in LITTER_FOLDERS)
+        folders[:] = sorted(name for name in folders if not is_litter(name))
         for name in sorted(files):
             if is_litter(name):
                 continue
