@@ -7,6 +7,7 @@ from forgerank.faces.align import TEMPLATE, estimate_alignment
 
 STILL = AugmentConfig(rotation=0, scale=0, shift=0, flip=0, wild=0, colour=0)
 SIDE = 128
+COLOURS = ("brightness", "contrast", "saturation")
 
 
 def make_image(bit: int = 1) -> LabelledImage:
@@ -146,6 +147,60 @@ def test_stretch_changes_the_proportions() -> None:
         spans.append(seen.any(axis=0).sum() / seen.any(axis=1).sum())
     assert min(spans) < 0.95
     assert max(spans) > 1.05
+
+
+def test_ranges_of_factors_are_those_of_the_settings() -> None:
+    """SeqFakeFormer's are not symmetric about 1."""
+    grey = LabelledImage(np.full((64, 64, 3), 120, dtype=np.uint8), TEMPLATE * 64, (), None)
+    augment = STILL.model_copy(update={"brightness": (0.5, 1.3), "contrast": (0.8, 1.5)})
+    rng = np.random.default_rng(0)
+    # Inside the image; what lies beyond its border is black.
+    levels = [
+        float(to_tensors(grey, size=64, length=5, augment=augment, rng=rng).image[40, 32, 0])
+        for _ in range(200)
+    ]
+    assert 58 < min(levels) < 75
+    assert 140 < max(levels) < 165
+    with pytest.raises(ValueError, match="a lowest and a highest factor"):
+        AugmentConfig(saturation=(1.5, 0.2))
+
+
+def test_without_ranges_older_runs_draw_the_same() -> None:
+    plain, ranged = (
+        to_tensors(make_image(), size=64, length=5, augment=augment, rng=np.random.default_rng(1)).image
+        for augment in (
+            AugmentConfig(colour=0.2),
+            AugmentConfig(colour=0.9, **dict.fromkeys(COLOURS, (0.8, 1.2))),
+        )
+    )
+    assert np.array_equal(plain, ranged)
+
+
+@pytest.mark.parametrize("augment", [None, STILL])
+def test_without_alignment_the_whole_image_is_resized(augment: AugmentConfig | None) -> None:
+    image = np.zeros((60, 120, 3), dtype=np.uint8)
+    image[:30, :60] = 200  # the upper left quarter
+    mask = (image[:, :, 0] > 0).astype(np.uint8)
+    points = TEMPLATE * 60
+    for labelled, align in (
+        (LabelledImage(image, points, (1,), mask), False),
+        (LabelledImage(image, None, (1,), mask), True),  # no face was found
+    ):
+        rng = np.random.default_rng(0)
+        tensors = to_tensors(labelled, size=32, length=5, mask_size=8, augment=augment, rng=rng, align=align)
+        assert tensors.image.shape == (32, 32, 3)
+        lit = tensors.image[:, :, 0] > 100
+        assert lit[:15, :15].all()
+        assert not lit[17:].any()
+        assert not lit[:, 17:].any()
+        assert tensors.masks is not None
+        assert (tensors.masks[0] > 0.5).sum() == 16
+        assert (tensors.masks[0][:4, :4] == 1).all()
+
+
+def test_an_image_of_the_input_s_size_is_not_resampled() -> None:
+    image = make_image()
+    assert np.array_equal(to_tensors(image, size=SIDE, length=5, align=False).image, image.image)
 
 
 def test_light_is_uneven_smooth_and_grey_and_tint_is_even_and_coloured() -> None:

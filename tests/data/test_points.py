@@ -44,16 +44,15 @@ def test_points_are_detected_once_and_kept(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(FakeAnalyzer, "calls", 0)
     samples = make_samples(tmp_path)
     for _ in range(2):
-        kept, lost = detect_points(samples, cache=tmp_path / "cache")
-        assert [sample.image.name for sample in kept] == ["1.png", "2.png"]
-        assert [sample.image.name for sample in lost] == ["0.png"]
-        assert kept[0].points is not None
-        assert np.allclose(kept[0].points, five_points(LANDMARKS))
+        lost, found, known = detect_points(samples, cache=tmp_path / "cache")
+        assert [sample.image.name for sample in (lost, found, known)] == ["0.png", "1.png", "2.png"]
+        assert lost.points is None
+        assert found.points is not None
+        assert np.allclose(found.points, five_points(LANDMARKS))
         assert FakeAnalyzer.calls == 2
     Image.new("RGB", (24, 20), (9, 0, 0)).save(tmp_path / "0.png")
-    kept, lost = detect_points(samples, cache=tmp_path / "cache")
-    assert len(kept) == 3
-    assert not lost
+    searched = detect_points(samples, cache=tmp_path / "cache")
+    assert all(sample.points is not None for sample in searched)
     assert FakeAnalyzer.calls == 3
 
 
@@ -61,5 +60,5 @@ def test_nothing_is_written_without_a_cache(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(analyze, "FaceAnalyzer", FakeAnalyzer)
     samples = make_samples(tmp_path)
     before = sorted(tmp_path.iterdir())
-    assert len(detect_points(samples)[0]) == 2
+    assert [sample.points is None for sample in detect_points(samples)] == [True, False, False]
     assert sorted(tmp_path.iterdir()) == before

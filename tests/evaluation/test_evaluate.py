@@ -1,10 +1,12 @@
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
@@ -15,16 +17,18 @@ from forgerank.evaluation.evaluate import (
     evaluate_sources,
     find_checkpoints,
     open_split,
+    predict_split,
 )
 from forgerank.evaluation.printing import print_evaluation, print_sources
-from forgerank.evaluation.scorers import open_scorer
+from forgerank.evaluation.scorers import join, open_scorer
 from forgerank.faces.align import TEMPLATE
 from forgerank.model.baselines import build_network
 from forgerank.train.checkpoints import load_network, save_weights
 from forgerank.train.config import parse_config
+from forgerank.train.loaders import open_source
 from forgerank.types import InputError
 from packs import mixture_of
-from squares import SIDE, tiny_settings
+from squares import SIDE, tiny_settings, write_squares
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 
@@ -69,6 +73,32 @@ def test_a_trained_checkpoint_is_evaluated(trained: Path, squares: Path, tmp_pat
     text = io.StringIO()
     print_evaluation(result, Console(file=text, width=120))
     assert "multi label accuracy" in text.getvalue()
+
+
+def test_images_without_a_face_stay_in_the_test(
+    trained: Path, tmp_path: Path, astronaut: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the benchmark's own protocol does: they are judged on the whole image, resized."""
+    root = write_squares(tmp_path / "seq", {"test": 5})
+    shutil.rmtree(root / "records")  # which hold the points; the published sets have none
+    Image.fromarray(astronaut).save(root / "images/test/000.png")
+    found = evaluate(
+        trained / "best.ckpt", roots=[root], split="test", resamples=2, workers=0, progress=False
+    )
+    assert (found["pictures"], found["whole_images"], found["aligned"]) == (5, 4, True)
+    assert "4 of 5 images of test show no face: judged on the whole image" in capsys.readouterr().err
+    print_evaluation(found)
+    assert "judged on the whole image: 4 of 5, no face was found in them" in capsys.readouterr().out
+
+    # Training leaves them out; with alignment off no face is looked for, and nothing is lost.
+    config = load_network(trained / "best.ckpt")[1].data.model_copy(update={"roots": (root,)})
+    assert len(open_source(config, "test")) == 1
+    assert len(open_source(config.model_copy(update={"align": False}), "test")) == 5
+    scorer = open_scorer(trained / "best.ckpt")
+    scorer.config = scorer.config.model_copy(update={"data": config.model_copy(update={"align": False})})
+    whole = predict_split(scorer, (), "test", workers=0, progress=False)
+    assert whole.unaligned.all()
+    assert join(whole, whole).rows(np.arange(10) < 3).unaligned.tolist() == [True] * 3
 
 
 def test_files_that_are_no_weights(trained: Path, tmp_path: Path) -> None:
@@ -186,6 +216,7 @@ def test_the_binary_table_is_printed() -> None:
         },
         "thresholds": "saved",
         "reversed": False,
+        "whole_images": 0,
     }
     text = io.StringIO()
     print_evaluation(result, Console(file=text, width=150))

@@ -178,6 +178,7 @@ def shown(faces: Sequence[dict[str, Any]], length: int) -> Item:
         forged=torch.tensor([float(face.forged) for face in truth]),
         known=torch.tensor([[part is not None for part in face.presence] for face in truth]),
         ordered=torch.tensor([face.ordered for face in truth]),
+        whole=torch.tensor([face.get("whole", False) for face in faces]),
     )
 
 

@@ -103,7 +103,9 @@ def test_a_table_is_trained_measured_and_written(
     floor = 100 * measured["with"][0]["figures"]["all_none_floor"]
     assert f"throughout | - | {floor:.1f} ±" in text
     assert [run["facts"]["pictures"] for row in measured.values() for run in row] == [16] * 4
-    assert measured["with"][0]["facts"]["split"] == "val"
+    facts = measured["with"][0]["facts"]
+    assert (facts["split"], facts["whole_images"], facts["aligned"]) == ("val", 0, True)
+    assert f"whole image, resized: 0 of {facts['evaluated']} images (no face was found in them)" in text
     assert str(request.out) not in text
 
     monkeypatch.setattr(runs, "run", no_run)
@@ -157,6 +159,7 @@ def test_table_2_is_tested_on_the_other_data_sets(tmp_path: Path) -> None:
         assert {"auc", "celebdf/auc"} <= set(run["figures"])
         assert "dfd/auc" not in run["figures"]
     assert "| ours, Swin | 99.82 | " in text
+    assert "whole image, resized: 12 of 12, 16 of 16 images (alignment is off)" in text
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from forgerank.data.sample import LabelledImage
-from forgerank.faces.align import Alignment, estimate_alignment
+from forgerank.faces.align import Alignment, estimate_alignment, whole_image
 from forgerank.forge.saves import Save, add_grain, encode
-from forgerank.types import Image
+from forgerank.types import Image, Points
 
 # Nearest neighbour at this many samples per side and mask cell, then their mean: thin brows survive.
 _SAMPLES_PER_CELL = 4
@@ -42,11 +42,22 @@ class AugmentConfig(BaseModel):
     webp: float = Field(default=0.2, ge=0, le=1)  # share of encodings that are WebP
     noise: float = Field(default=6.0, ge=0)  # standard deviation, grey levels
     colour: float = Field(default=0.15, ge=0, lt=1)  # relative brightness, contrast, saturation
+    # factors, lowest and highest, in place of 1 - colour .. 1 + colour
+    brightness: tuple[float, float] | None = None
+    contrast: tuple[float, float] | None = None
+    saturation: tuple[float, float] | None = None
     # More variety of faces and light. For 0 nothing is drawn from the rng: older runs can be repeated.
     stretch: float = Field(default=0.0, ge=0, lt=0.5)  # relative, along either axis, and as much shear
     warp: float = Field(default=0.0, ge=0, lt=0.125)  # bend of the whole face, share of the crop's side
     light: float = Field(default=0.0, ge=0, lt=1)  # relative, changing slowly over the crop
     tint: float = Field(default=0.0, ge=0, lt=1)  # relative, of each channel
+
+    @field_validator("brightness", "contrast", "saturation")
+    @classmethod
+    def _range(cls, factors: tuple[float, float] | None) -> tuple[float, float] | None:
+        if factors is not None and not 0 <= factors[0] <= factors[1]:
+            raise ValueError(f"give a lowest and a highest factor, got {list(factors)}")
+        return factors
 
 
 class Level(NamedTuple):
@@ -91,19 +102,21 @@ def to_tensors(
     rng: np.random.Generator | None = None,
     zoom: float = 1.0,
     level: Level | None = None,
+    align: bool = True,
 ) -> Tensors:
     """Align an image to `size` pixels at `zoom`; with `augment`, apply `level` and then random changes, drawn
-    from `rng`.
+    from `rng`. Without points, or with `align` off, the whole image is resized instead.
 
     Raises ValueError where `mask_size` is asked for and a manipulated image has no mask, or the points
     coincide.
     """
+    points = labelled.points if align else None
     if augment is None or rng is None:
-        alignment = estimate_alignment(labelled.points, size, zoom)
+        alignment = _placed(points, labelled.image, size, zoom)
         return Tensors(alignment.crop(labelled.image), _masks(labelled, alignment, length, mask_size))
     image, factors = degrade(labelled.image, augment, rng, level)
-    points = labelled.points * np.asarray(factors, dtype=np.float32)
-    alignment = _bent(_jitter(estimate_alignment(points, size, zoom), augment, rng), augment, rng)
+    points = None if points is None else points * np.asarray(factors, dtype=np.float32)
+    alignment = _bent(_jitter(_placed(points, image, size, zoom), augment, rng), augment, rng)
     crop = alignment.crop(image) if isinstance(alignment, _Bent) else _sampled(image, alignment, rng)
     unscaled = replace(alignment, matrix=alignment.matrix @ np.diag([*factors, 1.0]))
     masks = _masks(labelled, unscaled, length, mask_size)
@@ -111,6 +124,12 @@ def to_tensors(
         crop = np.ascontiguousarray(crop[:, ::-1])
         masks = None if masks is None else masks[:, :, ::-1]
     return Tensors(_recolour(crop, augment, rng), masks)
+
+
+def _placed(points: Points | None, image: Image, size: int, zoom: float) -> Alignment:
+    if points is None:
+        return whole_image((image.shape[0], image.shape[1]), size)
+    return estimate_alignment(points, size, zoom)
 
 
 def degrade(
@@ -247,7 +266,9 @@ def _masks(
 
 def _recolour(crop: Image, augment: AugmentConfig, rng: np.random.Generator) -> Image:
     """Brightness, contrast and saturation as one affine map of the colours, then uneven light and tint."""
-    brightness, contrast, saturation = rng.uniform(1 - augment.colour, 1 + augment.colour, size=3)
+    usual = (1 - augment.colour, 1 + augment.colour)
+    ranges = np.array([augment.brightness or usual, augment.contrast or usual, augment.saturation or usual])
+    brightness, contrast, saturation = rng.uniform(ranges[:, 0], ranges[:, 1])
     luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
     linear = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * luma
     centre = float(np.mean(cv2.mean(crop)[:3]))

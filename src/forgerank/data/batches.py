@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from forgerank.data.augmentation import AugmentConfig, Level, draw_level, to_tensors
 from forgerank.data.sample import LabelledImage, Sample, Source
 from forgerank.labels import face_labels
-from forgerank.types import InputError
+from forgerank.types import InputError, Points
 
 T = TypeVar("T")
 Share = tuple[int, int]  # (rank, processes): which part of every batch a process sees
@@ -38,6 +38,7 @@ class Item(TypedDict, total=False):
     forged: Tensor  # () float in {0, 1}
     known: Tensor  # (L,) bool, whether the presence is
     ordered: Tensor  # () bool, whether the order is known
+    whole: Tensor  # () bool, whether the whole image was resized in place of an alignment
     masks: Tensor  # (L, m, m) float 0..1; only where a mask size is set; 0 where unknown
     masks_known: Tensor  # (L,) bool, beside `masks`
     index: Tensor  # () long, position in the source
@@ -58,8 +59,10 @@ class Crops(Dataset[Item]):
         mask_size: int | None = None,
         augment: AugmentConfig | None = None,
         zoom: float = 1.0,
+        align: bool = True,
     ) -> None:
         self.source = source
+        self.align = align
         self.zoom = zoom
         self.size = size
         self.length = length
@@ -84,6 +87,7 @@ class Crops(Dataset[Item]):
                 rng=rng,
                 zoom=self.zoom,
                 level=self._level(draw, index, twin, image),
+                align=self.align,
             )
         except ValueError as error:
             raise InputError(f"{self.source.sample(index).image}: {error}") from error
@@ -95,6 +99,7 @@ class Crops(Dataset[Item]):
             forged=torch.tensor(float(truth.forged)),
             known=torch.tensor([part is not None for part in truth.presence]),
             ordered=torch.tensor(truth.ordered),
+            whole=torch.tensor(image.points is None or not self.align),
             index=torch.tensor(index),
         )
         if tensors.masks is not None:
@@ -128,15 +133,19 @@ def level_of_pair(
     eyes = [eye_distance(source.sample(place)) for place in (index, twin)]
     level = draw_level(eyes[0], eyes[1], augment, rng)
     # A forge may have shrunk the image already.
-    own = float(np.linalg.norm(image.points[1] - image.points[0]))
+    own = _eye_distance(image.points, source.sample(index))
     return level._replace(factor=min(1.0, level.factor * eyes[0] / max(own, 1.0)))
 
 
 def eye_distance(sample: Sample) -> float:
     """Pixels of the image. Raises InputError where no points are known."""
-    if sample.points is None:
+    return _eye_distance(sample.points, sample)
+
+
+def _eye_distance(points: Points | None, sample: Sample) -> float:
+    if points is None:
         raise InputError(f"{sample.image}: no points of the face are known")
-    return float(np.linalg.norm(sample.points[1] - sample.points[0]))
+    return float(np.linalg.norm(points[1] - points[0]))
 
 
 def shared_out(keys: list[T], parts: int, share: Share) -> Iterator[list[T]]:

@@ -199,5 +199,5 @@ class Levelled:
         mask = labelled.mask
         if mask is not None:
             mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
-        points = (labelled.points * factors).astype(np.float32)
+        points = None if labelled.points is None else (labelled.points * factors).astype(np.float32)
         return labelled._replace(image=image, points=points, mask=mask)

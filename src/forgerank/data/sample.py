@@ -24,7 +24,7 @@ class Sample:
     group: str  # who is shown: samples of one group are never independent
     split: str
     dataset: str
-    points: Points | None = None  # (5, 2) pixels of the stored image
+    points: Points | None = None  # (5, 2) pixels of the stored image; None: unknown, or no face was found
     mask: Path | None = None  # 8-bit image, bit i-1 set where label i was edited
     source: str = ""  # where the photograph came from, for the breakdown of an evaluation
     video: str = ""  # whose frame it is: frames of one video are scored together; empty for a photograph
@@ -44,7 +44,7 @@ class LabelledImage(NamedTuple):
     """One annotated face in memory, before the alignment."""
 
     image: Image
-    points: Points  # (5, 2)
+    points: Points | None  # (5, 2); None: the whole image is resized in place of an alignment
     sequence: tuple[int, ...]
     mask: NDArray[np.uint8] | None  # (H, W), bit i-1 set where label i was edited
     parts: Parts | None = None  # as in `Sample`
@@ -82,9 +82,7 @@ class Samples:
 
 
 def load_sample(sample: Sample) -> LabelledImage:
-    """Decode one sample. Raises InputError for an unreadable file or a sample without points."""
-    if sample.points is None:
-        raise InputError(f"{sample.image}: no points of the face are known")
+    """Decode one sample. Raises InputError for an unreadable file."""
     mask = None if sample.mask is None else read_mask(sample.mask)
     return LabelledImage(
         read_image(sample.image), sample.points, sample.sequence, mask, sample.parts, sample.fake

@@ -24,8 +24,8 @@ Float = NDArray[np.float32]
 class Prediction:
     """Outputs for B crops; L components, N tokens, maps of h x w."""
 
-    gap: Float  # (B,) max_k D(k), the forgery gap of Eq. 7
-    probability: Float  # (B,) P(x) of Eq. 6, 0..1, not calibrated
+    gap: Float  # (B,) max_k D(k), the forgery gap of Eq. 7-8
+    probability: Float  # (B,) P(x) of Eq. 9, 0..1, not calibrated
     component_probabilities: Float  # (B, L) sigmoid(f), 0..1
     component_maps: Float  # (B, L, h, w), 0..1
     similarity: Float  # (B, N, N), S of Eq. 4, 0..1

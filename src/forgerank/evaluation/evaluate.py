@@ -103,7 +103,8 @@ def _metrics(
         resamples=resamples,
         reverse=reversed_ != trained,
     )
-    return {"reversed": reversed_, "labels": list(config.data.labels), **metrics}
+    facts = {"reversed": reversed_, "labels": list(config.data.labels), "aligned": config.data.align}
+    return {**facts, **metrics}
 
 
 def evaluate_sources(
@@ -123,11 +124,12 @@ def evaluate_sources(
     found: dict[str, dict[str, float]] = {}
     for name, source in open_validation(config.data).items():
         metrics = SequenceMetrics(len(data.labels), config.loss.order)
+        whole = 0
         for batch in plain_loader(config, source):
             add_to_metrics(metrics, scorer.score(batch), batch)
-        found[name] = {"images": len(source)} | {
-            key: float(value) for key, value in metrics.compute().items()
-        }
+            whole += int(batch["whole"].sum())
+        counts = {"images": len(source), "whole_images": whole}
+        found[name] = counts | {key: float(value) for key, value in metrics.compute().items()}
     return found
 
 
@@ -199,7 +201,7 @@ def open_split(
         parts = open_validation(data.model_copy(update={"val_split": split, "val_images": limit}))
         source: Source = Joined(list(parts.values()))
     else:
-        source = limited(open_source(data, split, roots=data.val_roots), limit)
+        source = limited(open_source(data, split, roots=data.val_roots, keep_faceless=True), limit)
     if not len(source):
         raise InputError(f"the split {split} holds no usable image")
     return config.model_copy(update={"data": data}), source

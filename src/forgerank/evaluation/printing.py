@@ -33,6 +33,9 @@ def print_evaluation(result: dict[str, Any], console: Console | None = None) -> 
     if "best_of" in result:
         console.print(_best_table(result))
     console.print(f"thresholds: {result['thresholds']}")
+    if result["whole_images"]:
+        why = "no face was found in them" if result["aligned"] else "alignment is off"
+        console.print(f"judged on the whole image: {result['whole_images']} of {result['pictures']}, {why}")
     if result["reversed"]:
         console.print("sequences from last to first: their Fixed-Acc compares with no other")
 

@@ -33,8 +33,9 @@ def summarize(
 
     Without thresholds 0.5 is used; with them, metrics that end in `_at_half` are those of 0.5. Real against
     forged is measured over all images, components over the known labels, sequences over the images of known
-    order. Sequences that a network itself predicts depend on no threshold. With `reverse`, true and predicted
-    sequences are reversed before they are compared.
+    order. "whole_images" counts those that were judged on the whole image, resized, in place of an aligned
+    crop: where no face was found, or with alignment off. Sequences that a network itself predicts depend on
+    no threshold. With `reverse`, true and predicted sequences are reversed before they are compared.
     """
     guesses = predicted_sequences(predictions, order, thresholds)
     true, guess = (part[predictions.ordered] for part in _compared(predictions, guesses, reverse=reverse))
@@ -53,6 +54,7 @@ def summarize(
         "pictures": len(predictions.probability),
         "groups": len(set(predictions.groups)),
         "real": int((predictions.forged == 0).sum()),
+        "whole_images": int(predictions.unaligned.sum()),
         "metrics": metrics,
         "by_component": detection.average_precision(
             predictions.presence, predictions.components, predictions.known

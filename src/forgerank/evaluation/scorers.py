@@ -127,6 +127,7 @@ class Predictions:
     samples: Sequence[Sample] = ()  # the annotations: needed for metrics of videos
     fake: NDArray[np.bool_] | None = None  # (M,) forged, even if no label is known; None: as the labels say
     in_order: NDArray[np.bool_] | None = None  # (M,) the sequence is known; None: where all labels are
+    whole: NDArray[np.bool_] | None = None  # (M,) judged on the whole image, not aligned; None: no image was
 
     @property
     def forged(self) -> NDArray[np.int64]:
@@ -143,6 +144,11 @@ class Predictions:
     def ordered(self) -> NDArray[np.bool_]:
         """(M,): whether the sequence is known."""
         return np.asarray(self.known.all(axis=1)) if self.in_order is None else self.in_order
+
+    @property
+    def unaligned(self) -> NDArray[np.bool_]:
+        """(M,): whether the whole image was judged, resized, in place of an aligned crop."""
+        return np.zeros(len(self.groups), dtype=np.bool_) if self.whole is None else self.whole
 
     def rows(self, chosen: NDArray[np.bool_]) -> "Predictions":
         """The rows where `chosen`, (M,), is true."""
@@ -165,7 +171,10 @@ def join(first: Predictions, second: Predictions) -> Predictions:
             return None
         return np.concatenate([one, other]) if isinstance(one, np.ndarray) else [*one, *other]
 
-    stated = [replace(part, fake=part.forged == 1, in_order=part.ordered) for part in (first, second)]
+    stated = [
+        replace(part, fake=part.forged == 1, in_order=part.ordered, whole=part.unaligned)
+        for part in (first, second)
+    ]
     if not (first.samples and second.samples):
         stated = [replace(part, samples=()) for part in stated]
     names = [field.name for field in fields(Predictions)]
@@ -179,9 +188,10 @@ def predict(scorer: Scorer, source: Source, batches: Iterable[Item], *, progress
     """
     shown: Iterable[Any] = track(batches, description="predict") if progress else batches
     parts, truths = [], []
+    named = ("presence", "sequence", "forged", "known", "ordered", "whole")
     for batch in shown:
         parts.append(scorer.score(batch))
-        truths.append({name: batch[name] for name in ("presence", "sequence", "forged", "known", "ordered")})
+        truths.append({name: batch[name] for name in named})
     truth = {name: torch.cat([part[name] for part in truths]).numpy() for name in truths[0]}
     samples = [source.sample(index) for index in range(len(source))]
     own = [part.sequences for part in parts if part.sequences is not None]
@@ -197,4 +207,5 @@ def predict(scorer: Scorer, source: Source, batches: Iterable[Item], *, progress
         samples=samples,
         fake=truth["forged"] > 0.5,
         in_order=truth["ordered"],
+        whole=truth["whole"],
     )

@@ -55,7 +55,7 @@ class ExportGraph(nn.Module):
         return (*values, output.order_logits.sigmoid()) if self.network.config.order_head else values
 
     def _gap(self, similarity: Tensor) -> Tensor:
-        """Eq. 6-9: max_k D(k) from the prefix sums of the sorted similarities, every k in 1..n-1."""
+        """Eq. 7-8: max_k D(k) from the prefix sums of the sorted similarities, every k in 1..n-1."""
         u = similarity.flatten(1)[:, self.pairs].sort(dim=1).values  # (B, n), ascending
         # In float64: differences of long float32 sums are too inexact.
         sums = u.double().cumsum(dim=1)

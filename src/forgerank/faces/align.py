@@ -130,6 +130,12 @@ def estimate_alignment(points: Points, size: int, zoom: float = 1.0) -> Alignmen
     return Alignment(similarity(points, template * np.float32(size)), size)
 
 
+def whole_image(shape: tuple[int, int], size: int) -> Alignment:
+    """In place of an alignment: the whole image of `shape` (H, W), resized to a square of `size` pixels."""
+    height, width = shape
+    return Alignment(np.array([[size / width, 0.0, 0.0], [0.0, size / height, 0.0]]), size)
+
+
 def similarity(source: Points, target: Points) -> NDArray[np.float64]:
     """Least-squares similarity transform (Umeyama 1991) of points (K, 2) onto points (K, 2), as (2, 3).
 

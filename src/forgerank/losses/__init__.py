@@ -1,5 +1,5 @@
 """Pure functions from a batch to a scalar: Eq. 4-12 in `mil`, 13-14 in `ranking`, 15 in `total`, 16-18 in
-`multilabel`.
+`cross_entropy`.
 
 >>> import torch
 >>> from forgerank.losses.mil import forgery_gap, forgery_probability

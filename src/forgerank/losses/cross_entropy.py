@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def multilabel_loss(logits: Tensor, presence: Tensor, *, known: Tensor | None = None) -> Tensor:
-    """Eq. 17 on f^U, Eq. 18 on f^V. Binary cross-entropy: sum over components, mean over the batch.
+    """Eq. 17, of f^U or f^V: cross-entropy (Eq. 18), summed over components, mean over the batch.
 
     logits (B, L); presence (B, L) in {0, 1}; known (B, L) bool, None: all; returns a scalar >= 0. Unknown
     labels add 0 and get no gradient, whatever their value.

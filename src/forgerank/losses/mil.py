@@ -24,7 +24,7 @@ def similarity_map(tokens: Tensor) -> Tensor:
 
 
 def forgery_gap(tokens: Tensor, k_points: int | None = None) -> Tensor:
-    """Eq. 5-8. Largest gap max_k D(k) between the k most dissimilar token pairs and the other n - k.
+    """Eq. 7-8. Largest gap max_k D(k) between the k most dissimilar token pairs (Eq. 5) and the other n - k.
 
     tokens (B, N, d) with rows of unit length, n = N(N-1)/2 pairs; returns (B,) in [0, 1]. Every k in 1..n-1
     is tried; `k_points` tries that many evenly spaced ones, as the paper does with 100. With N = 2 there is
@@ -47,7 +47,7 @@ def forgery_gap(tokens: Tensor, k_points: int | None = None) -> Tensor:
 
 
 def forgery_probability(gap: Tensor, tau: float = 0.1) -> Tensor:
-    """Eq. 9. P(x) = tanh(max_k D(k) / (2 tau)); gap (B,) >= 0; returns (B,) in [0, 1]."""
+    """Eq. 9, with tau of Eq. 6. P(x) = tanh(max_k D(k) / (2 tau)); gap (B,) >= 0; returns (B,) in [0, 1]."""
     return torch.tanh(gap / (2 * tau))
 
 

@@ -44,14 +44,14 @@ class LossConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tau: float = Field(default=0.1, gt=0)
+    tau: float = Field(default=0.1, gt=0)  # Eq. 6
     lambda_cls: float = Field(default=1.0, ge=0)  # weight of L_CLS = l_MIL + (1 - J) l_Reg, Eq. 12
-    lambda1: float = Field(default=1.0, ge=0)  # weight of L_BCE, Eq. 16
+    lambda1: float = Field(default=1.0, ge=0)  # weight of L_BCE, Eq. 17, of f^U and f^V (Eq. 16)
     lambda2: float = Field(default=1.0, ge=0)  # weight of L_Rank, Eq. 13
     lambda_direct: float = Field(default=1.0, ge=0)  # weight of the direct ranking loss
     lambda_mask: float = Field(default=0.0, ge=0)  # weight of the auxiliary mask loss
-    bce_u: bool = True  # L_BCE^U, Eq. 17
-    bce_v: bool = True  # L_BCE^V, Eq. 18
+    bce_u: bool = True  # L_BCE^U: Eq. 17 of f^U
+    bce_v: bool = True  # L_BCE^V: Eq. 17 of f^V
     alpha: float = Field(default=1.0, gt=0)  # Eq. 14
     direct: Literal["none", "pairwise", "plackett_luce"] = "none"
     order: Order = "first_to_last"  # which end of the sequence gets the largest logit

@@ -50,7 +50,7 @@ class FaceEntry(Entry):
     quality: QualityEntry = Field(description="measured quality")
     verdict: Verdict = Field(description="of this face")
     reason: str | None = Field(default=None, description=_WHY)
-    forged_probability: Probability = Field(description="calibrated P(x), Eq. 6-9 of the paper, 0..1")
+    forged_probability: Probability = Field(description="calibrated P(x), Eq. 9 of the paper, 0..1")
     components: tuple[ComponentEntry, ...] = Field(
         description="all components in the order of `model.labels`, whatever the verdict"
     )

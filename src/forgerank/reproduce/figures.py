@@ -107,7 +107,10 @@ def pick(source: Source, *, forged: int, real: int) -> list[int]:
 def load_images(run: Trained, indices: Iterable[int]) -> Images:
     """The crops of these images, as input of the network."""
     model = run.config.model
-    crops = Crops(run.source, size=model.input_size, length=len(run.config.data.labels), zoom=model.zoom)
+    data = run.config.data
+    crops = Crops(
+        run.source, size=model.input_size, length=len(data.labels), zoom=model.zoom, align=data.align
+    )
     chosen = list(indices)
     samples = [run.source.sample(index) for index in chosen]
     images = torch.stack([crops[index]["image"] for index in chosen]).float() / 255

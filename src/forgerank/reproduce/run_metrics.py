@@ -38,7 +38,9 @@ def measure_run(
 
     The metrics under "figures" are measured on `split` of the data sets of `data` that have it (default:
     test, else val), and on the folders `cross` beside them under the names `folder/metric`. "skipped" holds
-    the reason for each of those that could not be used, "facts" the cost and settings that a table names.
+    the reason for each of those that could not be used, "facts" the cost and settings that a table names:
+    "evaluated" images, "whole_images" of them that were judged as a whole, not aligned, and under "cross" the
+    same two of each of those folders.
     """
     path = config.output / "evaluation.json"
     folders = find_folders(tuple(data), config.data.vocabulary)
@@ -50,8 +52,8 @@ def measure_run(
         if isinstance(kept, dict) and kept.get("asked") == asked:
             kept["figures"] = {METRICS.get(name, name): value for name, value in kept["figures"].items()}
             return kept
-    metrics, count = _measure(config, checkpoint, folders, split, limit, progress)
-    skipped = {}
+    metrics, counts = _measure(config, checkpoint, folders, split, limit, progress)
+    skipped, others = {}, {}
     for name in cross:
         found = [folder for root in data for folder in find_folders((root / name,), config.data.vocabulary)]
         if not found:
@@ -60,12 +62,12 @@ def measure_run(
         # Options of the reader, such as a choice of methods, are those of the training data.
         plain = config.model_copy(update={"data": config.data.model_copy(update={"options": {}})})
         try:
-            others, _ = _measure(plain, checkpoint, found, default_split(found), limit, progress)
+            more, others[name] = _measure(plain, checkpoint, found, default_split(found), limit, progress)
         except InputError as error:
             skipped[name] = str(error)
             continue
-        metrics |= {f"{name}/{metric}": value for metric, value in others.items()}
-    facts = {"split": split, "evaluated": count, **_facts(config)}
+        metrics |= {f"{name}/{metric}": value for metric, value in more.items()}
+    facts = {"split": split, **counts, "cross": others, "aligned": config.data.align, **_facts(config)}
     result = {"asked": asked, "figures": metrics, "skipped": skipped, "facts": facts}
     write_atomic(path, f"{json.dumps(result, indent=2)}\n".encode())
     return result
@@ -78,8 +80,8 @@ def default_split(folders: Sequence[Path]) -> str:
 
 def _measure(
     config: TrainConfig, checkpoint: Path, folders: list[Path], split: str, limit: int | None, progress: bool
-) -> tuple[dict[str, float], int]:
-    """The metrics that are known on these folders, and the number of images."""
+) -> tuple[dict[str, float], dict[str, int]]:
+    """The metrics that are known on these folders, and how many images there were, and as a whole."""
     scorer = open_scorer(checkpoint)
     scorer.config = on_folders(config, folders, split)
     predictions = predict_split(scorer, (), split, limit=limit, progress=progress)
@@ -91,7 +93,8 @@ def _measure(
         | {f"r2/{label}": value for label, value in r2}
         | tuned_metrics(predictions, config.loss.order)
     )
-    return {name: value for name, value in metrics.items() if value is not None}, summary["pictures"]
+    counts = {"evaluated": summary["pictures"], "whole_images": summary["whole_images"]}
+    return {name: value for name, value in metrics.items() if value is not None}, counts
 
 
 def on_folders(config: TrainConfig, folders: Sequence[Path], split: str) -> TrainConfig:

@@ -63,10 +63,14 @@ class Request:
     progress: bool = True
 
     @property
+    def forged(self) -> bool:
+        """Whether some of the data come from the forge."""
+        return any((root / "records").is_dir() for root in self.data)
+
+    @property
     def small(self) -> bool:
         """Whether the runs are of the size for two cores: always so on forged data."""
-        forged = any((root / "records").is_dir() for root in self.data)
-        return forged or self.budget is not None or self.images is not None
+        return self.forged or self.budget is not None or self.images is not None
 
 
 def row_config(
@@ -83,7 +87,11 @@ def row_config(
     for override in request.overrides:
         if override.partition("=")[0] in SET_HERE:
             raise InputError(f"--set {override}: reproduce sets {', '.join(SET_HERE)} itself")
-    values = with_overrides(merge(values, {"data": data_settings(folders)}), request.overrides)
+    here = data_settings(folders)
+    if request.forged:
+        # Photographs of any size and pose, unlike the crops of the academic sets.
+        here["align"] = True
+    values = with_overrides(merge(values, {"data": here}), request.overrides)
     own = {
         "output": str(request.out / "runs" / row / f"seed-{seed}"),
         "seed": seed,

@@ -45,7 +45,11 @@ class Results:
 
     def facts(self, name: str) -> list[Any]:
         """The different values of a fact over all runs."""
-        return list(dict.fromkeys(run["facts"][name] for runs in self.runs.values() for run in runs))
+        return list(dict.fromkeys(facts[name] for facts in self.every_facts()))
+
+    def every_facts(self) -> list[dict[str, Any]]:
+        """The facts of every run."""
+        return [run["facts"] for runs in self.runs.values() for run in runs]
 
 
 def make_table(request: Request) -> Path:
@@ -213,6 +217,7 @@ def _notes(request: Request, table: Table, plan: Plan | None, results: Results) 
             f"Every run saw {known['pictures']} images, {known['input_size']} px, {known['backbone']}. "
             f"Machine: {known['machine']}."
         )
+        yield from _whole_images(results)
     if plan:
         yield (
             "The published metrics are of full training on the academic data, those here of short runs: "
@@ -224,6 +229,18 @@ def _notes(request: Request, table: Table, plan: Plan | None, results: Results) 
     skipped = [run["skipped"] for runs in results.runs.values() for run in runs]
     for name, reason in {name: reason for some in skipped for name, reason in some.items()}.items():
         yield f"Not tested on {name}: {reason}."
+
+
+def _whole_images(results: Results) -> Iterator[str]:
+    """How many images were judged as a whole. Runs of earlier versions do not say."""
+    known = [facts for facts in results.every_facts() if "whole_images" in facts]
+    counts = [(facts["aligned"], facts) for facts in known]
+    counts += [(facts["aligned"], counted) for facts in known for counted in facts["cross"].values()]
+    for aligned, why in ((False, "alignment is off"), (True, "no face was found in them")):
+        found = {(c["whole_images"], c["evaluated"]) for on, c in counts if on == aligned}
+        if found:
+            parts = ", ".join(f"{whole} of {images}" for whole, images in sorted(found))
+            yield f"Judged on the whole image, resized: {parts} images ({why})."
 
 
 def _has_r2(table: Table) -> bool:

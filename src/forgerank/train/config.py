@@ -58,6 +58,8 @@ class DataConfig(_Strict):
     mask_size: int | None = Field(default=None, ge=1)  # side of the target masks; None: no masks are read
     together: int = Field(default=1, ge=1)  # images of one group that are drawn one after the other
     augment: AugmentConfig = AugmentConfig()
+    # by five points of the face; false: the whole image is resized to a square, and no face is looked for
+    align: bool = True
     points_cache: Path | None = None  # folder for detected points, for data sets without points
     # number used, evenly spread over the split, for validation over that of each source; None: all
     train_images: int | None = Field(default=None, ge=1)

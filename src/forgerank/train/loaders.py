@@ -49,22 +49,28 @@ class Joined:
         raise IndexError(index)
 
 
-def open_source(config: DataConfig, split: str, *, roots: Sequence[Path] | None = None) -> Source:
-    """The images of one split, each with its five facial points.
+def open_source(
+    config: DataConfig, split: str, *, roots: Sequence[Path] | None = None, keep_faceless: bool = False
+) -> Source:
+    """The images of one split, each with its five facial points unless `config.align` is off.
 
-    Where a data set has no points, a face is detected; images without a face are left out, with a warning.
+    Where a data set has no points, a face is detected. Images without one are left out or, with
+    `keep_faceless`, judged as a whole; either way their number is printed.
     """
     places = config.roots if roots is None else roots
     options = {**config.options, "length": len(config.labels)}
     parts = [DATASETS[config.dataset](root, split, **options) for root in places]
     on_disk = [part for part in parts if isinstance(part, Samples)]
-    if len(on_disk) < len(parts):
-        return parts[0] if len(parts) == 1 else Joined(parts)
     samples = [sample for part in on_disk for sample in part.samples]
-    kept, lost = detect_points(samples, cache=config.points_cache)
-    if lost:
-        Console(stderr=True).print(f"{len(lost)} of {len(samples)} images of {split} show no face: left out")
-    return Samples(kept)
+    if not config.align or len(on_disk) < len(parts) or all(s.points is not None for s in samples):
+        return parts[0] if len(parts) == 1 else Joined(parts)
+    searched = detect_points(samples, cache=config.points_cache)
+    kept = [sample for sample in searched if sample.points is not None]
+    if len(kept) < len(searched):
+        fate = "judged on the whole image" if keep_faceless else "left out"
+        lost = f"{len(searched) - len(kept)} of {len(searched)} images of {split}"
+        Console(stderr=True).print(f"{lost} show no face: {fate}")
+    return Samples(searched if keep_faceless else kept)
 
 
 def limited(source: Source, count: int | None) -> Source:
@@ -124,7 +130,7 @@ def open_validation(config: DataConfig) -> dict[str, Source]:
     each image is brought to the same size and encoding as one of the other class here too.
     """
     if not config.sources:
-        source = open_source(config, config.val_split, roots=config.val_roots)
+        source = open_source(config, config.val_split, roots=config.val_roots, keep_faceless=True)
         return {"": limited(source, config.val_images)}
     opened = {
         source.name: Ingredient(source.name, _open_one(config, source, config.val_split))
@@ -199,6 +205,7 @@ def open_crops(config: TrainConfig, source: Source, *, masks: bool, augment: Aug
         mask_size=config.data.mask_size if masks else None,
         augment=augment,
         zoom=config.model.zoom,
+        align=config.data.align,
     )
 
 

@@ -1,4 +1,4 @@
-"""The DeepFake Detection Challenge (Dolhansky et al. 2020), and its preview (2019) with its own annotation."""
+"""The DeepFake Detection Challenge (Dolhansky et al. 2020), and its preview (2019), annotated otherwise."""
 
 import csv
 from collections.abc import Iterator

@@ -16,22 +16,19 @@ from forgerank.files import write_atomic
 
 def detect_points(
     samples: Sequence[Sample], *, cache: Path | None = None, detector: str = "blazeface"
-) -> tuple[list[Sample], list[Sample]]:
-    """Fill in the missing points with those of the largest face in each image.
+) -> list[Sample]:
+    """The samples with missing points filled in: those of the largest face, None where no face was found.
 
-    `cache` is a folder for the result, keyed by path, size and time of change; None keeps nothing. Returns
-    the samples that have points and those in whose image no face was found.
+    `cache` is a folder for the result, keyed by path, size and time of change; None keeps nothing.
     """
     missing = [sample.image for sample in samples if sample.points is None]
     if not missing:
-        return list(samples), []
+        return list(samples)
     found = _detect_all(missing, cache, detector)
-    filled = [
+    return [
         sample if sample.points is not None else replace(sample, points=_to_array(found[_key(sample.image)]))
         for sample in samples
     ]
-    kept = [sample for sample in filled if sample.points is not None]
-    return kept, [sample for sample in filled if sample.points is None]
 
 
 _Coordinates = list[list[float]] | None

@@ -38,8 +38,9 @@ def shard_dataset(
     if (out / f"{split}.jsonl").exists() or any(out.glob(f"{split}-*.tar*")):
         raise InputError(f"{out}: holds shards of the {split} split already: delete them or choose another")
     usable, skipped = _readable(samples)
-    usable, faceless = detect_points(usable)
-    skipped += [(sample.image, f"{sample.image}: no face found") for sample in faceless]
+    searched = detect_points(usable)
+    usable = [sample for sample in searched if sample.points is not None]
+    skipped += [(s.image, f"{s.image}: no face found") for s in searched if s.points is None]
     if not usable:
         raise InputError(f"{out}: the {split} split holds no usable image")
     out.mkdir(parents=True, exist_ok=True)
