@@ -7,9 +7,10 @@ import csv
 import sys
 from pathlib import Path
 
-from forgerank.detect import Detector
+from forgerank import Detector
+from forgerank.api import Failure
+from forgerank.detect.result import faces_of
 from forgerank.media.files import find_photos
-from forgerank.types import InputError
 
 
 def main(folder: Path) -> None:
@@ -17,13 +18,11 @@ def main(folder: Path) -> None:
     rows = csv.writer(sys.stdout)
     rows.writerow(["path", "face", "verdict", "forged_probability", "sequence"])
     photos, _ = find_photos([folder])
-    for photo in photos:
-        try:
-            (report,) = detector.detect([photo])
-        except InputError as error:
-            print(error, file=sys.stderr)
+    for report in detector.stream(photos, on_error="report"):
+        if isinstance(report, Failure):
+            print(f"{report.path}: {report.reason}", file=sys.stderr)
             continue
-        for number, face in enumerate(report.faces, start=1):
+        for number, face in enumerate(faces_of(report), start=1):
             sequence = " ".join(component.name for component in face.sequence)
             rows.writerow([report.path, number, face.verdict, f"{face.forged_probability:.3f}", sequence])
 

@@ -23,7 +23,7 @@ LEVELS = {
     "data": 5, "detect": 5,
     "model": 6, "report": 6,
     "losses": 7, "judging": 7,
-    "metrics": 8,
+    "metrics": 8, "api": 8,
     "train": 9,
     "evaluation": 10,
     "export": 11, "reproduce": 11,
@@ -33,7 +33,7 @@ LEVELS = {
 
 BASE = {
     "", "types", "labels", "extras", "files", "media", "faces", "weights", "detect", "report", "judging",
-    "cli",
+    "api", "cli",
 }  # fmt: skip
 # Of `weights`, what a shared network needs beside its description.
 NEEDS_TORCH = {"weights/hub.py"}

@@ -81,6 +81,14 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise InputError(f"{path}: cannot be written ({os_reason(error)})") from None
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises InputError, one line, where that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({os_reason(error)})") from None
+
+
 def os_reason(error: OSError) -> str:
     """What the system says, in lower case: `no space left on device`."""
     return (error.strerror or str(error) or type(error).__name__).lower()

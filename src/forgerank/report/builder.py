@@ -30,7 +30,7 @@ class ReportBuilder:
 
     def __init__(self, detector: Detector, *, page: bool = True) -> None:
         """Without `page` no section is rendered, and `html` must not be called."""
-        self._detector, self._page = detector, page
+        self._detector, self.page = detector, page
         self._results: list[Report | VideoReport] = []
         self._errors: list[ErrorEntry] = []
         self._credentials: dict[str, Credentials] = {}  # by SHA-256 of the file
@@ -62,7 +62,7 @@ class ReportBuilder:
         """
         if credentials is None and file is not None:
             credentials = read_credentials(file)
-        if self._page:
+        if self.page:
             if image is None and file is not None and isinstance(result, Report):
                 image = load_image(file)
             thresholds = self._detector.metadata.thresholds
@@ -84,7 +84,7 @@ class ReportBuilder:
 
     def html(self) -> str:
         """The page, one self-contained file. Raises ValueError for a builder without `page`."""
-        if not self._page:
+        if not self.page:
             raise ValueError("this report was collected without its page")
         metadata, sha256 = self._detector.metadata, self._detector.sha256
         return html_page(self._sections, self._results, metadata, sha256, self._errors)

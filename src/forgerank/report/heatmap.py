@@ -4,6 +4,7 @@ data URIs.
 
 import base64
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image as PILImage
 
 from forgerank.detect.result import FaceReport, Map
 from forgerank.faces.align import Alignment
-from forgerank.files import write_atomic
+from forgerank.files import make_folder, write_atomic
 from forgerank.types import Image
 
 DISSIMILARITY = "dissimilarity"
@@ -99,11 +100,12 @@ def overlay(image: Image, layer: NDArray[np.uint8], opacity: float = 0.75) -> Im
     return np.round(mixed).astype(np.uint8)
 
 
-def save_heatmaps(image: Image, faces: tuple[FaceReport, ...], folder: Path, stem: str) -> list[Path]:
-    """One PNG per face and map, `{stem}-face1-nose.png`, in an existing folder; returns the paths.
+def save_heatmaps(image: Image, faces: Sequence[FaceReport], folder: Path, stem: str) -> list[Path]:
+    """One PNG per face and map, `{stem}-face1-nose.png`, in a folder that is made; returns the paths.
 
     Raises InputError where one cannot be written.
     """
+    make_folder(folder)
     paths = []
     for number, face in enumerate(faces, start=1):
         for name, values in face_maps(face).items():

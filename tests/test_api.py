@@ -1,0 +1,248 @@
+"""The Python interface: every form of a source, and what its reports can do."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+import forgerank
+import videos
+from forgerank.api import Detector, Failure, ImageResult, VideoResult
+from forgerank.types import InputError
+
+Pixels = NDArray[np.uint8]
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_weights: Path) -> Detector:
+    return Detector(tiny_weights)
+
+
+@pytest.fixture(scope="module")
+def photo(forged_astronaut: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "forged.png"
+    PILImage.fromarray(forged_astronaut).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, forged_astronaut: Pixels) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    return videos.write_video(path, [videos.first_person(forged_astronaut)] * 20)
+
+
+def test_the_package_gives_the_detector_and_loads_nothing_before() -> None:
+    code = (
+        "import sys, forgerank; assert not [m for m in ('numpy', 'PIL', 'onnxruntime') if m in sys.modules];"
+        "from forgerank import Detector; assert 'onnxruntime' in sys.modules; print(Detector.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "forgerank.api"
+    assert "Detector" in dir(forgerank)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        forgerank.Nothing  # noqa: B018
+
+
+def forms(photo: Path, pixels: Pixels) -> dict[str, Any]:
+    image = PILImage.fromarray(pixels)
+    alpha = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    return {
+        "path": photo, "text": str(photo), "bytes": photo.read_bytes(),
+        "file": io.BytesIO(photo.read_bytes()),
+        "PIL": image, "PIL with alpha": image.convert("RGBA"), "array": pixels, "RGBA": alpha,
+        "float": pixels / 255.0, "float32": (pixels / 255).astype(np.float32),
+        "16 bits": pixels.astype(np.uint16) * 257,
+    }  # fmt: skip
+
+
+def test_one_source_of_any_form_gives_one_report(
+    detector: Detector, photo: Path, forged_astronaut: Pixels
+) -> None:
+    expected = detector.detect(photo)
+    assert isinstance(expected, ImageResult)
+    assert expected.verdict == "forged"
+    for name, source in forms(photo, forged_astronaut).items():
+        result = detector.detect(source)
+        assert result.verdict == "forged", name
+        assert result.faces[0].forged_probability == expected.faces[0].forged_probability, name
+
+
+def test_many_sources_give_a_list_and_a_tuple_is_many(detector: Detector, photo: Path) -> None:
+    first, second = detector.detect([photo, str(photo)])
+    assert (first.path, second.path) == (str(photo), str(photo))
+    assert len(detector.detect((photo,))) == 1
+    assert detector.detect([]) == []
+
+
+def test_grey_arrays_are_photographs_without_colour(detector: Detector, astronaut: Pixels) -> None:
+    grey = np.asarray(PILImage.fromarray(astronaut).convert("L"))
+    flat, deep = detector.detect([grey, grey[..., None]])
+    colour = detector.detect(np.dstack([grey] * 3))
+    assert flat.sha256 == deep.sha256 == colour.sha256
+    assert len(flat.faces) == 1
+
+
+def test_bgr_is_what_opencv_reads(detector: Detector, forged_astronaut: Pixels) -> None:
+    expected = detector.detect(forged_astronaut)
+    assert detector.detect(forged_astronaut[..., ::-1], channel_order="bgr").sha256 == expected.sha256
+    # A PIL image knows its own order.
+    assert (
+        detector.detect(PILImage.fromarray(forged_astronaut), channel_order="bgr").sha256 == expected.sha256
+    )
+
+
+def test_pil_images_are_turned_upright_and_laid_on_white(detector: Detector, astronaut: Pixels) -> None:
+    buffer = io.BytesIO()
+    exif = PILImage.Exif()
+    exif[274] = 6
+    PILImage.fromarray(np.rot90(astronaut)).save(buffer, "PNG", exif=exif)
+    turned = detector.detect(PILImage.open(buffer))
+    assert turned.sha256 == detector.detect(astronaut).sha256
+    clear = PILImage.new("RGBA", (90, 80), (255, 0, 0, 0))
+    assert detector.detect(clear).sha256 == detector.detect(np.full((80, 90, 3), 255, np.uint8)).sha256
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (np.zeros((4, 4, 3)) + 2, r"a float array must be in \[0, 1\]"),
+        (np.full((4, 4), np.nan), r"a float array must be in \[0, 1\]"),
+        (np.zeros((4, 4, 3), np.int64), "uint8, uint16, bool or float"),
+        (np.zeros((4, 4, 2), np.uint8), "C 1, 3 or 4"),
+        (np.zeros((0, 4, 3), np.uint8), "C 1, 3 or 4"),
+        (7, "a source is a path, bytes"),
+        (io.StringIO("text"), "open for reading bytes"),
+        ("https://example.com/a.jpg", "addresses are not fetched"),
+        ("nowhere.jpg", "no such file"),
+        (b"no image", "not an image"),
+        (PILImage.new("F", (4, 4)), "give 8 or 16 bits"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_line_with_the_remedy(
+    detector: Detector, source: Any, reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        detector.detect(source)
+    assert "\n" not in str(caught.value)
+    failure = detector.detect(source, on_error="report")
+    assert isinstance(failure, Failure)
+    assert failure.reason
+
+
+def test_one_bad_source_costs_nothing_of_the_rest(detector: Detector, photo: Path) -> None:
+    good, bad = detector.detect([photo, "nowhere.jpg"], on_error="report")
+    assert isinstance(good, ImageResult)
+    assert bad == Failure("nowhere.jpg", "no such file or folder")
+
+
+@pytest.mark.parametrize("options", [{"on_error": "ignore"}, {"channel_order": "hsv"}, {"speed": 3}])
+def test_unknown_options_are_refused(detector: Detector, photo: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        detector.detect(photo, **options)
+
+
+def test_a_stream_reads_a_source_when_it_is_asked_for(detector: Detector, astronaut: Pixels) -> None:
+    taken = 0
+
+    def endless() -> Any:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield astronaut[:100, :100]
+
+    stream = detector.stream(endless())
+    next(stream)
+    next(stream)
+    assert taken == 2
+
+
+def test_progress_goes_to_standard_error(
+    detector: Detector, photo: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    detector.detect([photo], progress=True)
+    assert capfd.readouterr().out == ""
+
+
+def test_reports_are_short_in_print_and_whole_in_json(detector: Detector, photo: Path) -> None:
+    report = detector.detect(photo)
+    assert repr(report).startswith(f"<{photo} forged, 1 face: [<face forged ")
+    values = report.to_dict()
+    assert values == json.loads(report.to_json())
+    assert values["reports"][0]["verdict"] == "forged"
+    assert values["model"]["sha256"] == detector.engine.sha256
+
+
+def test_reports_are_saved_by_suffix(detector: Detector, forged_astronaut: Pixels, tmp_path: Path) -> None:
+    report = detector.detect(forged_astronaut)
+    saved = report.save(tmp_path / "new" / "report.json")
+    assert json.loads(saved.read_text())["reports"][0]["verdict"] == "forged"
+    assert report.save(tmp_path / "report.html").read_text() == report.to_html()
+    assert "srcdoc=" in report._repr_html_()
+    with pytest.raises(InputError, match="a report is written as"):
+        report.save(tmp_path / "report.pdf")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made"):
+        report.save(tmp_path / "file" / "report.json")
+
+
+def test_heatmaps_are_images_and_their_folder_is_made(
+    detector: Detector, photo: Path, forged_astronaut: Pixels, tmp_path: Path
+) -> None:
+    report = detector.detect(photo)
+    heatmap = report.faces[0].heatmap("nose")
+    assert (heatmap.mode, heatmap.size) == ("RGB", forged_astronaut.shape[1::-1])
+    assert not np.array_equal(np.asarray(heatmap), forged_astronaut)
+    with pytest.raises(InputError, match="a heatmap is one of nose"):
+        report.faces[0].heatmap("ear")
+    names = {path.name for path in report.heatmaps(tmp_path / "deep" / "maps")}
+    assert {"forged-face1-nose.png", "forged-face1-dissimilarity.png"} <= names
+    assert {path.name for path in (tmp_path / "deep" / "maps").iterdir()} == names
+
+
+def test_a_photograph_that_changed_is_not_shown_for_the_one_that_was_judged(
+    detector: Detector, photo: Path, tmp_path: Path, astronaut: Pixels
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(photo.read_bytes())
+    report = detector.detect(path)
+    PILImage.fromarray(astronaut).save(path)
+    with pytest.raises(InputError, match="changed since it was judged"):
+        report.faces[0].heatmap("nose")
+
+
+def test_videos_are_judged_from_a_path_and_from_bytes(detector: Detector, clip: Path) -> None:
+    for source in (clip, clip.read_bytes()):
+        report = detector.detect(source, fps=1.0)
+        assert isinstance(report, VideoResult)
+        assert report.to_dict()["videos"][0]["verdict"] == report.verdict
+        assert report.verdict in repr(report)
+        assert report.to_html().startswith("<!doctype html>")
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = json.loads((EXAMPLES / "detect.ipynb").read_text())["cells"]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []  # a photograph's pixels are not committed
+            exec("".join(cell["source"]), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.json"}
+
+
+def test_the_example_prints_a_line_for_each_face(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(photo.read_bytes())
+    (tmp_path / "broken.jpg").write_text("no image")
+    command = [sys.executable, str(EXAMPLES / "folder_to_csv.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "path,face,verdict,forged_probability,sequence"
+    assert done.stdout.splitlines()[1].startswith(f"{tmp_path / 'photo.png'},1,")
+    assert done.stderr.startswith(f"{tmp_path / 'broken.jpg'}: not an image")
