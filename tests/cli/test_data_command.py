@@ -35,7 +35,8 @@ def test_prepare_says_what_became_of_every_frame(tmp_path: Path, astronaut: np.n
     result = call(*command, "--set", "groups=target")
     assert result.exit_code == 0, result.exception
     assert result.stdout == (
-        f"{out}: 3 clips (0 from before), 6 frames: 6 with a face (6 faces), 0 skipped\n"
+        f"{out}: 3 clips (0 from before), 6 frames: 6 with a face (6 faces), 0 skipped; "
+        "faces found by blazeface\n"
     )
     (tmp_path / "in/Celeb-real/id0_0001.mp4").write_bytes(b"no video")
     result = call(*command, "--set", "groups=target")

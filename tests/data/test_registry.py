@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from forgerank.data.check.integrity import PUBLISHED
-from forgerank.data.formats.registry import CLIPS, DATASETS
+from forgerank.data.formats.registry import CLIPS, DATASETS, find_folders, open_dataset
 from forgerank.labels import ATTRIBUTES
+from forgerank.types import InputError
 from layouts import (
     ATTRIBUTE_ROWS,
     write_attributes,
@@ -72,6 +73,20 @@ def test_published_counts_add_up() -> None:
             splits = [n for (s, m), n in counts.items() if m == method and s is not None]
             if split is None and splits:
                 assert count == sum(splits)
+
+
+def test_options_of_another_data_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the data set seqdeepfake takes no option self_blends"):
+        open_dataset("seqdeepfake", tmp_path, "train", self_blends=1)
+
+
+def test_any_data_can_be_asked_whether_they_are_forged(tmp_path: Path) -> None:
+    """Without a binary data set, the components' labels are read as one."""
+    write_attributes(tmp_path / "facial_components")
+    assert find_folders((tmp_path,), "binary") == [tmp_path / "facial_components"]
+    source = DATASETS["seqdeepfake"](tmp_path / "facial_components", "val", length=1)
+    assert [source.sample(index).sequence for index in range(len(source))] == [(1,), ()]
+    assert find_folders((tmp_path,), "binary", "celebdf") == []
 
 
 def test_attributes_are_read_by_their_own_vocabulary(tmp_path: Path) -> None:

@@ -284,6 +284,9 @@ def test_options_that_cannot_be(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"weights").hexdigest()
     settings = CutConfig(detector="retinaface", detector_weights=tmp_path / "a.onnx").settings()
     assert settings["detector_weights"] == digest  # and no path of this machine
+    # As the paper, wherever its weights are given.
+    assert CutConfig(detector_weights=tmp_path / "a.onnx").detector == "retinaface"
+    assert CutConfig().settings()["detector"] == "blazeface"
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):
         prepare([clip], tmp_path / "file", SMALL)

@@ -1,6 +1,7 @@
 import csv
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -127,7 +128,7 @@ def test_a_table_is_trained_measured_and_written(
 def test_table_2_is_tested_on_the_other_data_sets(tmp_path: Path) -> None:
     data = tmp_path / "data"
     binary_squares(data / "faceforensics", {"train": 16, "val": 8, "test": 16})
-    binary_squares(data / "celebdf", {"test": 12})
+    binary_squares(data / "celebdf", {"train": 16, "val": 8, "test": 12})
     binary_squares(data / "dfd", {"train": 8})
     tiny = tiny_settings(data, tmp_path, model={"mask_head": False, "components": 1, "pretrained": False})
     chosen = [f"model.{key}={value}" for key, value in tiny["model"].items()]
@@ -144,7 +145,7 @@ def test_table_2_is_tested_on_the_other_data_sets(tmp_path: Path) -> None:
         (data,),
         tmp_path / "out",
         seeds=1,
-        rows=("swin", "xception"),
+        rows=("swin", "swin-celebdf", "xception"),
         images=16,
         overrides=tuple(chosen),
         progress=False,
@@ -158,7 +159,11 @@ def test_table_2_is_tested_on_the_other_data_sets(tmp_path: Path) -> None:
         assert (run["facts"]["split"], run["facts"]["evaluated"]) == ("test", 16)
         assert {"auc", "celebdf/auc"} <= set(run["figures"])
         assert "dfd/auc" not in run["figures"]
+    own = json.loads((request.out / "runs/swin-celebdf/seed-0/evaluation.json").read_text())
+    assert (own["facts"]["evaluated"], own["facts"]["cross"]) == (12, {})
+    assert re.search(r"\| Ours \| Swin \| 99\.82 \| [\d.]+ \| 99\.98 \| [\d.]+ \| 91\.56 \| [\d.]+ \|", text)
     assert "| ours, Swin | 99.82 | " in text
+    assert "Not applied, as these data do not offer it: self_blends, val_share." in text
     assert "whole image, resized: 12 of 12, 16 of 16 images (alignment is off)" in text
 
 

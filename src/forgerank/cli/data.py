@@ -11,7 +11,6 @@ from rich.text import Text
 from forgerank.cli.data_reports import check_pack, print_pack, print_report, summary_line, write_json
 from forgerank.cli.options import (
     EXIT_CODES,
-    FaceDetectorName,
     FaceDetectorWeights,
     Processes,
     ReaderOptions,
@@ -52,7 +51,13 @@ def prepare(
         float, typer.Option(min=0, max=2, help="Room around the aligned face, share of its side.")
     ] = 0.15,
     faces: Annotated[Faces, typer.Option(help="The largest face, or all, joined by track.")] = Faces.largest,
-    detector: FaceDetectorName = "blazeface",
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            help="Face detector: blazeface or retinaface.",
+            show_default="retinaface, as the paper, where its weights are given, else blazeface",
+        ),
+    ] = None,
     detector_weights: FaceDetectorWeights = None,
     options: ReaderOptions = None,
     limit: Annotated[
@@ -63,13 +68,15 @@ def prepare(
     """Cut faces out of videos, with landmarks and an index in Parquet.
 
     Start it again after an interruption: finished clips are kept. Frames without a face and files that cannot
-    be read are listed in skipped.csv.
+    be read are listed in skipped.csv. prepare.json says which detector found the faces.
 
     Examples:
 
     * `forgerank data prepare faceforensics FaceForensics++/ --out ffpp/ --workers 8`
 
     * `forgerank data prepare faceforensics FaceForensics++/ --out ffpp40/ --set compression=c40 --frames 16`
+
+    * `forgerank data prepare celebdf Celeb-DF-v2/ --out celebdf/ --detector-weights retinaface.onnx`
     """
     require("data")
     from forgerank.data.check.integrity import list_items
@@ -84,11 +91,11 @@ def prepare(
     clips, _ = list_items(dataset, root, chosen)
     if limit is not None:
         clips = [clips[place] for place in evenly_spaced(len(clips), limit)]
-    config = CutConfig(frames or None, size, margin, faces.value, detector, detector_weights)
+    config = CutConfig(frames or None, size, margin, faces.value, detector or "", detector_weights)
     request = {"dataset": dataset, "options": chosen, "limit": limit}
     with progress_bar("Preparing clips") as progress:
         summary = prepare_clips(clips, out, config, request=request, workers=workers, progress=progress)
-    typer.echo(f"{out}: {summary_line(summary)}")
+    typer.echo(f"{out}: {summary_line(summary)}; faces found by {config.detector}")
     raise typer.Exit(2 if summary.damaged else 0)
 
 

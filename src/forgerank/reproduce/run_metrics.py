@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from forgerank.data.formats.prepared import INDEX, detector_of
 from forgerank.data.formats.registry import data_settings, find_folders, with_split
 from forgerank.evaluation.calibration import choose_thresholds
 from forgerank.evaluation.evaluate import predict_split
@@ -30,6 +31,7 @@ def measure_run(
     data: Sequence[Path],
     *,
     split: str | None = None,
+    folder: str = "",
     cross: Sequence[str] = (),
     limit: int | None = None,
     progress: bool = True,
@@ -37,13 +39,13 @@ def measure_run(
     """Metrics (0..1) and facts of a finished run; measured once, then read from its evaluation.json.
 
     The metrics under "figures" are measured on `split` of the data sets of `data` that have it (default:
-    test, else val), and on the folders `cross` beside them under the names `folder/metric`. "skipped" holds
-    the reason for each of those that could not be used, "facts" the cost and settings that a table names:
-    "evaluated" images, "whole_images" of them that were judged as a whole, not aligned, and under "cross" the
-    same two of each of those folders.
+    test, else val; `folder` as in `find_folders`), and on the folders `cross` beside them under the names
+    `folder/metric`. "skipped" holds the reason for each of those that could not be used, "facts" the cost and
+    settings that a table names: "evaluated" images, "whole_images" of them that were judged as a whole, not
+    aligned, and under "cross" the same two of each of those folders.
     """
     path = config.output / "evaluation.json"
-    folders = find_folders(tuple(data), config.data.vocabulary)
+    folders = find_folders(tuple(data), config.data.vocabulary, folder)
     split = split or default_split(folders)
     places = [str(folder) for folder in (*folders, *(root / name for root in data for name in cross))]
     asked = {"checkpoint": checkpoint.name, "places": places, "split": split, "limit": limit}
@@ -67,7 +69,9 @@ def measure_run(
             skipped[name] = str(error)
             continue
         metrics |= {f"{name}/{metric}": value for metric, value in more.items()}
+    cut = [root for root in places if (Path(root) / INDEX).is_file()]
     facts = {"split": split, **counts, "cross": others, "aligned": config.data.align, **_facts(config)}
+    facts["faces_cut_by"] = {Path(root).name: detector_of(Path(root)) for root in cut}
     result = {"asked": asked, "figures": metrics, "skipped": skipped, "facts": facts}
     write_atomic(path, f"{json.dumps(result, indent=2)}\n".encode())
     return result
@@ -142,6 +146,7 @@ def tuned_metrics(predictions: Predictions, order: Order) -> dict[str, float]:
 def _facts(config: TrainConfig) -> dict[str, Any]:
     _, seconds, images = progress_of(config.output)
     return {
+        "options": config.data.options,
         "pictures": images,
         "minutes": seconds / 60,
         "pictures_per_second": images / seconds,

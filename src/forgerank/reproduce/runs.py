@@ -81,17 +81,22 @@ def row_config(
     `images` replaces the length of the run that the settings give.
     """
     values = row_values(request.table, table, row, small=request.small)
-    folders = find_folders(request.data, values["data"].get("vocabulary", "components"))
+    vocabulary = values["data"].get("vocabulary", "components")
+    folders = find_folders(request.data, vocabulary, table.rows[row].folder)
     if not folders:
         return None
     for override in request.overrides:
         if override.partition("=")[0] in SET_HERE:
             raise InputError(f"--set {override}: reproduce sets {', '.join(SET_HERE)} itself")
     here = data_settings(folders)
+    if here["dataset"] != values["data"].get("dataset", here["dataset"]):
+        here["options"] = None  # those of another data set's reader
     if request.forged:
         # Photographs of any size and pose, unlike the crops of the academic sets.
         here["align"] = True
-    values = with_overrides(merge(values, {"data": here}), request.overrides)
+    values = merge(values, {"data": here})
+    values["data"]["options"] = values["data"].get("options") or {}
+    values = with_overrides(values, request.overrides)
     own = {
         "output": str(request.out / "runs" / row / f"seed-{seed}"),
         "seed": seed,

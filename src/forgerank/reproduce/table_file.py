@@ -23,6 +23,7 @@ class Row(_Frozen):
     title: str
     published: dict[str, float] = {}  # metrics, percent
     overrides: dict[str, Any] = {}  # settings that differ from those of the table
+    folder: str = ""  # below --data that the row is about, in place of its vocabulary's; it has no `cross`
 
 
 class Line(_Frozen):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from forgerank.reproduce.run_metrics import measure_run
 from forgerank.reproduce.runs import Clock, Plan, Request, make_plan, row_config, train_missing
-from forgerank.reproduce.table_file import Printed, Table, choose_rows, load_table, scale_of
+from forgerank.reproduce.table_file import Printed, Table, choose_rows, load_table, row_values, scale_of
 
 NAMES = {
     "fixed_accuracy": "Fixed-Acc",
@@ -93,7 +93,8 @@ def run_row(
         checkpoint,
         request.data,
         split=request.split,
-        cross=table.cross,
+        folder=table.rows[row].folder,
+        cross=() if table.rows[row].folder else table.cross,
         limit=plan.evaluated if plan else None,
         progress=request.progress,
     )
@@ -218,6 +219,17 @@ def _notes(request: Request, table: Table, plan: Plan | None, results: Results) 
             f"Machine: {known['machine']}."
         )
         yield from _whole_images(results)
+        cut = {
+            place: by
+            for facts in results.every_facts()
+            for place, by in facts.get("faces_cut_by", {}).items()
+        }
+        if cut:
+            yield f"Faces cut by: {', '.join(f'{by} ({place})' for place, by in sorted(cut.items()))}."
+        used = {option for facts in results.every_facts() for option in facts.get("options", {})}
+        asked = {option for row in results.runs for option in _options(request, table, row)}
+        if asked - used:
+            yield f"Not applied, as these data do not offer it: {', '.join(sorted(asked - used))}."
     if plan:
         yield (
             "The published metrics are of full training on the academic data, those here of short runs: "
@@ -229,6 +241,11 @@ def _notes(request: Request, table: Table, plan: Plan | None, results: Results) 
     skipped = [run["skipped"] for runs in results.runs.values() for run in runs]
     for name, reason in {name: reason for some in skipped for name, reason in some.items()}.items():
         yield f"Not tested on {name}: {reason}."
+
+
+def _options(request: Request, table: Table, row: str) -> dict[str, Any]:
+    options: dict[str, Any] = row_values(request.table, table, row)["data"].get("options") or {}
+    return {name: value for name, value in options.items() if value}
 
 
 def _whole_images(results: Results) -> Iterator[str]:

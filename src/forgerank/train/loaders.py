@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.batches import ALONE, Crops, EvenBatches, Item, Share, StreamBatches
-from forgerank.data.formats.registry import DATASETS
+from forgerank.data.formats.registry import open_dataset
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import LabelledImage, Sample, Samples, Source
@@ -59,7 +59,7 @@ def open_source(
     """
     places = config.roots if roots is None else roots
     options = {**config.options, "length": len(config.labels)}
-    parts = [DATASETS[config.dataset](root, split, **options) for root in places]
+    parts = [open_dataset(config.dataset, root, split, **options) for root in places]
     on_disk = [part for part in parts if isinstance(part, Samples)]
     samples = [sample for part in on_disk for sample in part.samples]
     if not config.align or len(on_disk) < len(parts) or all(s.points is not None for s in samples):

@@ -4,13 +4,16 @@ import csv
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from forgerank.data.sample import Sample, Samples
+from forgerank.data.sample import LabelledImage, Sample, Samples, load_sample
+from forgerank.files import read_json
 from forgerank.labels import check_sequence
 from forgerank.media.frame_access import evenly_spaced
 from forgerank.types import InputError
@@ -18,7 +21,8 @@ from forgerank.types import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-INDEX, SKIPPED = "index.parquet", "skipped.csv"
+INDEX, SKIPPED, SETTINGS = "index.parquet", "skipped.csv", "prepare.json"
+SELF_BLEND = "self_blend"  # as in forge.whole_faces.FORGERIES
 _REST = b"forgerank"  # key of a part's metadata: [asked, [[frame or null, reason], ...]] as JSON
 
 Row = dict[str, Any]
@@ -107,6 +111,15 @@ def write_index(out: Path, parts: Iterable[tuple[str, Path]]) -> Iterator[tuple[
     os.replace(table, out / SKIPPED)
 
 
+def detector_of(root: Path) -> str:
+    """The name of the face detector that cut a prepared folder; "unknown" where its settings are missing."""
+    try:
+        settings = read_json(root / SETTINGS)
+    except InputError:
+        return "unknown"
+    return str(settings.get("detector", "unknown")) if isinstance(settings, dict) else "unknown"
+
+
 def read_index(root: Path, columns: Sequence[str]) -> list[Row]:
     """Rows of `root/index.parquet` with some of its columns. Raises InputError where it cannot be read."""
     import pyarrow as pa
@@ -136,10 +149,15 @@ class Prepared(Samples):
 
     methods: forged clips of other methods are left out; real ones stay. compressions: likewise, of all clips.
     frames_per_clip: so many of each clip's frames, evenly spaced; all without. unsplit: the split to which
-    clips belong whose data set has none, such as DFD.
+    clips belong whose data set has none, such as DFD. val_share: of a data set without the split `val`, such
+    as Celeb-DF, this share of the training clips of either class makes it up; people may be in both.
 
-    Raises InputError for a missing or damaged index, for a method or compression that it does not hold, and
-    for labels above `length`.
+    self_blends: in the split `train`, each real face comes again so many times as a forgery of itself,
+    blended with a slightly changed copy (`forge.whole_faces.self_blend`), another one at every draw. They follow the
+    `samples`, which are those on disk.
+
+    Raises InputError for a missing or damaged index, for a method or compression that it does not hold, for
+    an option out of range and for labels above `length`.
     """
 
     def __init__(
@@ -151,21 +169,84 @@ class Prepared(Samples):
         compressions: Collection[str] | None = None,
         frames_per_clip: int | None = None,
         unsplit: str = "test",
+        val_share: float = 0.0,
+        self_blends: int = 0,
         length: int = 1,
     ) -> None:
+        if not 0 <= val_share < 1:
+            raise InputError(f"val_share: give a share of 0 to below 1, got {val_share}")
+        if self_blends < 0:
+            raise InputError(f"self_blends: give a number of 0 or more, got {self_blends}")
         rows = read_index(root, _COLUMNS)
         _check_names(root, "method", methods, rows)
         _check_names(root, "compression", compressions, rows)
-        rows = [
-            row
-            for row in rows
-            if (row["split"] or unsplit) == split
+        held = _held_out(rows, unsplit, val_share) if val_share else frozenset()
+        places = [
+            place
+            for place, row in enumerate(rows)
+            if ("val" if row["clip"] in held else row["split"] or unsplit) == split
             and (methods is None or not row["label"] or row["method"] in methods)
             and (compressions is None or row["compression"] in compressions)
         ]
         if frames_per_clip is not None:
-            rows = _thinned(rows, frames_per_clip)
-        super().__init__([_to_sample(root, row, split, length) for row in rows])
+            places = _thinned(rows, places, frames_per_clip)
+        super().__init__([_to_sample(root, rows[place], split, length) for place in places])
+        self._length = length
+        real = [index for index, sample in enumerate(self.samples) if not sample.sequence]
+        self._blended = real * self_blends if split == "train" else []
+        # (R, 468, 2) of the real faces, in the order of `real`
+        self._meshes = _read_meshes(root, [places[index] for index in real]) if self._blended else None
+
+    def __len__(self) -> int:
+        return len(self.samples) + len(self._blended)
+
+    def sample(self, index: int) -> Sample:
+        """The annotation at `index`."""
+        if index < len(self.samples):
+            return self.samples[index]
+        parts = (1,) if self._length == 1 else None
+        real = self.samples[self._blended[index - len(self.samples)]]
+        return replace(real, fake=True, parts=parts, method=SELF_BLEND)
+
+    def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
+        """Decode the face, or forge it; every random choice comes from `rng`."""
+        sample = self.sample(index)
+        image = load_sample(sample)
+        if index < len(self.samples) or self._meshes is None:
+            return image
+        # Not at the top: the forge needs OpenCV.
+        from forgerank.forge.photos import Photo
+        from forgerank.forge.whole_faces import whole_face
+
+        mesh = self._meshes[(index - len(self.samples)) % len(self._meshes)]
+        photo = Photo(image.image, mesh, np.zeros(image.image.shape[:2], dtype=np.uint8))
+        return image._replace(image=whole_face(photo, rng, photo, {SELF_BLEND: 1.0}).image)
+
+
+def _held_out(rows: Sequence[Row], unsplit: str, share: float) -> frozenset[str]:
+    """Names of the training clips that become the split `val`: evenly spaced over those of either class."""
+    if any((row["split"] or unsplit) == "val" for row in rows):
+        return frozenset()
+    held: set[str] = set()
+    for forged in (False, True):
+        clips = {
+            row["clip"]
+            for row in rows
+            if (row["split"] or unsplit) == "train" and bool(row["label"]) == forged
+        }
+        names = sorted(clips)
+        held.update(names[place] for place in evenly_spaced(len(names), max(1, round(share * len(names)))))
+    return frozenset(held)
+
+
+def _read_meshes(root: Path, places: Sequence[int]) -> NDArray[np.float32]:
+    """Landmarks (R, 468, 2) of some rows of the index, in pixels of the crop."""
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(root / INDEX, columns=["landmarks"])["landmarks"]
+    values = column.take(list(places)).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    meshes: NDArray[np.float32] = values.astype(np.float32).reshape(-1, 468, 2)
+    return meshes
 
 
 def _check_names(root: Path, column: str, wanted: Collection[str] | None, rows: Sequence[Row]) -> None:
@@ -175,14 +256,14 @@ def _check_names(root: Path, column: str, wanted: Collection[str] | None, rows: 
             raise InputError(f"{root}: no {column} {name}, only {', '.join(sorted(there - {''})) or 'none'}")
 
 
-def _thinned(rows: Sequence[Row], count: int) -> list[Row]:
-    """The index is in the order of clips and frames; a frame's faces stay together."""
+def _thinned(rows: Sequence[Row], places: Sequence[int], count: int) -> list[int]:
+    """Places in the index, which is in the order of clips and frames; a frame's faces stay together."""
     if count < 1:
         raise InputError(f"frames_per_clip: give at least 1, got {count}")
-    kept: list[Row] = []
-    for _, clip in groupby(rows, lambda row: row["clip"]):
-        frames = [list(faces) for _, faces in groupby(clip, lambda row: row["frame"])]
-        kept += [row for place in evenly_spaced(len(frames), count) for row in frames[place]]
+    kept: list[int] = []
+    for _, clip in groupby(places, lambda place: rows[place]["clip"]):
+        frames = [list(faces) for _, faces in groupby(clip, lambda place: rows[place]["frame"])]
+        kept += [face for place in evenly_spaced(len(frames), count) for face in frames[place]]
     return kept
 
 

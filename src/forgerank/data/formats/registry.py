@@ -1,5 +1,6 @@
 """The data sets that a config or a command can name, and which of them lies in a folder."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from forgerank.data.formats.seqdeepfake import SeqDeepFake
 from forgerank.data.formats.shards import Shards
 from forgerank.data.formats.wilddeepfake import wilddeepfake
 from forgerank.data.sample import Source
+from forgerank.types import InputError
 
 # Faces to train on. Each is called as (root, split) with the config's `options` as keywords.
 DATASETS: dict[str, Callable[..., Source]] = {
@@ -57,8 +59,27 @@ def identify_dataset(root: Path) -> str:
     return "folder" if (root / "real").is_dir() or (root / "labels.csv").is_file() else "seqdeepfake"
 
 
-def find_folders(roots: tuple[Path, ...], vocabulary: str) -> list[Path]:
-    """The data sets with labels of `vocabulary` at or under each of `roots`; none where there is none."""
+def open_dataset(name: str, root: Path, split: str, **options: Any) -> Source:
+    """One split of a data set by its key in DATASETS. Raises InputError for an option that it lacks."""
+    known = inspect.signature(DATASETS[name]).parameters
+    if unknown := options.keys() - known.keys():
+        raise InputError(f"the data set {name} takes no option {', '.join(sorted(unknown))}")
+    return DATASETS[name](root, split, **options)
+
+
+def find_folders(roots: tuple[Path, ...], vocabulary: str, folder: str = "") -> list[Path]:
+    """The data sets with labels of `vocabulary` at or under each of `roots`; none where there is none.
+
+    folder: a name under `roots` in place of that of the vocabulary. Whether anything was manipulated can be
+    asked of any data: without a data set of its own, it is learnt from the components.
+    """
+    if folder:
+        return [root / folder for root in roots if _is_data(root / folder)]
+    found = _find_own(roots, vocabulary)
+    return found if found or vocabulary != "binary" else _find_own(roots, "components")
+
+
+def _find_own(roots: tuple[Path, ...], vocabulary: str) -> list[Path]:
     own = FOLDERS[vocabulary]
     found = []
     for root in roots:

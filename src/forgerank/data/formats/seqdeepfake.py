@@ -21,7 +21,8 @@ class SeqDeepFake(Samples):
 
     `file_path` is relative to `root` or, in the published sets, to the folder above it. Points, masks and
     groups come from `root/records/{split}.jsonl` where it exists. `reverse` reverses every sequence, as
-    some later papers on the benchmark do: their Fixed-Acc is not comparable.
+    some later papers on the benchmark do: their Fixed-Acc is not comparable. With a `length` of 1 the only
+    label is whether anything was manipulated, and there are no masks.
 
     Raises InputError naming file and line for a missing image or a bad label.
     """
@@ -54,8 +55,10 @@ def read_samples(
             image = (base or root) / file_path
             if errors is None and not is_file(image):
                 raise InputError(f"{table}:{line}: missing image {file_path}")
-            sequence = _parse_label(label, length, f"{table}:{line}")
+            sequence = _parse_label(label, length if length > 1 else len(COMPONENTS), f"{table}:{line}")
             sample = _to_sample(image, sequence, split, root, records.get(file_path, {}))
+            if length == 1:
+                sample = replace(sample, sequence=(1,) if sequence else (), mask=None)
         except InputError as error:
             if errors is None:
                 raise

@@ -32,12 +32,16 @@ class CutConfig:
     size: int = 384  # side of the crops, pixels
     margin: float = 0.15  # on each side of what alignment takes, share of its side: room for augmentation
     faces: Literal["largest", "all"] = "largest"
-    detector: str = "blazeface"
+    detector: str = ""  # of DETECTORS; "": retinaface where its weights are given, else blazeface
     detector_weights: Path | None = None
 
     def __post_init__(self) -> None:
         if (self.frames is not None and self.frames < 1) or self.size < 16 or not 0 <= self.margin <= 2:
             raise InputError("give at least 1 frame, a size of at least 16 and a margin in 0..2")
+
+        if not self.detector:
+            chosen = "blazeface" if self.detector_weights is None else "retinaface"
+            object.__setattr__(self, "detector", chosen)
 
     def settings(self) -> dict[str, Any]:
         """What two runs into one folder must share, without paths of this machine."""

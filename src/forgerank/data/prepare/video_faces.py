@@ -10,14 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from forgerank.data.clip import Clip, by_file, read_together
-from forgerank.data.formats.prepared import write_clip_faces, write_index
+from forgerank.data.formats.prepared import SETTINGS, write_clip_faces, write_index
 from forgerank.data.prepare.face_crops import NO_FACE, CutConfig, cut_clip
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.files import write_atomic
 from forgerank.processes import process_pool
 from forgerank.types import InputError
 
-_SETTINGS, _PARTS = "prepare.json", "parts"
+_PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _check_names(clips: Sequence[Clip]) -> None:
 
 
 def _check_settings(out: Path, settings: dict[str, Any]) -> None:
-    path = out / _SETTINGS
+    path = out / SETTINGS
     try:
         (out / _PARTS).mkdir(parents=True, exist_ok=True)
         if path.exists():
