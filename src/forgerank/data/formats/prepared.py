@@ -152,8 +152,8 @@ class Prepared(Samples):
     clips belong whose data set has none, such as DFD. val_share: of a data set without the split `val`, such
     as Celeb-DF, this share of the training clips of either class makes it up; people may be in both.
 
-    self_blends: in the split `train`, each real face comes again so many times as a forgery of itself,
-    blended with a slightly changed copy (`forge.whole_faces.self_blend`), another one at every draw. They follow the
+    self_blends: in the split `train`, each real face comes again so many times as a forgery: blended
+    with a slightly changed copy (`forge.whole_faces.self_blend`), new at every draw. They follow the
     `samples`, which are those on disk.
 
     Raises InputError for a missing or damaged index, for a method or compression that it does not hold, for
