@@ -173,6 +173,8 @@ def test_a_photograph_is_judged_without_extras(tiny_weights: Path, tmp_path: Pat
     ("arguments", "line"),
     [
         (["train", "c.yaml"], 'forgerank: this needs PyTorch: pip install "forgerank[train]"'),
+        (["serve"], 'forgerank: this needs FastAPI: pip install "forgerank[serve]"'),
+        (["serve", "--web"], 'forgerank: this needs scikit-image: pip install "forgerank[web]"'),
         (["forge", ".", "--out", "o"], 'forgerank: this needs OpenCV: pip install "forgerank[forge]"'),
     ],
 )

@@ -6,6 +6,7 @@
 1
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from forgerank.api import Detector as Detector
 
 __version__ = "0.1.0"
+
+# ONNX Runtime sends reports on its use to its maker and keeps an identity of this machine, unless this is set
+# before it is imported; no module of forgerank is imported before this one.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _FROM_API = ("Detector",)  # loaded when first asked for: importing the package costs nothing
 

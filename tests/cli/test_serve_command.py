@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from forgerank.cli.main import app
+from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.types import InputError
 
 
@@ -30,15 +31,30 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, tiny_weights: Path) 
     command += ["--workers", "0", "--weights", str(tiny_weights), "--set", "drain_seconds=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        url = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/openapi\.json\n", server.stdout.readline())
+        url = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/docs\n", server.stdout.readline())
         assert url is not None
+        lines = [server.stdout.readline().rstrip() for _ in range(4)]
+        assert lines == [
+            f"API       {url[1]}/docs",
+            f"data      {data}",
+            "API keys  required: forgerank keys list",
+            "stop      Ctrl-C; requests in work are finished",
+        ]
         answer = httpx.get(f"{url[1]}/metrics", headers={"Authorization": f"Bearer {key}"}, timeout=60)
         assert answer.status_code == 200
         assert httpx.get(f"{url[1]}/metrics", timeout=60).status_code == 401
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=60)
-        assert (server.returncode, errors) == (0, "")
+        assert server.returncode == 0
+        logged = [line.split(maxsplit=2)[2] for line in errors.splitlines()]  # after date and time
+        assert [line.rpartition(" ")[0] for line in logged] == ["127.0.0.1 - GET /metrics 401"]
     assert data.stat().st_mode & 0o777 == 0o700
+
+
+def test_its_help_lists_the_settings() -> None:
+    shown = call("serve", "--help")
+    for name in ServiceSettings.model_fields:
+        assert f" {name} " in shown
 
 
 def test_keys_are_listed_and_revoked(tmp_path: Path) -> None:
@@ -66,6 +82,8 @@ def test_keys_are_listed_and_revoked(tmp_path: Path) -> None:
         (["--set", "batch_size=0"], "batch_size: Input should be greater than or equal to 1"),
         (["--database", "nonsense"], "database: cannot open the database (Could not parse SQLAlchemy URL"),
         (["--weights", "/nowhere"], "/nowhere"),
+        (["--device", "cuda"], 'device cuda: this needs onnxruntime-gpu: pip install "forgerank[gpu]"'),
+        (["--device", "abacus"], "device abacus: there are cpu, cuda"),
     ],
 )
 def test_what_cannot_work_is_one_line(tmp_path: Path, arguments: list[str], line: str) -> None:

@@ -110,6 +110,6 @@ for command in (
 app.command(epilog=scan.EXIT_CODES)(scan.scan)
 app.command(epilog=EXIT_CODES)(scan.summarize)
 
-app.command(epilog=EXIT_CODES)(serve.serve)
+app.command(cls=serve.ServeCommand, epilog=EXIT_CODES)(serve.serve)
 app.add_typer(serve.keys_app, name="keys")
 app.add_typer(data.app, name="data")

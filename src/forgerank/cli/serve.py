@@ -9,6 +9,10 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperCommand
 
 from forgerank.extras import require
 from forgerank.types import InputError
@@ -20,7 +24,13 @@ if TYPE_CHECKING:
 keys_app = typer.Typer(help="Make, list and revoke the API keys of a service.", no_args_is_help=True)
 
 Data = Annotated[
-    Path, typer.Option(help="Folder of the database and of uploads; made where it is missing.", metavar="DIR")
+    Path,
+    typer.Option(
+        help="Folder of the database and of uploads; made where it is missing.",
+        envvar="FORGERANK_DATA",
+        metavar="DIR",
+        show_envvar=True,
+    ),
 ]
 Database = Annotated[
     str | None,
@@ -50,9 +60,16 @@ def serve(
         Path | None,
         typer.Option(help="Folder with forgerank.json and its files.", show_default="the package's own"),
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="What runs the network: cpu, or cuda with onnxruntime-gpu.")
+    ] = "cpu",
+    access_log: Annotated[
+        bool,
+        typer.Option("--access-log/--no-access-log", help="A line for every request, on standard error."),
+    ] = True,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Set a limit or another setting; repeat as needed.", metavar="NAME=VALUE"),
+        typer.Option("--set", help="Set one of the settings below; repeat as needed.", metavar="NAME=VALUE"),
     ] = None,
 ) -> None:
     """Serve the detector over HTTP: photographs at once, videos and archives as jobs.
@@ -67,7 +84,7 @@ def serve(
     """
     require("web" if web else "serve")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server's own, once it runs: it finishes requests
-    from forgerank.serving.service.app import create_app, run, share_arenas
+    from forgerank.serving.service.app import create_app, log_to_stderr, run, share_arenas
     from forgerank.serving.service.service_settings import LOOPBACK
 
     options: dict[str, Any] = dict(
@@ -79,18 +96,55 @@ def serve(
         web=web,
         require_keys=host not in LOOPBACK if keys is None else keys,
         weights=weights,
+        device=device,
+        access_log=access_log,
     )
     settings = _settings(options | _pairs(overrides or []))
     with _listen(settings) as listener:  # fails before the work rather than after it
         _make(data)
         share_arenas()
+        log_to_stderr(access=settings.access_log)
         app = create_app(settings)
         if settings.require_keys and not app.state.service.keys.any():
             raise InputError(f"{host}: API keys are required here; make one: forgerank keys add NAME")
         shown, number = listener.getsockname()[:2]
         shown = f"[{shown}]" if ":" in shown else shown
-        typer.echo(f"http://{shown}:{number}{'' if web else '/openapi.json'}")
+        typer.echo("\n".join(_welcome(settings, f"http://{shown}:{number}")))
         run(app, listener)
+
+
+class ServeCommand(TyperCommand):
+    """A command whose help ends with every setting of the service."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        # Below what Typer prints by itself, whatever it does with an epilog.
+        Console().print(_settings_table())
+
+
+def _settings_table() -> Table:
+    from forgerank.serving.service.service_settings import ServiceSettings
+
+    table = Table(
+        "NAME", "default", "meaning", title="Settings for --set NAME=VALUE", box=SIMPLE, title_justify="left"
+    )
+    for name, field in ServiceSettings.model_fields.items():
+        default = "" if field.is_required() or field.default is None else str(field.default)
+        table.add_row(name, default, field.description)
+    return table
+
+
+def _welcome(settings: "ServiceSettings", address: str) -> list[str]:
+    """What a person who started the server wants to know, a line each; the address is first."""
+    keys = "required: forgerank keys list" if settings.require_keys else "not required, on this machine alone"
+    database = "" if settings.database is None else "; jobs in the database of --database"
+    return [
+        f"{address}{'' if settings.web else '/docs'}",
+        f"API       {address}/docs",
+        f"data      {settings.data.absolute()}{database}",
+        f"API keys  {keys}",
+        "stop      Ctrl-C; requests in work are finished",
+    ]
 
 
 @keys_app.command()

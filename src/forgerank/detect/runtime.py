@@ -34,6 +34,28 @@ class Prediction:
     )
 
 
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def check_device(device: str) -> str:
+    """ONNX Runtime's name for a device. Raises InputError for one that this installation cannot use."""
+    import onnxruntime as ort
+
+    if device not in _PROVIDERS:
+        raise InputError(f"device {device}: there are {', '.join(_PROVIDERS)}")
+    if _PROVIDERS[device] not in ort.get_available_providers():
+        advice = 'pip install "forgerank[gpu]"; it replaces onnxruntime, see docs/service.md'
+        raise InputError(f"device {device}: this needs onnxruntime-gpu: {advice}")
+    return _PROVIDERS[device]
+
+
+def runtime_version() -> str:
+    """The version of ONNX Runtime."""
+    import onnxruntime as ort
+
+    return str(ort.__version__)
+
+
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -46,22 +68,32 @@ def order_output(session: "InferenceSession") -> str:
 
 
 class Runtime:
-    """A loaded network; runs at most `batch_size` crops at once on `threads` cores (default: all usable)."""
+    """A loaded network; runs at most `batch_size` crops at once on `threads` cores (default: all usable).
 
-    def __init__(self, weights: Weights, *, threads: int | None = None, batch_size: int = 8) -> None:
-        """Raises InputError where the file is no ONNX network with the expected inputs and outputs."""
+    `device` is "cpu", or "cuda" for the first NVIDIA GPU.
+    """
+
+    def __init__(
+        self, weights: Weights, *, threads: int | None = None, batch_size: int = 8, device: str = "cpu"
+    ) -> None:
+        """Raises InputError where the file is no ONNX network with the expected inputs and outputs, and for
+        a device that is not there.
+        """
         import onnxruntime as ort
 
+        provider = check_device(device)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what fails raises; nothing is printed
         try:
             self._session = ort.InferenceSession(
-                weights.content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+                weights.content, options, providers=[provider], enable_fallback=0
             )  # falling back would print lines of its own
         except Exception as error:  # ONNX Runtime's errors share no other base class
             raise InputError(f"{weights.path}: ONNX Runtime cannot load it ({_reason(error)})") from error
+        if provider not in self._session.get_providers():  # it went to the CPU without a word
+            raise InputError(f"device {device}: ONNX Runtime finds no GPU that it can use")
         names = {output.name for output in self._session.get_outputs()}
         inputs = [value.name for value in self._session.get_inputs()]
         if inputs != [INPUT] or not names.issuperset(OUTPUTS):

@@ -13,7 +13,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
-
 HEAD_BYTES = 4096  # enough to tell the kinds
 _IMAGE_MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")  # and WebP, in a RIFF
 _VIDEO_MAGICS = (
@@ -62,10 +61,10 @@ def is_litter(name: str | PurePath) -> bool:
     >>> is_litter("trip/__MACOSX/._IMG_1.jpg"), is_litter("Thumbs.db"), is_litter("IMG_1.jpg")
     (True, True, False)
     """
-    *folders, last = str(name).replace("\\", "/").lower().removesuffix("/").split("/")
-    return (
-        last in _LITTER or last.startswith(_LITTER_PREFIX) or not LITTER_FOLDERS.isdisjoint((*folders, last))
-    )
+    parts = str(name).replace("\\", "/").lower().removesuffix("/").split("/")
+    if not LITTER_FOLDERS.isdisjoint(parts):
+        return True
+    return parts[-1] in _LITTER or parts[-1].startswith(_LITTER_PREFIX)
 
 
 def file_format(path: PurePath) -> tuple[MediaKind, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import time
 from collections.abc import Mapping
 from typing import BinaryIO
 
@@ -28,7 +29,9 @@ def busy(detail: str, seconds: int = RETRY_SECONDS) -> ProblemError:
 
 _FORM = b"multipart/form-data"
 _FORM_OVERHEAD = 65_536  # bytes of a form that are not the file
+_FORM_PARTS = 64
 _IDLE_SECONDS = 30.0  # without a byte
+_SLOWEST = 10_000  # bytes a second on average, beyond the first _IDLE_SECONDS
 _BUFFER = 1_048_576  # bytes that wait in memory for the disk
 _LABEL_LENGTH = 200
 # The rest of what is too large is not awaited.
@@ -39,8 +42,8 @@ async def receive(request: Request, file: BinaryIO, limit: int, *, empty: bool =
     """Write the file that a request carries into `file`; returns the name that the client gives it, if any.
 
     `limit` in bytes; `empty` accepts a file of 0 bytes. Raises ProblemError: 400 for a body that breaks off
-    or is not a valid form, 408 for one that stalls, 413 as soon as it is too large, 415 for a compressed one,
-    422 for an empty one, 503 for a full disk.
+    or is not a valid form, 408 for one that stalls or trickles, 413 as soon as it is too large, 415 for a
+    compressed one, 422 for an empty one, 503 for a full disk.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise ProblemError(415, "send the file without a Content-Encoding")
@@ -53,14 +56,25 @@ async def receive(request: Request, file: BinaryIO, limit: int, *, empty: bool =
     received = written = 0
     waiting = bytearray()
     chunks = aiter(request.stream())
+    waited = 0.0  # seconds for the client, not for the disk
+    patience = _IDLE_SECONDS
     try:
-        while chunk := await asyncio.wait_for(anext(chunks), _IDLE_SECONDS):
+        while True:
+            asked = time.monotonic()
+            chunk = await asyncio.wait_for(anext(chunks), patience)
+            waited += time.monotonic() - asked
+            if not chunk:
+                break
             received += len(chunk)
-            part = chunk if form is None else form.feed(chunk)
+            patience = min(_IDLE_SECONDS, _IDLE_SECONDS + received / _SLOWEST - waited)
+            # A form is taken apart in a thread: a hostile one must not hold up the other requests.
+            part = chunk if form is None else await run_in_threadpool(form.feed, chunk)
             waiting += part
             written += len(part)
             if received > allowed or written > limit:
                 raise _too_large(limit)
+            if form is not None and received - written > _FORM_OVERHEAD:
+                raise ProblemError(413, f"more than {_FORM_OVERHEAD} bytes of a form beside its file", _CLOSE)
             if len(waiting) > _BUFFER:
                 await run_in_threadpool(file.write, waiting)
                 waiting = bytearray()
@@ -68,11 +82,13 @@ async def receive(request: Request, file: BinaryIO, limit: int, *, empty: bool =
             form.finish()
         await run_in_threadpool(file.write, waiting)
     except TimeoutError:
-        raise ProblemError(408, f"no byte came for {_IDLE_SECONDS:g} seconds", _CLOSE) from None
+        stalled = f"no byte came for {_IDLE_SECONDS:g} seconds"
+        slow = f"it came at less than {_SLOWEST} bytes a second"
+        raise ProblemError(408, stalled if patience == _IDLE_SECONDS else slow, _CLOSE) from None
     except ClientDisconnect:
         raise ProblemError(400, "the body broke off") from None
     except OSError as error:
-        raise full_disk(error) from None
+        raise exhausted(error) from None
     if not written and not empty:
         raise ProblemError(422, "the file is empty")
     return None if form is None else form.name
@@ -85,10 +101,14 @@ def label(name: str | None, default: str) -> str:
     return shown[:_LABEL_LENGTH] or default
 
 
-def full_disk(error: OSError) -> ProblemError | OSError:
-    """503 for a disk without room, any other error as it is."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+def exhausted(error: BaseException) -> BaseException:
+    """503 where the server has no disk, file, thread or memory left; else the error itself."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return busy("the server's disk is full", 300)
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
+        return busy("the server has too much in work")
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return busy("the server has too much in work")
     return error
 
 
@@ -104,6 +124,7 @@ class _Form:
             raise ProblemError(400, "multipart/form-data without a proper boundary")
         self.name: str | None = None
         self._found = self._inside = self._ended = False
+        self._parts = 0
         self._header, self._value = bytearray(), bytearray()
         self._disposition = b""
         self._data = bytearray()
@@ -138,6 +159,9 @@ class _Form:
 
     def _part_begins(self) -> None:
         self._disposition, self._inside = b"", False
+        self._parts += 1
+        if self._parts > _FORM_PARTS:
+            raise ProblemError(400, f"a form of more than {_FORM_PARTS} parts", _CLOSE)
 
     def _header_ends(self) -> None:
         if self._header.lower() == b"content-disposition":
@@ -150,7 +174,7 @@ class _Form:
         if b"filename" not in options and options.get(b"name") != b"file":
             return
         if self._found:
-            raise ProblemError(422, "one file a request, please")
+            raise ProblemError(422, "one file a request; several go to POST /v1/jobs as a zip or tar archive")
         self._found = self._inside = True
         if b"filename" in options:
             self.name = options[b"filename"].decode("utf-8", "replace")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.serving.service.archive import ArchiveError, Member, is_archive, unpack
+from forgerank.serving.service.archive import ArchiveError, Member, StorageError, is_archive, unpack
 from forgerank.serving.service.service_settings import ServiceSettings
 
 CONTENT = {"a.jpg": b"one" * 100, "folder/b.png": b"two" * 1000}
@@ -181,6 +181,20 @@ def test_litter_is_left_out_before_anything_is_counted(
     fails(
         write(tmp_path / "a", {f"._{i}": b"" for i in range(201)}), tmp_path, limits, "more than 20 entries"
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_a_full_disk_is_not_told_as_damage(
+    tmp_path: Path, limits: ServiceSettings, write: Callable[..., Path]
+) -> None:
+    path = write(tmp_path / "a", CONTENT)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "member-2").symlink_to("/dev/full")
+    members = unpack(path, tmp_path / "out", limits)
+    assert next(members).name == "a.jpg"
+    with pytest.raises(StorageError, match="its disk is full"):
+        next(members)
 
 
 def test_a_name_without_an_encoding_keeps_its_bytes(tmp_path: Path, limits: ServiceSettings) -> None:

@@ -1,6 +1,9 @@
 """Every route over a real socket, and every error as problem details."""
 
+import errno
 import io
+import logging
+import re
 import threading
 import time
 import zipfile
@@ -12,9 +15,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
 
+from forgerank import __version__
 from forgerank.report.schema import ReportFile
+from forgerank.serving.service import app as application
+from forgerank.serving.service import photos
 from forgerank.serving.service.keys import Keys
+from forgerank.serving.service.prometheus_metrics import ACCESS_LOG
 from forgerank.serving.service.routes import prefers_html
+from forgerank.serving.web import page_server
 
 Start = Callable[..., Any]
 NO_JOB = "/v1/jobs/" + "0" * 32
@@ -106,6 +114,8 @@ def test_who_hangs_up_is_not_judged(start: Start, photo: bytes) -> None:
 
 def test_what_takes_too_long_is_given_up(start: Start, photo: bytes) -> None:
     live = start(photo_seconds=0.5)
+    with live.service.photos.decoders.decoding(io.BytesIO(photo), "first", 10**6, "test") as answer:
+        answer.result(60)  # a process takes its time to begin
     live.detector.gate.clear()
     answer = live.client.post("/v1/detect", content=photo)
     assert "0.5 seconds" in problem(answer, 503)
@@ -242,6 +252,154 @@ def test_a_wrong_method_is_told_the_right_ones(start: Start) -> None:
     assert client.put(NO_JOB).headers["allow"] == "GET, DELETE"
     assert client.get("/v1/detect").headers["allow"] == "POST"
     assert "GET" in client.put("/openapi.json").headers["allow"]
+
+
+@pytest.mark.parametrize("web", [False, True])
+def test_a_wrong_method_is_one_with_the_page_too(start: Start, web: bool) -> None:
+    client = start(web=web).client
+    answer = client.get("/v1/detect")
+    problem(answer, 405)
+    assert answer.headers["allow"] == "POST"
+    problem(client.get("/v1/nothing"), 404)
+
+
+def test_what_is_for_jobs_is_told_so(start: Start, photo: bytes) -> None:
+    live = start(photo_bytes=10_000)
+    video = b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(64)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("cat.jpg", photo)
+    for content, word in ((video, "a video"), (buffer.getvalue(), "an archive")):
+        detail = problem(live.client.post("/v1/detect", content=content), 415)
+        assert detail == f"{word}, not a photograph: send it to POST /v1/jobs"
+    assert "POST /v1/jobs" in problem(live.client.post("/v1/detect", content=video + bytes(10_000)), 413)
+    files = [("file", ("a.jpg", photo)), ("file", ("b.jpg", photo))]
+    assert "POST /v1/jobs" in problem(live.client.post("/v1/detect", files=files), 422)
+
+
+@pytest.mark.parametrize(("query", "accept"), [("?format=html", "*/*"), ("", "text/html,*/*;q=0.8")])
+def test_a_photograph_is_answered_with_a_page(start: Start, photo: bytes, query: str, accept: str) -> None:
+    answer = start().client.post(f"/v1/detect{query}", content=photo, headers={"Accept": accept})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["vary"] == "Accept"
+    assert "no face found" in answer.text
+
+
+def test_a_parameter_that_is_not_there_is_refused(start: Start, photo: bytes) -> None:
+    client = start().client
+    answer = client.post("/v1/detect?heatmaps=1&name=a", content=photo)
+    assert problem(answer, 422) == "query.heatmaps: no such parameter; there are name, format"
+    assert answer.json()["errors"][0]["where"] == "query.heatmaps"
+    assert "there are no parameters" in problem(client.get(f"{NO_JOB}?x=1"), 422)
+
+
+def test_jobs_are_listed_newest_first(start: Start, photo: bytes) -> None:
+    live = start(require_keys=True)
+    ours, theirs = ({"Authorization": f"Bearer {live.service.keys.add(name)}"} for name in ("ours", "theirs"))
+    client = live.client
+    names = [f"{i}.jpg" for i in range(5)]
+    for name in names:
+        assert client.post("/v1/jobs", params={"name": name}, content=photo, headers=ours).status_code == 202
+    client.post("/v1/jobs", params={"name": "theirs.jpg"}, content=photo, headers=theirs)
+    live.service.jobs.fail(live.service.jobs.claim("test"), "why")
+    found, path = [], "/v1/jobs?limit=2"
+    while path is not None:
+        answer = client.get(path, headers=ours).json()
+        assert len(answer["jobs"]) <= 2
+        found += [job["name"] for job in answer["jobs"]]
+        path = answer["next"]
+    assert found == names[::-1]
+    failed = client.get("/v1/jobs?state=failed", headers=ours).json()["jobs"]
+    assert [(job["name"], job["error"]) for job in failed] == [("0.jpg", "why")]
+    problem(client.get(f"/v1/jobs?before={failed[0]['id']}", headers=theirs), 404)
+    problem(client.get("/v1/jobs?limit=0", headers=ours), 422)
+    problem(client.get("/v1/jobs"), 401)
+
+
+def test_the_api_is_shown_without_a_request_to_elsewhere(start: Start) -> None:
+    client = start().client
+    page = client.get("/docs")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    parts = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(parts) == 4
+    for part in parts:
+        assert part.startswith("docs/") or part == "data:,"
+        if part.startswith("docs/"):
+            assert client.get(f"/{part}").status_code == 200
+    problem(client.get("/docs/../../secret"), 404)
+    problem(client.get("/docs/redoc.standalone.js"), 404)
+
+
+def test_versions(start: Start) -> None:
+    live = start(require_keys=True)
+    answer = live.client.get("/version").json()
+    assert (answer["version"], answer["weights"], answer["device"]) == (__version__, "tiny 1", "cpu")
+    assert answer["weights_sha256"] == live.detector.sha256
+
+
+def test_requests_are_logged_without_names_of_files(
+    start: Start, photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = start(require_keys=True)
+    headers = {"Authorization": f"Bearer {live.service.keys.add('ours')}"}
+    with caplog.at_level(logging.INFO, ACCESS_LOG):
+        live.client.post("/v1/detect?name=secret.jpg", content=photo, headers=headers)
+        live.client.get("/nothing%0Ahere")
+        live.client.get("/healthz")
+        until(lambda: len(caplog.messages) >= 2)
+    first, second = caplog.messages
+    assert re.fullmatch(r"127\.0\.0\.1 1 POST /v1/detect 200 \d+\.\d{3}", first)
+    assert second.startswith("127.0.0.1 - GET /nothing\\nhere 404 ")
+
+
+def test_more_requests_than_there_are_files_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "_most_requests", lambda: 0)
+    answer = start().client.get("/healthz")
+    problem(answer, 503)
+    assert (answer.headers["retry-after"], answer.headers["connection"]) == ("5", "close")
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/detect", "/judge?name=a"])
+def test_a_process_without_a_file_to_spare_says_503(
+    start: Start, photo: bytes, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = start(web=True)
+
+    def none_left(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", "/secret/path")
+
+    monkeypatch.setattr(live.service.uploads, "create", none_left)
+    monkeypatch.setattr(photos, "SpooledTemporaryFile", none_left)
+    monkeypatch.setattr(page_server.tempfile, "TemporaryDirectory", none_left)
+    answer = live.client.post(path, content=photo)
+    assert "secret" not in problem(answer, 503)
+    assert answer.headers["retry-after"] == "5"
+    assert "Traceback" not in caplog.text
+
+
+def test_the_log_says_one_thing_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    log, quiet = logging.getLogger("test.once"), application.OnceASecond()
+    seen: list[str] = []
+
+    def emit(text: str, at: float, error: Exception | None = None) -> None:
+        info = None if error is None else (type(error), error, None)
+        record = log.makeRecord("test.once", logging.ERROR, "f", 1, text, (), info)
+        record.created = at
+        if quiet.filter(record):
+            seen.append(logging.Formatter().format(record))
+
+    for i in range(100):
+        emit("full", i / 50, OSError(errno.EMFILE, "Too many open files"))
+        emit("other", i / 50)
+    emit("full", 3.0)
+    assert seen == [
+        "full: [Errno 24] Too many open files",
+        "other",
+        "full (49 more like it): [Errno 24] Too many open files",
+        "other (49 more like it)",
+        "full (49 more like it)",
+    ]
 
 
 def test_every_answer_is_harmless(start: Start) -> None:

@@ -4,6 +4,7 @@ import errno
 import io
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -140,6 +141,59 @@ def test_a_body_that_stalls_is_given_up(start: Start, monkeypatch: pytest.Monkey
     head = b"HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nsome"
     for path in (b"/v1/jobs", b"/v1/detect"):
         assert talk(live, b"POST " + path + b" " + head).startswith(b"HTTP/1.1 408 ")
+    assert list(live.service.uploads.folder.iterdir()) == []
+
+
+def test_a_body_that_trickles_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "_IDLE_SECONDS", 0.5)
+    live = start(web=True)
+    host, port = live.url.removeprefix("http://").split(":")
+    for path in (b"/v1/jobs", b"/v1/detect", b"/judge?name=a"):
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(
+                b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+            )
+            sent, answer = 0, b""
+            connection.settimeout(0.1)
+            while not answer and sent < 300:
+                connection.sendall(b"x")  # always before the other limit
+                sent += 1
+                with suppress(TimeoutError):
+                    answer = connection.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+    assert list(live.service.uploads.folder.iterdir()) == []
+
+
+def test_stalled_uploads_do_not_block_the_page(start: Start, photo: bytes) -> None:
+    live = start(web=True)
+    host, port = live.url.removeprefix("http://").split(":")
+    head = b"POST /judge?name=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nsome"
+    with ExitStack() as stack:
+        for _ in range(20):
+            stalled = stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            stalled.sendall(head)
+        answer = live.client.post("/judge?name=cat.jpg", content=photo)
+    assert answer.status_code == 200
+    assert '"verdict"' in answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/detect", "/judge?name=a"])
+def test_a_form_of_many_parts_is_refused_early(start: Start, path: str) -> None:
+    live = start(web=True)
+    body, headers = form(*[("form-data", b"")] * 100_000)
+    sent = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal sent
+        for piece in pieces(body, 65_536):
+            sent += len(piece)
+            yield piece
+
+    answer = live.client.post(path, content=counted(), headers=headers)
+    assert (answer.status_code, answer.headers["connection"]) == (400, "close")
+    assert "parts" in answer.json()["detail"]
+    few, headers = form(('form-data; name="file"', b"x"), ('form-data; name="other"', b"y" * 70_000))
+    assert live.client.post(path, content=few, headers=headers).status_code == 413
     assert list(live.service.uploads.folder.iterdir()) == []
 
 

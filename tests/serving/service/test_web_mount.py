@@ -47,7 +47,9 @@ def test_with_keys_the_page_judges_for_those_who_have_one(start: Start, photo: b
 
 def test_errors_are_told_in_words(start: Start, photo: bytes, tmp_path: Path) -> None:
     live = start(queue_photos=1)
-    judge = BatchedJudge(cast(Detector, live.detector), live.service.batcher, live.settings)
+    judge = BatchedJudge(
+        cast(Detector, live.detector), live.service.batcher, live.service.photos.decoders, live.settings
+    )
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_bytes(photo)
     bad.write_bytes(b"text")

@@ -1,5 +1,6 @@
 """What a worker makes of its jobs, with a judge that does what the file says."""
 
+import errno
 import io
 import json
 import tarfile
@@ -18,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from forgerank.detect.detector import Detector
 from forgerank.serving import judge
 from forgerank.serving.service import worker
+from forgerank.serving.service.archive import StorageError
 from forgerank.serving.service.jobs import Job
 from forgerank.serving.service.uploads import Kind
 from jobqueue import Store
@@ -129,6 +131,46 @@ def test_a_name_that_is_a_guess_comes_with_its_bytes(store: Store) -> None:
     [name], [failed] = found["reports"], found["errors"]
     assert name.endswith(" (a guess; the archive has the bytes e4 ae e2 ae)")
     assert failed.endswith(" (a guess; the archive has the bytes ff ff ff ff)")
+
+
+@pytest.mark.parametrize(
+    "trouble", [StorageError("its disk is full"), OSError(errno.ENOSPC, "No space left")]
+)
+def test_the_servers_trouble_is_not_told_as_the_users(
+    store: Store, monkeypatch: pytest.MonkeyPatch, trouble: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "_RECOVERY", 0)
+    job = store.submit(zipped(a=b"good"), "archive", "the file")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "report_job", full)
+        assert work(store, attempts=3)
+    again = store.jobs.get(job.id)
+    assert again is not None
+    assert (again.state, again.attempts, again.error) == ("queued", 1, None)
+    assert store.files() == [job.file]
+    assert "could not be judged now: its disk is full" in caplog.text
+
+    monkeypatch.setattr(worker, "report_job", full)
+    assert work(store, attempts=2)
+    failed = store.jobs.get(job.id)
+    assert failed is not None
+    assert (failed.state, failed.error) == (
+        "failed",
+        "the server could not judge it: its disk is full; the file was kept",
+    )
+    assert store.files() == [job.file]
+
+
+def test_a_job_that_failed_for_the_servers_trouble_is_forgotten_with_its_file(store: Store) -> None:
+    job = store.submit()
+    store.with_settings(attempts=1).retry(store.jobs.claim("test"), "full")  # type: ignore[arg-type]
+    store.now += store.settings.retention_seconds + 1
+    assert store.jobs.purge() == 1
+    assert (store.jobs.get(job.id), store.files()) == (None, [])
 
 
 def test_an_archive_that_breaks_off_is_judged_so_far(store: Store) -> None:

@@ -58,6 +58,12 @@ class ScriptedJudge:
 def serving(judge: Judge, **options: Any) -> Iterator[str]:
     app = FastAPI()
     app.mount("/", build_page(judge, **options))
+    with running(app) as address:
+        yield address
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
     config = uvicorn.Config(app, port=0, log_config=None, ws="none", lifespan="off")
     server = uvicorn.Server(config)
     bound = config.bind_socket()

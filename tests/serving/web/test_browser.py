@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi import HTTPException, Request
-from live_page import ScriptedJudge, serving, watched_page
+from fastapi import FastAPI, HTTPException, Request
+from live_page import ScriptedJudge, running, serving, watched_page
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Download, FilePayload, Locator, Page, expect
@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Download, FilePayload, Locator, Page, e
 from forgerank.detect import Detector
 from forgerank.report.schema import ReportFile
 from forgerank.serving.judge import FileJudge, SerialJudge
+from forgerank.serving.service.explorer import explorer
 
 CLIP = FilePayload(
     name="clip.mp4", mimeType="video/mp4", buffer=b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(64)
@@ -268,3 +269,17 @@ def test_an_example_is_judged_by_the_embedded_weights(browser: Browser, width: i
         frame = slot(page).get_by_title("Report on four-edits.jpg")
         expect(frame.content_frame.get_by_role("heading", name="Face 1")).to_be_visible()
         expect(frame.content_frame.locator("dl")).to_contain_text(judge.detector.sha256)
+
+
+def test_the_api_is_shown_and_nobody_else_is_asked(browser: Browser, width: int) -> None:
+    app = FastAPI(docs_url=None)
+    app.include_router(explorer)
+    app.add_api_route("/v1/anything", lambda: None, summary="Whether this is shown")
+    with (
+        running(app) as address,
+        watched_page(browser, viewport={"width": width, "height": 800}, base_url=address) as page,
+    ):
+        page.goto("/docs")
+        expect(page.get_by_text("Whether this is shown")).to_be_visible()
+        page.get_by_text("Whether this is shown").click()
+        expect(page.get_by_role("button", name="Try it out")).to_be_visible()

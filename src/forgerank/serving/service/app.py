@@ -2,6 +2,8 @@
 
 import asyncio
 import ctypes
+import logging
+import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -11,9 +13,11 @@ from fastapi import FastAPI
 
 from forgerank import __version__
 from forgerank.detect.detector import Detector
+from forgerank.serving.receiving import ProblemError, exhausted
 from forgerank.serving.service import problems
+from forgerank.serving.service.explorer import explorer
 from forgerank.serving.service.guard import Guard
-from forgerank.serving.service.prometheus_metrics import MetricsMiddleware
+from forgerank.serving.service.prometheus_metrics import ACCESS_LOG, MetricsMiddleware
 from forgerank.serving.service.routes import judging, operation
 from forgerank.serving.service.service_parts import Service, assemble
 from forgerank.serving.service.service_settings import ServiceSettings
@@ -43,22 +47,40 @@ def create_app(settings: ServiceSettings, detector: Detector | None = None) -> F
         description=_DESCRIPTION,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
-        docs_url=None,  # these pages load scripts from elsewhere
+        docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
     )
     app.state.service = service
     problems.install(app)
     app.include_router(judging)
     app.include_router(operation)
+    app.include_router(explorer)
     plain = app.openapi
     app.openapi = lambda: app.openapi_schema or problems.describe(plain())  # type: ignore[method-assign]
     if settings.web:
         from forgerank.serving.service.web_mount import page
 
-        app.mount("/", page(service))
-    app.add_middleware(Guard, loopback_only=service.keys is None)
-    app.add_middleware(MetricsMiddleware, metrics=service.metrics)
+        # Not mounted: a mount at / takes a wrong method of the API's addresses for one of its own.
+        app.router.default = page(service)
+    app.add_middleware(Guard, loopback_only=service.keys is None, most=_most_requests())
+    app.add_middleware(MetricsMiddleware, metrics=service.metrics, access_log=settings.access_log)
     return app
+
+
+_FILES = 64  # that the server needs beside those of requests: libraries, database, processes
+_FILES_OF_A_REQUEST = 3  # its connection, its upload, and one in passing
+
+
+def _most_requests() -> int:
+    """As many requests at one time as there are files to open for them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 500
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if most == resource.RLIM_INFINITY:
+        return 100_000
+    return max(8, (most - _FILES) // _FILES_OF_A_REQUEST)
 
 
 _ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
@@ -69,11 +91,11 @@ class Server(uvicorn.Server):
     """When it is to stop, /readyz answers 503 for `drain_seconds`; then open requests are finished."""
 
     def __init__(self, app: FastAPI) -> None:
-        # What uvicorn says of requests is in /metrics; it logs what goes wrong. WebSockets are not served.
+        # Requests are counted and logged by `MetricsMiddleware`. WebSockets are not served.
         super().__init__(
             uvicorn.Config(
                 app,
-                log_level="warning",
+                log_config=None,  # `log_to_stderr` and the loggers' own levels decide
                 access_log=False,
                 server_header=False,
                 ws="none",
@@ -90,6 +112,50 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.1)
             waited += 0.1
         await super().shutdown(sockets)
+
+
+class OnceASecond(logging.Filter):
+    """At most one record a second of each kind; the next one says how many were left out.
+
+    Where files or memory have run out there is no traceback: it is always the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], tuple[float, int]] = {}  # when, and how many since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = (record.name, str(record.msg).partition("\n")[0][:80])
+        then, left_out = self._last.get(kind, (-math.inf, 0))
+        if record.created < then + 1.0:
+            self._last[kind] = (then, left_out + 1)
+            return False
+        if len(self._last) > 1000:
+            self._last.clear()
+        self._last[kind] = (record.created, 0)
+        more = f" ({left_out} more like it)" if left_out else ""
+        text, error = record.getMessage(), record.exc_info and record.exc_info[1]
+        if error and isinstance(exhausted(error), ProblemError):
+            record.msg, record.exc_info = f"{text.splitlines()[0]}{more}: {error}", None
+        else:
+            record.msg = f"{text}{more}"
+        record.args = None
+        return True
+
+
+def log_to_stderr(*, access: bool) -> None:
+    """Warnings and errors with their time, at most one of a kind a second; with `access`, every request."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(OnceASecond())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    if access:
+        requests = logging.StreamHandler()
+        requests.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger = logging.getLogger(ACCESS_LOG)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(requests)
 
 
 def share_arenas() -> None:

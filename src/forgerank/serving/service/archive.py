@@ -6,6 +6,7 @@ The litter of operating systems (`is_litter`) is no member and does not count.
 """
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -15,7 +16,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, cast
@@ -43,6 +44,10 @@ if sys.version_info >= (3, 14):
 
 class ArchiveError(InputError):
     """From here on the archive is not read; `str()` is the reason alone, one line."""
+
+
+class StorageError(Exception):
+    """The server could not keep or read what it was sent: no fault of the archive. `str()` is the cause."""
 
 
 class Limits(Protocol):
@@ -79,6 +84,11 @@ def is_archive(path: Path) -> bool:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return False
+    return begins_archive(head)
+
+
+def begins_archive(head: bytes) -> bool:
+    """Whether these, at least 512 bytes where there are so many, begin an archive that is read here."""
     return _is_zip(head) or _is_tar(head) or _unpacker(head) is not None
 
 
@@ -86,7 +96,8 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
     """The members in their order, each written to `folder` under a number just before it is given.
 
     The caller deletes a member's file. Raises ArchiveError where the archive is damaged or beyond a limit:
-    at once where its directory says so, else when that point is reached.
+    at once where its directory says so, else when that point is reached; StorageError where a full disk or
+    another trouble of this machine stops it.
     """
     with open(archive, "rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -99,9 +110,10 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
                 path = folder / f"member-{number}"
                 reason = _write(content, path)
                 yield Member(name, raw, None if reason else path, reason, before)
-        except ArchiveError:
+        except (ArchiveError, StorageError):
             raise
         except Exception as error:  # the standard library raises whatever its code stumbles over
+            _check_ours(error)
             raise ArchiveError(f"damaged archive ({_line(error)})") from None
 
 
@@ -137,18 +149,58 @@ class _Budget:
 def _write(content: Iterator[bytes], path: Path) -> str | None:
     """Why the member is refused, and then no file is left, nor is it where the archive ends here."""
     try:
-        with open(path, "wb") as file:
+        with ExitStack() as stack:
+            with _ours():
+                file = stack.enter_context(open(path, "wb", buffering=0))  # a buffer would fail late
             for chunk in content:
-                file.write(chunk)
+                left = memoryview(chunk)
+                while left:
+                    with _ours():
+                        left = left[file.write(left) :]
         if is_archive(path):
             raise _RefusedError("an archive in an archive is not opened")
     except _RefusedError as refused:
         path.unlink()
         return str(refused)
     except BaseException:
-        path.unlink()
+        path.unlink(missing_ok=True)
         raise
     return None
+
+
+_TROUBLES = {
+    errno.ENOSPC: "its disk is full",
+    errno.EDQUOT: "its disk is full",
+    errno.EFBIG: "its disk is full",
+    errno.EMFILE: "it has too many open files",
+    errno.ENFILE: "it has too many open files",
+    errno.ENOMEM: "it is out of memory",
+    errno.EIO: "its disk fails",
+    errno.EROFS: "its disk cannot be written to",
+}
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """What fails here is this machine's trouble."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(_TROUBLES.get(error.errno or 0, "it cannot write its files")) from None
+
+
+def exhausted(error: BaseException) -> str | None:
+    """What this machine has no more of, if that is what an error says."""
+    if isinstance(error, MemoryError):
+        return _TROUBLES[errno.ENOMEM]
+    return _TROUBLES.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
+def _check_ours(error: Exception) -> None:
+    """Raises StorageError for what reading meets that is this machine's trouble and no archive's."""
+    cause = exhausted(error)
+    if cause is not None:
+        raise StorageError(cause) from None
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
@@ -219,6 +271,7 @@ def _zip_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: _Budg
     except ArchiveError:
         raise
     except Exception as error:
+        _check_ours(error)
         raise _RefusedError(f"damaged ({_line(error)})") from None
 
 

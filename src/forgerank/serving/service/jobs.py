@@ -111,6 +111,25 @@ class Jobs:
             row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
         return None if row is None else _job(row)
 
+    def listed(
+        self, key_id: int | None, *, state: State | None = None, before: str | None = None, limit: int = 50
+    ) -> list[Job]:
+        """The jobs of a key (None: those that were sent without one), newest first.
+
+        `state` leaves out the others; the list begins after the job whose id is `before`.
+        """
+        wanted = [jobs.c.key_id.is_(None) if key_id is None else jobs.c.key_id == key_id]
+        if state is not None:
+            wanted.append(jobs.c.state == state)
+        if before is not None:
+            created = select(jobs.c.created).where(jobs.c.id == before).scalar_subquery()
+            same = and_(jobs.c.created == created, jobs.c.id < before)
+            wanted.append(or_(jobs.c.created < created, same))
+        newest = jobs.c.created.desc(), jobs.c.id.desc()
+        with self._reader.begin() as connection:
+            rows = connection.execute(select(jobs).where(*wanted).order_by(*newest).limit(limit)).all()
+        return [_job(row) for row in rows]
+
     def report(self, job_id: str, form: Literal["json", "html"]) -> str | None:
         """The report of a job that is done, else None."""
         column = select(results.c[form]).where(results.c.job_id == job_id)
@@ -198,6 +217,19 @@ class Jobs:
         self._judged(claim.job.file)
         return True
 
+    def retry(self, claim: Claim, error: str) -> bool:
+        """Back to the end of the queue for a trouble of this machine; the file is kept.
+
+        After `attempts` of them the job fails, and its file stays for as long as its entry does. False: it is
+        not this worker's any more.
+        """
+        if claim.job.attempts < self._settings.attempts:
+            again = {**_WAITING, "queued": self._clock()}
+            with self._engine.begin() as connection:
+                return connection.execute(update(jobs).where(_held(claim)).values(again)).rowcount == 1
+        with self._engine.begin() as connection:
+            return self._end(connection, _held(claim), "failed", claim.worker, printable(error), keep=True)
+
     def release(self, claim: Claim) -> bool:
         """Give the job back to its old place in the queue, as if it had never been claimed."""
         with self._engine.begin() as connection:
@@ -266,11 +298,13 @@ class Jobs:
         state: Literal["done", "failed"],
         worker: str | None,
         error: str | None,
+        *,
+        keep: bool = False,
     ) -> bool:
         """The one place where a job ends, and the line that says so, in the caller's transaction."""
         now = self._clock()
         values = {**_WAITING, "state": state, "finished": now, "error": error, "progress": 1.0}
-        if not self._settings.keep_uploads:
+        if not (keep or self._settings.keep_uploads):
             values["file"] = None
         job_id = connection.scalar(update(jobs).where(which).values(values).returning(jobs.c.id))
         if job_id is None:

@@ -1,5 +1,6 @@
 """The service's Prometheus metrics: requests, the queue, batches, jobs and verdicts."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -8,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from forgerank.report.words import printable
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -66,11 +69,18 @@ class _Watched(Collector):
         return [family]
 
 
-class MetricsMiddleware:
-    """ASGI middleware that counts and times every request."""
+ACCESS_LOG = "forgerank.access"  # name of the logger
 
-    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
-        self.app, self.metrics = app, metrics
+
+class MetricsMiddleware:
+    """ASGI middleware that counts, times and, with `access_log`, logs every request.
+
+    A line has client, number of the key, method, path, status and seconds, but no query: it can hold the name
+    of a person's file. Probes that are well are not logged.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics, access_log: bool) -> None:
+        self.app, self.metrics, self._access_log = app, metrics, access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,7 +101,21 @@ class MetricsMiddleware:
             route = getattr(scope.get("route"), "path", None) or "other"
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self.metrics.requests.labels(method, route, str(status)).inc()
-            self.metrics.seconds.labels(method, route).observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.metrics.seconds.labels(method, route).observe(seconds)
+            if self._access_log and not (route in _PROBES and status < 400):
+                _log_access(scope, method, status, seconds)
+
+
+def _log_access(scope: Scope, method: str, status: int, seconds: float) -> None:
+    client = (scope.get("client") or ("-",))[0]
+    key = scope.get("state", {}).get("key", "-")
+    path = printable(scope["path"])[:_PATH_LENGTH]
+    logging.getLogger(ACCESS_LOG).info("%s %s %s %s %d %.3f", client, key, method, path, status, seconds)
+
+
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+_PATH_LENGTH = 200
 
 
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})

@@ -3,15 +3,21 @@
 import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
+from forgerank import __version__
+from forgerank.detect.result import Report
+from forgerank.detect.runtime import runtime_version
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import ReportFile
-from forgerank.serving.receiving import ProblemError, busy, full_disk, label, receive
+from forgerank.serving.receiving import ProblemError, busy, exhausted, label, receive
+from forgerank.serving.service.decoders import Decoded
 from forgerank.serving.service.guard import authorize
 from forgerank.serving.service.jobs import Job, Kind, QueueFullError, State
 from forgerank.serving.service.problems import documented
@@ -42,6 +48,10 @@ _UPLOAD = {
 }
 
 Name = Annotated[str, Query(max_length=1000, description="what to call the file in the report")]
+Form = Annotated[
+    Literal["json", "html"] | None,
+    Query(alias="format", description="of the report; goes before the Accept header"),
+]
 KeyId = Annotated[int | None, Depends(authorize)]
 
 
@@ -63,6 +73,23 @@ class JobView(BaseModel):
     report: str | None = Field(description="path of the report once the job is done")
 
 
+class JobList(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: tuple[JobView, ...]
+    next: str | None = Field(description="path of the rest of the list; null at its end")
+
+
+class Version(BaseModel):
+    """What answers."""
+
+    version: str = Field(description="of forgerank")
+    weights: str = Field(description="name and version of the weights")
+    weights_sha256: str = Field(description="of the file of the network; every report names it too")
+    device: str = Field(description="what runs the network: cpu or cuda")
+    onnxruntime: str = Field(description="version of ONNX Runtime")
+
+
 class Health(BaseModel):
     """The server can answer."""
 
@@ -75,8 +102,26 @@ def current(request: Request) -> Service:
     return service
 
 
+async def known_parameters(request: Request) -> None:
+    """Dependency: a parameter that the route does not have is refused rather than passed over.
+
+    Raises RequestValidationError.
+    """
+    operation = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
+    known = [entry["name"] for entry in operation.get("parameters", ()) if entry["in"] == "query"]
+    advice = f"no such parameter; there are {', '.join(known)}" if known else "there are no parameters"
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        raise RequestValidationError([{"loc": ("query", name), "msg": advice} for name in unknown])
+
+
 Current = Annotated[Service, Depends(current)]
-judging = APIRouter(prefix="/v1", tags=["judging"], responses=documented(401, 403, 421, 500, 503))
+judging = APIRouter(
+    prefix="/v1",
+    tags=["judging"],
+    responses=documented(401, 403, 421, 422, 500, 503),
+    dependencies=[Depends(known_parameters)],
+)
 operation = APIRouter(tags=["operation"], responses=documented(403, 421))
 
 
@@ -84,16 +129,34 @@ operation = APIRouter(tags=["operation"], responses=documented(403, 421))
     "/detect",
     summary="Judge a photograph at once",
     response_model=ReportFile,
-    responses=documented(400, 408, 413, 415, 422),
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}},
+        **documented(400, 408, 413, 415, 422),
+    },
     openapi_extra=_UPLOAD,
 )
-async def detect(request: Request, service: Current, _key: KeyId, name: Name = "") -> Response:
-    """Judge one photograph: JPEG, PNG, WebP, BMP or TIFF, told by its content."""
-    result, credentials = await service.photos.judge(request, name)
-    service.metrics.verdicts.labels(result.verdict).inc()
-    report = ReportBuilder(service.detector, page=False)
-    report.add(result, credentials=credentials)
-    return _json(report.json())
+async def detect(
+    request: Request,
+    service: Current,
+    key_id: KeyId,
+    name: Name = "",
+    form: Form = None,
+    accept: Annotated[str, Header()] = "*/*",
+) -> Response:
+    """Judge one photograph, told by its content; JSON, or with `format=html` a page with the heatmaps.
+
+    Videos, archives and several photographs are for `POST /v1/jobs`.
+    """
+    chosen = form or ("html" if prefers_html(accept) else "json")
+    client = request.client.host if key_id is None and request.client else key_id
+
+    def write(result: Report, photo: Decoded) -> str:
+        service.metrics.verdicts.labels(result.verdict).inc()
+        report = ReportBuilder(service.detector, page=chosen == "html")
+        report.add(result, image=photo.image, credentials=photo.credentials)
+        return report.html() if chosen == "html" else report.json()
+
+    return _report(await service.photos.judge(request, name, client, write), chosen)
 
 
 @judging.post(
@@ -113,7 +176,10 @@ async def submit_job(request: Request, service: Current, key_id: KeyId, name: Na
     counts = await run_in_threadpool(service.jobs.counts)
     if counts["queued"] >= settings.queue_jobs:  # before gigabytes are sent for nothing
         raise QueueFullError
-    stored, file = uploads.create()
+    try:
+        stored, file = uploads.create()
+    except OSError as error:
+        raise exhausted(error) from None
     try:
         with file:
             own_name = await receive(request, file, settings.upload_bytes)
@@ -128,7 +194,7 @@ async def submit_job(request: Request, service: Current, key_id: KeyId, name: Na
         job = await run_in_threadpool(service.jobs.submit, kind, shown, stored, size, key_id=key_id)
     except OSError as error:
         uploads.remove(stored)
-        raise full_disk(error) from None
+        raise exhausted(error) from None
     except BaseException:
         uploads.remove(stored)
         raise
@@ -136,6 +202,26 @@ async def submit_job(request: Request, service: Current, key_id: KeyId, name: Na
     return Response(
         view.model_dump_json(), 202, {"Location": f"/v1/jobs/{job.id}"}, media_type="application/json"
     )
+
+
+@judging.get("/jobs", summary="The jobs of a key", responses=documented(404))
+def list_jobs(
+    service: Current,
+    key_id: KeyId,
+    state: Annotated[State | None, Query(description="those in this state alone")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="most of one answer")] = 50,
+    before: Annotated[str | None, Query(description="id of a job: those that came before it")] = None,
+) -> JobList:
+    """The jobs that were sent with this key and are not deleted yet, newest first."""
+    if before is not None:
+        _find(service, before, key_id)
+    found = service.jobs.listed(key_id, state=state, before=before, limit=limit + 1)
+    following = None
+    if len(found) > limit:
+        options = {"state": state, "limit": limit, "before": found[limit - 1].id}
+        query = urlencode({name: value for name, value in options.items() if value is not None})
+        following = f"/v1/jobs?{query}"
+    return JobList(jobs=tuple(_view(job) for job in found[:limit]), next=following)
 
 
 @judging.get("/jobs/{job_id}", summary="How a job stands", responses=documented(404))
@@ -154,9 +240,7 @@ def get_report(
     job_id: str,
     service: Current,
     key_id: KeyId,
-    form: Annotated[
-        Literal["json", "html"] | None, Query(alias="format", description="goes before the Accept header")
-    ] = None,
+    form: Form = None,
     accept: Annotated[str, Header()] = "*/*",
 ) -> Response:
     """JSON, or one self-contained HTML page where `format` or the Accept header asks for it."""
@@ -169,10 +253,7 @@ def get_report(
     text = service.jobs.report(job_id, chosen)
     if text is None:  # deleted since
         raise _no_job()
-    headers = {"Vary": "Accept"}
-    if chosen == "html":
-        return Response(text, 200, {**headers, "Content-Security-Policy": _REPORT_POLICY}, "text/html")
-    return _json(text, headers)
+    return _report(text, chosen)
 
 
 @judging.delete(
@@ -186,6 +267,19 @@ def delete_job(job_id: str, service: Current, key_id: KeyId) -> None:
     _find(service, job_id, key_id)
     if not service.jobs.delete(job_id):
         raise _no_job()
+
+
+@operation.get("/version", summary="Versions of the program and of the weights")
+def version(service: Current) -> Version:
+    """As every report names them, too."""
+    metadata = service.detector.metadata
+    return Version(
+        version=__version__,
+        weights=f"{metadata.name} {metadata.version}",
+        weights_sha256=service.detector.sha256,
+        device=service.settings.device,
+        onnxruntime=runtime_version(),
+    )
 
 
 @operation.get("/healthz", summary="Whether the server runs")
@@ -257,5 +351,8 @@ def _seconds_left(job: Job) -> str:
     return str(round(min(max(job.seconds_left or 2.0, 1.0), 60.0)))
 
 
-def _json(text: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(text, headers=headers, media_type="application/json")
+def _report(text: str, form: Literal["json", "html"]) -> Response:
+    headers = {"Vary": "Accept"}
+    if form == "html":
+        return Response(text, 200, {**headers, "Content-Security-Policy": _REPORT_POLICY}, "text/html")
+    return Response(text, 200, headers, "application/json")

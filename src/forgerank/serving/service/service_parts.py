@@ -35,6 +35,7 @@ class Service:
 
     def start(self) -> None:
         """Begin to judge photographs and jobs."""
+        self.photos.start()
         self.batcher.start()
         self.workers.start()
 
@@ -57,7 +58,11 @@ def assemble(settings: ServiceSettings, detector: Detector | None = None) -> Ser
         raise InputError(f"{settings.data}: cannot keep data here ({error.strerror})") from None
     engine = open_database(settings.database_url)
     detector = detector or Detector(
-        settings.weights, settings.detector, settings.detector_weights, threads=settings.threads
+        settings.weights,
+        settings.detector,
+        settings.detector_weights,
+        device=settings.device,
+        threads=settings.threads,
     )
     metrics = ServiceMetrics()
     batcher = Batcher(

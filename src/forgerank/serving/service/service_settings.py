@@ -21,6 +21,7 @@ class ServiceSettings(BaseModel):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     web: bool = Field(False, description="serve the web page at / too")
+    access_log: bool = Field(True, description="a line on standard error for every request, probes apart")
     drain_seconds: float = Field(
         1.0,
         ge=0,
@@ -34,6 +35,7 @@ class ServiceSettings(BaseModel):
     weights: Path | None = Field(None, description="folder with forgerank.json; none: the package's own")
     detector: str = Field("blazeface", description="face detector: blazeface or retinaface")
     detector_weights: Path | None = Field(None, description="ONNX file, needed for retinaface")
+    device: str = Field("cpu", description="what runs the network: cpu, or cuda with onnxruntime-gpu")
     threads: int | None = Field(None, ge=1, description="cores for the network; none: all usable ones")
 
     # photographs answered at once
@@ -41,6 +43,7 @@ class ServiceSettings(BaseModel):
     batch_window: float = Field(0.005, ge=0, description="seconds a photograph waits for company")
     queue_photos: int = Field(64, ge=1, description="photographs that may wait; more are answered with 503")
     photo_seconds: float = Field(60.0, gt=0, description="seconds after which a photograph is given up")
+    decode_seconds: float = Field(20.0, gt=0, description="seconds that decoding a photograph may take")
 
     # limits on what is sent
     photo_bytes: int = Field(50_000_000, ge=1, description="largest photograph, bytes")

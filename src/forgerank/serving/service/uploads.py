@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from forgerank.media.suffixes import kind_by_content
-from forgerank.serving.service.archive import is_archive
+from forgerank.media import suffixes
+from forgerank.media.suffixes import HEAD_BYTES
+from forgerank.serving.service.archive import begins_archive
 
 Kind = Literal["photo", "video", "archive"]
 
 _NAME = re.compile(r"[0-9a-f]{32}")
+_PAGE = "forgerank-"  # begins the names of the web page's folders
 _ABANDONED = 3600.0  # seconds after its last byte at which a file without a job is deleted
 
 
@@ -64,7 +66,8 @@ class Uploads:
     def sweep(self, known: Container[str], *, now: float) -> None:
         """Delete what is not `known` and was not written to for an hour. `now` in seconds since 1970."""
         for path in list(self.folder.iterdir()):
-            if path.name in known or not _NAME.fullmatch(path.name):
+            ours = _NAME.fullmatch(path.name) or path.name.startswith(_PAGE)
+            if path.name in known or not ours:
                 continue
             try:
                 if path.stat().st_mtime < now - _ABANDONED:
@@ -75,9 +78,15 @@ class Uploads:
 
 def kind_of(path: Path) -> Kind | None:
     """What a file is by its first bytes, whatever it is called; None for what is not judged."""
-    kind = kind_by_content(path)
+    with open(path, "rb") as file:
+        return kind_of_head(file.read(HEAD_BYTES))
+
+
+def kind_of_head(head: bytes) -> Kind | None:
+    """As `kind_of`, of the first HEAD_BYTES bytes of a file."""
+    kind = suffixes.kind_of_head(head)
     if kind == "image":
         return "photo"
-    if is_archive(path):
+    if begins_archive(head):
         return "archive"
     return "video" if kind == "video" else None

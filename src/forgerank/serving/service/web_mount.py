@@ -10,12 +10,11 @@ from forgerank.detect.detector import Detector
 from forgerank.detect.result import Report, VideoReport
 from forgerank.media.suffixes import media_kind
 from forgerank.serving.judge import FileJudge, Progress
-from forgerank.serving.receiving import ProblemError
 from forgerank.serving.service import problems
 from forgerank.serving.service.batching import Batcher
+from forgerank.serving.service.decoders import DecoderDiedError, Decoders
 from forgerank.serving.service.guard import authorize
 from forgerank.serving.service.jobs import QueueFullError
-from forgerank.serving.service.photos import decode
 from forgerank.serving.service.service_parts import Service
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.types import InputError
@@ -27,8 +26,11 @@ _MAX_BYTES = 200_000_000  # more is for jobs
 class BatchedJudge:
     """The page's `Judge`: photographs join the service's batches, videos are judged beside them."""
 
-    def __init__(self, detector: Detector, batcher: Batcher, settings: ServiceSettings) -> None:
+    def __init__(
+        self, detector: Detector, batcher: Batcher, decoders: Decoders, settings: ServiceSettings
+    ) -> None:
         self.detector = detector
+        self._decoders = decoders
         self._batcher, self._max_pixels = batcher, settings.photo_pixels
         self._judge_video = FileJudge(detector, fps=settings.video_fps, max_seconds=settings.video_seconds)
         self._videos = threading.BoundedSemaphore(_VIDEOS_AT_ONCE)
@@ -39,14 +41,14 @@ class BatchedJudge:
             with self._videos:
                 return self._judge_video(path, name, progress)
         try:
-            with self._batcher.place():
-                with open(path, "rb") as file:
-                    image, _ = decode(file, str(path), self._max_pixels)
-                return replace(self._batcher.submit(image).result(), path=name)
-        except QueueFullError:
+            with (
+                self._batcher.place(),
+                open(path, "rb") as file,
+                self._decoders.decoding(file, name, self._max_pixels, "page") as answer,
+            ):
+                return replace(self._batcher.submit(answer.result().image).result(), path=name)
+        except (QueueFullError, DecoderDiedError):
             raise InputError("the server is busy; try again in a moment") from None
-        except ProblemError as error:
-            raise InputError(error.detail) from None
 
 
 def page(service: Service) -> FastAPI:
@@ -55,7 +57,7 @@ def page(service: Service) -> FastAPI:
 
     settings = service.settings
     application = build_page(
-        BatchedJudge(service.detector, service.batcher, settings),
+        BatchedJudge(service.detector, service.batcher, service.photos.decoders, settings),
         max_bytes=min(settings.upload_bytes, _MAX_BYTES),
         max_seconds=settings.video_seconds,
         folder=service.uploads.folder,

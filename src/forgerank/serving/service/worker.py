@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -19,7 +20,7 @@ from forgerank.detect.videos import Cancelled
 from forgerank.processes import this_process
 from forgerank.report.builder import ReportBuilder
 from forgerank.serving.judge import FileJudge, Judge
-from forgerank.serving.service.archive import ArchiveError, Limits, Member, unpack
+from forgerank.serving.service.archive import ArchiveError, Limits, Member, StorageError, exhausted, unpack
 from forgerank.serving.service.database import open_database
 from forgerank.serving.service.jobs import Claim, Job, Jobs
 from forgerank.serving.service.service_settings import ServiceSettings
@@ -43,7 +44,11 @@ def main(settings: ServiceSettings) -> None:
         uploads = Uploads(settings.data / "uploads")
         jobs = Jobs(open_database(settings.database_url), uploads, settings)
         detector = Detector(
-            settings.weights, settings.detector, settings.detector_weights, threads=settings.worker_threads
+            settings.weights,
+            settings.detector,
+            settings.detector_weights,
+            device=settings.device,
+            threads=settings.worker_threads,
         )
     except InputError as error:
         _log.error("%s", error)
@@ -53,13 +58,18 @@ def main(settings: ServiceSettings) -> None:
             stop.wait(settings.poll_seconds)
 
 
+_RECOVERY = 30.0  # seconds that a machine in trouble is given before the next job
+
+
 def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSettings, stop: Event) -> bool:
     """Judge the next job; False where none waits."""
     claim = _insist(lambda: jobs.claim(this_process()))
     if claim is None:
         return False
-    with Lease(jobs, claim, settings) as lease, uploads.scratch(claim.token) as folder:
+    trouble: str | None = None
+    with Lease(jobs, claim, settings) as lease, ExitStack() as stack:
         try:
+            folder = stack.enter_context(uploads.scratch(claim.token))
             path = uploads.path(str(claim.job.file))
             judge = FileJudge(
                 detector,
@@ -76,12 +86,18 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSett
         except InputError as error:
             reason = str(error)
             _insist(lambda: jobs.fail(claim, reason))
-        except Exception:
+        except Exception as error:
+            trouble = str(error) if isinstance(error, StorageError) else exhausted(error)
             # The file of a job that was deleted meanwhile is gone: that is why it could not be judged.
-            if _insist(lambda: jobs.fail(claim, INTERNAL)):
+            if trouble is None and _insist(lambda: jobs.fail(claim, INTERNAL)):
                 _log.exception("job %s", claim.job.id)
         else:
             _insist(lambda: jobs.finish(claim, json, html))
+    if trouble is not None:  # this machine's, not the user's: the job is tried again, later or elsewhere
+        line = f"the server could not judge it: {trouble}; the file was kept"
+        if _insist(lambda: jobs.retry(claim, line)):
+            _log.error("job %s could not be judged now: %s", claim.job.id, trouble)
+            stop.wait(_RECOVERY)
     return True
 
 
@@ -217,6 +233,8 @@ def _add_member(report: ReportBuilder, job: Job, member: Member, path: Path, jud
         raise
     except InputError as error:
         report.fail(name, getattr(error, "reason", str(error)))
-    except Exception:
+    except Exception as error:
+        if exhausted(error) is not None:  # the whole job is tried again
+            raise
         _log.exception("job %s: %r", job.id, name)
         report.fail(name, INTERNAL)

@@ -25,11 +25,13 @@ from forgerank.report.html import template_environment
 from forgerank.report.schema import encodable
 from forgerank.report.words import LIMITS, VIDEO_LIMITS, percent, printable, verdict_sentence
 from forgerank.serving.judge import Judge, Progress
-from forgerank.serving.receiving import ProblemError, receive
+from forgerank.serving.receiving import ProblemError, exhausted, receive
 from forgerank.serving.web.examples import EXAMPLES, example_bytes
 from forgerank.types import InputError
 
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_UPLOADS = 8  # for each that is judged: an upload that stalls holds up no finished one
+_SCRATCH = "forgerank-"  # begins the name of an upload's folder; the service sweeps by it
 _UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"))
 
 
@@ -44,23 +46,30 @@ def build_page(
 ) -> FastAPI:
     """The page's application: static files, the examples and `POST judge`, nothing else.
 
-    `max_bytes` limits a file; `max_seconds` of video is told to the user, `judge` enforces it; beyond
-    `max_at_once` files in work, 503 is answered. An upload lies in `folder`, by default the system's for
-    temporary files, until it is judged. `authorize` is a FastAPI dependency that raises HTTPException(401)
-    unless the request carries a valid key as `Authorization: Bearer KEY`; the page then asks for one.
+    `max_bytes` limits a file; `max_seconds` of video is told to the user, `judge` enforces it. `max_at_once`
+    files are judged at one time, in the order in which their uploads ended; eight times as many may be on
+    their way or wait, and beyond that 503 is answered. An upload lies in `folder`, by default the system's
+    for temporary files, until it is judged. `authorize` is a FastAPI dependency that raises
+    HTTPException(401) unless the request carries a valid key as `Authorization: Bearer KEY`; the page then
+    asks for one.
     """
     page = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     index = _index(max_bytes, max_seconds)
     headers = {"Content-Security-Policy": _policy(judge), "Referrer-Policy": "no-referrer"}
-    places = asyncio.Semaphore(max_at_once)
+    turns = asyncio.Semaphore(max_at_once)
+    places = asyncio.Semaphore(_UPLOADS * max_at_once)
 
     async def place() -> AsyncIterator[Path]:
         """A folder of its own for one upload, held until the answer is sent or its reader gone."""
         if places.locked():
             raise HTTPException(503, "Too many files at once. Try again in a moment.", {"Retry-After": "5"})
         async with places:
-            with tempfile.TemporaryDirectory(prefix="forgerank-", dir=folder) as own:
-                yield Path(own)
+            try:
+                own = tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder, ignore_cleanup_errors=True)
+            except OSError as error:
+                raise _refusal(error) from None
+            with own as name:
+                yield Path(name)
 
     @page.get("/")
     def show_index() -> Response:
@@ -88,21 +97,31 @@ def build_page(
         try:
             with open(path, "wb") as file:
                 await receive(request, file, max_bytes, empty=True)
-        except ProblemError as error:
-            too_large = f"The file is over the limit of {_size(max_bytes)}."
-            detail = too_large if error.status == 413 else error.detail
-            raise HTTPException(error.status, detail, dict(error.headers or {})) from None
+        except (ProblemError, OSError) as error:
+            refusal = _refusal(error)
+            if isinstance(refusal, HTTPException) and refusal.status_code == 413:
+                refusal.detail = f"The file is over the limit of {_size(max_bytes)}."
+            raise refusal from None
         # A browser sends a bare name; whatever else comes is only ever shown.
         shown = PurePath(name.replace("\\", "/")).name or "file"
-        return StreamingResponse(_lines(judge, path, shown), media_type="application/x-ndjson")
+        return StreamingResponse(_lines(judge, path, shown, turns), media_type="application/x-ndjson")
 
     return page
 
 
-async def _lines(judge: Judge, path: Path, name: str) -> AsyncIterator[str]:
+def _refusal(error: Exception) -> BaseException:
+    """As an application without handlers of its own can answer it; another error as it is."""
+    problem = exhausted(error)
+    if isinstance(problem, ProblemError):
+        return HTTPException(problem.status, problem.detail, dict(problem.headers or {}))
+    return problem
+
+
+async def _lines(judge: Judge, path: Path, name: str, turns: asyncio.Semaphore) -> AsyncIterator[str]:
     """JSON, one object a line: {"progress": [done, total]} in seconds of video, last the `answer`.
 
-    Where the browser goes away, the work is told to stop and waited for.
+    The file is judged when one of the `turns` is free. Where the browser goes away, the work is told to stop
+    and waited for.
     """
     loop = asyncio.get_running_loop()
     messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -120,20 +139,21 @@ async def _lines(judge: Judge, path: Path, name: str) -> AsyncIterator[str]:
             return
         loop.call_soon_threadsafe(messages.put_nowait, last)
 
-    # A thread of its own: pooled ones could all be waiting for their turn with a video.
-    thread = anyio.to_thread.run_sync(work, limiter=anyio.CapacityLimiter(1))
-    working = asyncio.create_task(thread)
-    try:
-        message: dict[str, Any] = {"progress": [0, 0]}
-        while True:
-            yield json.dumps(message) + "\n"
-            if "progress" not in message:
-                return
-            message = await messages.get()
-    finally:
-        gone.set()
-        with anyio.CancelScope(shield=True):
-            await working
+    yield json.dumps({"progress": [0, 0]}) + "\n"
+    async with turns:
+        # A thread of its own: pooled ones could all be waiting for their turn with a video.
+        thread = anyio.to_thread.run_sync(work, limiter=anyio.CapacityLimiter(1))
+        working = asyncio.create_task(thread)
+        try:
+            more = True
+            while more:
+                message = await messages.get()
+                more = "progress" in message
+                yield json.dumps(message) + "\n"
+        finally:
+            gone.set()
+            with anyio.CancelScope(shield=True):
+                await working
 
 
 def _index(max_bytes: int, max_seconds: float | None) -> str:

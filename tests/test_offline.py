@@ -1,0 +1,156 @@
+"""Nothing is sent or left behind: every command under a filter that ends whoever asks for a network."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from squares import tiny_settings
+
+# Python imports it at its start. Linux's filter of system calls holds for native threads and for every child;
+# elsewhere an audit hook sees what Python does.
+SITE = """
+import ctypes, os, platform, struct, sys
+
+SERVES = bool(os.environ.get("TEST_SERVES"))
+NUMBERS = {"x86_64": (0xC000003E, 41, 42), "aarch64": (0xC00000B7, 198, 203)}  # architecture, socket, connect
+
+
+def hook(event, arguments):
+    if event == "socket.connect" and arguments[0].family.name != "AF_UNIX":
+        os._exit(99)
+
+
+if sys.platform == "linux" and platform.machine() in NUMBERS:
+    architecture, socket, connect = NUMBERS[platform.machine()]
+    load, equal, done = 0x20, 0x15, 0x06
+    kill, allow = 0x80000000, 0x7FFF0000
+    program = [
+        (load, 0, 0, 4), (equal, 1, 0, architecture), (done, 0, 0, allow),
+        (load, 0, 0, 0),
+    ]
+    if SERVES:  # it listens, and calls nobody
+        program += [(equal, 0, 1, connect), (done, 0, 0, kill)]
+    else:
+        program += [(equal, 0, 4, socket), (load, 0, 0, 16)]
+        program += [(equal, 1, 0, 2), (equal, 0, 1, 10), (done, 0, 0, kill)]  # IPv4, IPv6
+    program += [(done, 0, 0, allow)]
+    content = b"".join(struct.pack("HBBI", *step) for step in program)
+    steps = ctypes.create_string_buffer(content)
+    described = struct.pack("HxxxxxxP", len(program), ctypes.addressof(steps))
+    libc = ctypes.CDLL(None)
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, described, 0, 0):
+        sys.exit("no filter of system calls")
+else:
+    sys.addaudithook(hook)
+"""
+
+
+class Offline:
+    """Runs the program with a home and a folder for temporary files of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.temporary, site = folder / "home", folder / "tmp", folder / "site"
+        for path in (self.home, self.temporary, site):
+            path.mkdir(parents=True)
+        (site / "sitecustomize.py").write_text(SITE, encoding="utf-8")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+        paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.environment = kept | {
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temporary),
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def python(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+
+    def forgerank(self, *arguments: object) -> str:
+        done = self.python("-m", "forgerank", *arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+        assert self.left() == [], arguments
+        return done.stdout
+
+    def left(self) -> list[str]:
+        folders = (self.home, self.temporary)
+        return [str(path) for folder in folders for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Offline:
+    return Offline(tmp_path / "offline")
+
+
+@pytest.fixture
+def photos(tmp_path: Path, astronaut: NDArray[Any]) -> Path:
+    (tmp_path / "photos").mkdir()
+    for i in range(2):
+        Image.fromarray(astronaut).rotate(i).save(tmp_path / "photos" / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def test_a_connection_is_noticed(offline: Offline) -> None:
+    done = offline.python("-c", "import socket; socket.create_connection(('127.0.0.1', 9))")
+    assert done.returncode in (99, -signal.SIGSYS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
+def test_a_native_connection_is_noticed(offline: Offline) -> None:
+    code = "import ctypes; ctypes.CDLL(None).socket(2, 1, 0)"
+    assert offline.python("-c", code).returncode == -signal.SIGSYS
+
+
+def test_photographs(offline: Offline, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    offline.forgerank("detect", photos, "--json", out, "--html", tmp_path / "out.html")
+    assert len(json.loads(out.read_text(encoding="utf-8"))["reports"]) == 2
+    offline.forgerank("faces", photos / "0.png", "--draw", tmp_path / "drawn.png")
+    offline.forgerank("scan", photos, "--out", tmp_path / "out.parquet", "--workers", 1)
+    offline.forgerank("summarize", tmp_path / "out.parquet")
+
+
+def test_the_forge_and_a_run(offline: Offline, photos: Path, squares: Path, tmp_path: Path) -> None:
+    offline.forgerank("forge", photos, "--out", tmp_path / "forged", "--per-photo", 1)
+    config, run = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(tiny_settings(squares, run, epochs=1)), encoding="utf-8")
+    offline.forgerank("train", config)
+    offline.forgerank("evaluate", run / "weights.safetensors", "--limit", 8)
+    offline.forgerank("export", run / "weights.safetensors", tmp_path / "weights")
+    offline.forgerank("card", tmp_path / "weights")
+
+
+@pytest.fixture
+def server(offline: Offline, tmp_path: Path, tiny_weights: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "forgerank", "serve", "--port", "0", "--data", str(tmp_path / "data")]
+    command += ["--web", "--weights", str(tiny_weights), "--set", "drain_seconds=0"]
+    environment = offline.environment | {"TEST_SERVES": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+
+
+def test_the_service(server: str, offline: Offline, photos: Path) -> None:
+    photo = (photos / "0.png").read_bytes()
+    with httpx.Client(base_url=server, timeout=120) as client:
+        assert client.get("/").status_code == 200
+        assert client.post("/v1/detect", content=photo).status_code == 200
+        assert client.post("/judge?name=a", content=photo).status_code == 200
+        at = client.post("/v1/jobs", content=photo).headers["location"]
+        while client.get(at).json()["state"] in {"queued", "running"}:
+            pass
+        assert client.get(at).json()["state"] == "done"
+    assert offline.left() == []
