@@ -113,18 +113,18 @@ def test_options_reach_the_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     )
 
 
-def test_figures_share_the_runs_of_table_3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_figure_finds_its_tables_beside_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("pytorch_grad_cam")
     seen: list[Any] = []
 
-    def make_figure(name: str, request: Request, folder: Path) -> Path:
-        seen.append((name, request.table.stem, request.out, request.seeds, folder))
-        return folder / f"{name}.png"
+    def make_figure(name: str, request: Request) -> Path:
+        seen.append((name, request.table.parent, request.out, request.seeds))
+        return request.out / name / f"{name}.png"
 
     monkeypatch.setattr(figures, "make_figure", make_figure)
     result = call("reproduce", "figure5", "--data", "d", "--out", tmp_path)
     assert result.exit_code == 0, result.exception
-    assert seen == [("figure5", "table3", tmp_path / "table3", 1, tmp_path / "figure5")]
+    assert seen == [("figure5", Path("configs"), tmp_path, 1)]
     assert result.stdout == f"{tmp_path / 'figure5' / 'figure5.png'}\n"
 
 

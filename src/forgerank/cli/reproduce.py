@@ -8,8 +8,6 @@ import typer
 from forgerank.cli.options import ConfigOverrides
 from forgerank.extras import require
 
-FIGURES_FROM = "table3"  # table whose runs the figures show
-
 
 def reproduce(
     what: Annotated[
@@ -73,11 +71,11 @@ def reproduce(
         require(extra)
     from forgerank.reproduce.runs import Request
 
-    table = FIGURES_FROM if figure else Path(what).stem
+    table = Path(what).stem
     request = Request(
         table=configs / f"{table}.yaml",
         data=tuple(data),
-        out=out / table,
+        out=out if figure else out / table,
         seeds=1 if figure else seeds,
         rows=tuple(rows or ()),
         budget=budget,
@@ -88,7 +86,7 @@ def reproduce(
     if figure:
         from forgerank.reproduce.figures import make_figure
 
-        typer.echo(make_figure(what, request, out / what))
+        typer.echo(make_figure(what, request))
         return
     from forgerank.reproduce.tables import make_table
 

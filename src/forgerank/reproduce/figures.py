@@ -2,10 +2,11 @@
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -17,8 +18,11 @@ from forgerank.data.batches import Crops
 from forgerank.data.formats.registry import find_folders
 from forgerank.data.sample import Source
 from forgerank.evaluation.evaluate import open_split
+from forgerank.labels import Sequences
 from forgerank.losses.mil import similarity_map
-from forgerank.model.network import Network
+from forgerank.metrics.scores import to_scores
+from forgerank.metrics.sequence import predict_sequences
+from forgerank.model.network import ImageTokens, Network, StepOutput
 from forgerank.reproduce.run_metrics import default_split, on_folders
 from forgerank.reproduce.runs import Request, make_plan, row_config, train_missing
 from forgerank.reproduce.table_file import load_table
@@ -29,6 +33,7 @@ from forgerank.types import InputError
 BINS = 50
 HISTOGRAM_IMAGES = 256  # of each class
 Array = NDArray[np.float32]
+Numbers = list[list[Any]]  # rows of a CSV, the first its heading
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,14 @@ class Images:
 
     images: Tensor  # (B, 3, S, S) in [0, 1]
     sequences: Sequence[tuple[int, ...]]
+    forged: Sequence[bool]
     names: Sequence[str]
+
+    def title(self, index: int, labels: Sequence[str]) -> str:
+        """What was done to an image, in order."""
+        sequence = self.sequences[index] if len(labels) > 1 else ()
+        names = ", ".join(labels[label - 1] for label in sequence)
+        return names or ("forged" if self.forged[index] else "real")
 
 
 @dataclass(frozen=True)
@@ -45,30 +57,40 @@ class Trained:
     """A finished run that a plot is drawn from."""
 
     title: str
-    network: Network
+    network: nn.Module
     config: TrainConfig
     source: Source  # the evaluated split
+    place: str = ""  # which data that split is of, in words
 
 
-def make_figure(name: str, request: Request, folder: Path) -> Path:
-    """Train the rows of `request.table` that the figure needs, draw it, and return the PNG in `folder`.
+class Runs(NamedTuple):
+    """Rows of a table that a figure is drawn from."""
 
-    Raises InputError for an unknown figure, and for a network without patch tokens.
+    table: str
+    rows: tuple[str, ...]
+
+
+def make_figure(name: str, request: Request) -> Path:
+    """Train the runs that the figure needs and that are missing, draw it, and return its PNG.
+
+    The runs are rows of tables in the folder of `request.table`, the first of the figure's for which
+    `request.data` hold images. They go to `request.out`/TABLE, where `reproduce TABLE` finds them, and the
+    figure to `request.out`/`name`. Raises InputError for an unknown figure and where no data fit.
     """
     if name not in FIGURES:
         raise InputError(f"{name}: the figures are {', '.join(FIGURES)}")
-    rows, draw = FIGURES[name]
-    table = load_table(request.table)
-    plan = make_plan(request, table, list(rows))
-    runs = []
-    for row in rows:
-        config = row_config(request, table, row, images=plan.images if plan else None)
-        if config is None:
-            raise InputError(f"{request.data[0]}: holds no data for {row}")
-        checkpoint = train_missing(config, progress=request.progress)
-        runs.append(_open_run(table.rows[row].title, checkpoint, config, request))
+    choices, draw = FIGURES[name]
+    for table, rows in choices:
+        path, out = request.table.with_name(f"{table}.yaml"), request.out / table
+        runs = _open_runs(replace(request, table=path, out=out), rows)
+        if runs:
+            break
+    else:
+        raise InputError(f"{request.data[0]}: holds no data for {name}")
+    folder = request.out / name
     folder.mkdir(parents=True, exist_ok=True)
     figure, numbers = draw(runs)
+    figure.suptitle(f"{name.replace('figure', 'Figure ')}: {runs[0].place}", fontsize=9)
     path = folder / f"{name}.png"
     figure.savefig(path, dpi=120)
     with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as stream:
@@ -76,15 +98,30 @@ def make_figure(name: str, request: Request, folder: Path) -> Path:
     return path
 
 
+def _open_runs(request: Request, rows: Sequence[str]) -> list[Trained]:
+    """The runs of these rows, trained where they are missing; none without data for them."""
+    table = load_table(request.table)
+    if any(row_config(request, table, row) is None for row in rows):
+        return []
+    plan = make_plan(request, table, list(rows))
+    runs = []
+    for row in rows:
+        config = row_config(request, table, row, images=plan.images if plan else None)
+        assert config is not None
+        checkpoint = train_missing(config, progress=request.progress)
+        runs.append(_open_run(table.rows[row].title, checkpoint, config, request))
+    return runs
+
+
 def _open_run(title: str, checkpoint: Path, config: TrainConfig, request: Request) -> Trained:
     network, _ = load_network(checkpoint)
-    if not isinstance(network, Network):
-        raise InputError(f"{checkpoint}: has no patch tokens to draw")
     folders = find_folders(request.data, config.data.vocabulary)
     split = request.split or default_split(folders)
     settings = on_folders(config, folders, split)
     _, source = open_split(settings, (), split, limit=None, workers=None)
-    return Trained(title, network, settings, source)
+    shown = settings.data.val_roots or settings.data.roots
+    place = f"{len(source)} images of the split {split} of {', '.join(root.name for root in shown)}"
+    return Trained(title, network, settings, source, place)
 
 
 def pick(source: Source, *, forged: int, real: int) -> list[int]:
@@ -92,146 +129,250 @@ def pick(source: Source, *, forged: int, real: int) -> list[int]:
     samples = [source.sample(index) for index in range(len(source))]
     order = sorted(range(len(samples)), key=lambda index: (-len(samples[index].sequence), index))
     chosen: list[int] = []
-    for wanted, candidates in (
-        (forged, [index for index in order if samples[index].sequence]),
-        (real, [index for index in order if not samples[index].sequence]),
-    ):
+    for wanted, kind in ((forged, True), (real, False)):
         groups: set[str] = set()
-        for index in candidates:
-            if len(groups) < wanted and samples[index].group not in groups:
-                groups.add(samples[index].group)
+        for index in order:
+            sample = samples[index]
+            if sample.forged == kind and len(groups) < wanted and sample.group not in groups:
+                groups.add(sample.group)
                 chosen.append(index)
+    if not chosen:
+        raise InputError("the evaluated split holds no image to draw")
     return chosen
 
 
 def load_images(run: Trained, indices: Iterable[int]) -> Images:
     """The crops of these images, as input of the network."""
-    model = run.config.model
-    data = run.config.data
+    model, data = run.config.model, run.config.data
     crops = Crops(
         run.source, size=model.input_size, length=len(data.labels), zoom=model.zoom, align=data.align
     )
     chosen = list(indices)
     samples = [run.source.sample(index) for index in chosen]
     images = torch.stack([crops[index]["image"] for index in chosen]).float() / 255
-    return Images(images, [s.sequence for s in samples], [s.image.name for s in samples])
+    names = [f"{s.video}/{s.image.name}" if s.video else s.image.name for s in samples]
+    return Images(images, [s.sequence for s in samples], [s.forged for s in samples], names)
 
 
-def grad_cams(network: Network, images: Tensor) -> Array:
-    """Grad-CAM of each f_i at the patch tokens before the encoder: (B, L, S, S) in [0, 1]."""
+def grad_cams(network: nn.Module, images: Tensor, labels: Sequence[Sequence[int]]) -> Array:
+    """Grad-CAM of the evidence for some labels of each image, summed: (B, S, S) in [0, 1].
+
+    labels: of each image 0-based ones. The map is that of the features: the patch tokens before the encoder,
+    or the last map of a network that pools it. The evidence is f_i, or the largest logit of label i over the
+    steps of a network that answers step by step.
+    """
     from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    stride = network.config.stride
-    size = images.shape[2] // stride, images.shape[3] // stride
-    maps = []
-    with GradCAM(
-        model=_Logits(network),
-        target_layers=[network.patches],
-        reshape_transform=lambda tokens: tokens.mT.unflatten(2, size),  # (B, N, d) to (B, d, h, w)
-    ) as cam:
-        for component in range(network.config.components):
-            maps.append(cam(input_tensor=images, targets=[ClassifierOutputTarget(component)] * len(images)))
-    return np.stack(maps, axis=1).astype(np.float32)
+    layer, to_map = _features(network, images)
+    with GradCAM(model=_Evidence(network), target_layers=[layer], reshape_transform=to_map) as cam:
+        maps = cam(input_tensor=images, targets=[_Sum(some) for some in labels])
+    return np.asarray(maps, dtype=np.float32)
 
 
-class _Logits(nn.Module):
-    """The network with its logits as only output, as pytorch_grad_cam requires."""
+def mean_similarities(network: nn.Module, images: Tensor) -> Array:
+    """Of every patch the mean of S (Eq. 4) to all others, (B, h, w) in [0, 1].
 
-    def __init__(self, network: Network) -> None:
+    The patches are U~ of the paper's network. Of any other they are the cells of the map that `grad_cams`
+    uses, scaled to length 1.
+    """
+    layer, to_map = _features(network, images)
+    kept: list[Tensor] = []
+    hook = layer.register_forward_hook(lambda _, __, output: kept.append(output))
+    with torch.inference_mode():
+        output = network(images)
+    hook.remove()
+    features = to_map(kept[0])  # (B, d, h, w)
+    tokens = features.flatten(2).mT  # (B, N, d)
+    tokens = output.tokens if isinstance(network, Network) else nn.functional.normalize(tokens, dim=2)
+    means = mean_similarity(tokens)  # (B, N)
+    return np.asarray(means.reshape(len(images), *features.shape[2:]), dtype=np.float32)
+
+
+def mean_similarity(tokens: Tensor) -> Tensor:
+    """Of every token (B, N, d) of unit length the mean of S to all others, (B, N)."""
+    similarity = similarity_map(tokens)  # (B, N, N)
+    return (similarity.sum(dim=2) - similarity.diagonal(dim1=1, dim2=2)) / (similarity.shape[1] - 1)
+
+
+def _features(network: nn.Module, images: Tensor) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """The module with the features of a network's patches, and what makes (B, d, h, w) of its output."""
+    if isinstance(network, ImageTokens):
+        size = images.shape[2] // network.config.stride, images.shape[3] // network.config.stride
+        return network.patches, lambda tokens: tokens.mT.unflatten(2, size)
+    net: Any = network.backbone.net  # type: ignore[union-attr]
+    layer: nn.Module = net.get_submodule(net.feature_info[-1]["module"])
+    last = getattr(net, "output_fmt", "NCHW") == "NHWC"
+    return layer, lambda maps: maps.permute(0, 3, 1, 2) if last else maps
+
+
+class _Evidence(nn.Module):
+    """A network with the evidence (B, L) as its only output, as pytorch_grad_cam requires."""
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images).logits
-        return logits
+        output = self.network(images)
+        evidence: Tensor = (
+            output.step_logits[:, :, 1:].amax(dim=1) if isinstance(output, StepOutput) else output.logits
+        )
+        return evidence
 
 
-def draw_grad_cam(runs: Sequence[Trained]) -> tuple[Figure, list[list[Any]]]:
-    """Figure 3: each image beside the Grad-CAM of every component; numbers are means over patches."""
-    (run,) = runs
-    labels, stride = run.config.data.labels, run.config.model.stride
-    images = load_images(run, pick(run.source, forged=4, real=1))
-    maps = grad_cams(run.network, images.images)
-    with torch.inference_mode():
-        probabilities = run.network(images.images).logits.sigmoid().tolist()
-    patches = maps.reshape(*maps.shape[:2], maps.shape[2] // stride, stride, -1, stride).mean(axis=(3, 5))
-    numbers: list[list[Any]] = [
-        ["picture", "sequence", "component", "probability", "row", "column", "grad_cam"]
+@dataclass(frozen=True)
+class _Sum:
+    """What Grad-CAM explains in one image."""
+
+    labels: Sequence[int]
+
+    def __call__(self, evidence: Tensor) -> Tensor:
+        return evidence[list(self.labels)].sum()
+
+
+def draw_baseline_beside_ours(runs: Sequence[Trained]) -> tuple[Figure, Numbers]:
+    """Figure 3: of each image the Grad-CAM and the mean self-similarity of the baseline, beside ours.
+
+    Grad-CAM explains the manipulated labels of a forged image together, and all labels of a real one.
+    """
+    labels = runs[0].config.data.labels
+    chosen = pick(runs[0].source, forged=4, real=2)
+    shown = load_images(runs[0], chosen)
+    explained = [[label - 1 for label in some] or list(range(len(labels))) for some in shown.sequences]
+    numbers: Numbers = [["run", "picture", "sequence", "map", "row", "column", "value"]]
+    columns: list[tuple[str, Array, str]] = []
+    for run in runs:
+        images = load_images(run, chosen).images
+        similarities = mean_similarities(run.network, images)
+        cams = grad_cams(run.network, images, explained)
+        columns += [
+            (f"{run.title}\nGrad-CAM", cams, "jet"),
+            (f"{run.title}\nself-similarity", similarities, ""),
+        ]
+        size = similarities.shape[1:]
+        for name, maps in (
+            ("grad_cam", [_cells_of(cam, size) for cam in cams]),
+            ("similarity", similarities),
+        ):
+            for b, values in enumerate(maps):
+                facts = [run.title, shown.names[b], shown.title(b, labels), name]
+                numbers += [[*facts, *cell] for cell in _cells(values)]
+    columns = [*columns[::2], *columns[1::2]]  # the two methods side by side
+    count = len(chosen)
+    figure = Figure(figsize=(1.9 * (1 + len(columns)), 2 * count + 0.6), layout="constrained")
+    axes = figure.subplots(count, 1 + len(columns), squeeze=False)
+    for b in range(count):
+        _show(axes[b][0], shown.images[b], shown.title(b, labels))
+        for axis, (title, maps, overlay) in zip(axes[b][1:], columns, strict=True):
+            if overlay:
+                _show(axis, shown.images[b], title if b == 0 else "")
+                axis.imshow(maps[b], cmap=overlay, alpha=0.45, vmin=0, vmax=1)
+            else:
+                image = axis.imshow(maps[b], cmap="viridis", vmin=0, vmax=1)
+                axis.set_title(title if b == 0 else "", fontsize=8)
+                axis.set_axis_off()
+    figure.colorbar(image, ax=axes[:, -1].tolist(), label="mean of S per patch", shrink=0.5)
+    return figure, numbers
+
+
+def draw_components(runs: Sequence[Trained]) -> tuple[Figure, Numbers]:
+    """Figure 4: of each forged image the Grad-CAM of its components, in order, a row for each method.
+
+    Above each map stand the component, its true place, and the place that the method gives it.
+    """
+    labels = runs[0].config.data.labels
+    chosen = pick(runs[0].source, forged=3, real=0)
+    shown = load_images(runs[0], chosen)
+    longest = max(len(sequence) for sequence in shown.sequences)
+    numbers: Numbers = [
+        ["run", "picture", "sequence", "component", "place", "answered", "row", "column", "grad_cam"]
     ]
-    figure = Figure(figsize=(2 * (1 + len(labels)), 2.3 * len(maps)), layout="constrained")
-    axes = figure.subplots(len(maps), 1 + len(labels), squeeze=False)
-    for b, sequence in enumerate(images.sequences):
-        names = [labels[label - 1] for label in sequence]
-        _show(axes[b][0], images.images[b], ", ".join(names) or "real")
-        for i, label in enumerate(labels):
-            _show(axes[b][i + 1], images.images[b], f"{label} {probabilities[b][i]:.2f}")
-            axes[b][i + 1].imshow(maps[b, i], cmap="jet", alpha=0.45, vmin=0, vmax=1)
-            facts = [images.names[b], " ".join(names), label, round(probabilities[b][i], 6)]
-            numbers += [[*facts, *cell] for cell in _cells(patches[b, i])]
+    rows = len(chosen) * len(runs)
+    figure = Figure(figsize=(2 * (1 + longest), 2.1 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, 1 + longest, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for r, run in enumerate(runs):
+        images = load_images(run, chosen).images
+        answers = _answers(run, images)
+        size = _map_size(run.network, images)
+        for place in range(longest):
+            explained = [sequence[place : place + 1] for sequence in shown.sequences]
+            maps = grad_cams(run.network, images, [[label - 1 for label in some] for some in explained])
+            for b, some in enumerate(explained):
+                for label in some:
+                    answer = answers[b].tolist()
+                    answered = answer.index(label) + 1 if label in answer else 0
+                    axis = axes[b * len(runs) + r][place + 1]
+                    name = labels[label - 1]
+                    _show(axis, images[b], f"{place + 1} {name}, answered {answered or 'not'}")
+                    axis.imshow(maps[b], cmap="jet", alpha=0.45, vmin=0, vmax=1)
+                    facts = [run.title, shown.names[b], shown.title(b, labels), name, place + 1, answered]
+                    numbers += [[*facts, *cell] for cell in _cells(_cells_of(maps[b], size))]
+        for b in range(len(chosen)):
+            named = [labels[label - 1] for label in answers[b].tolist() if label]
+            axis = axes[b * len(runs) + r][0]
+            _show(axis, images[b], f"{run.title}\n{', '.join(named) or 'none'}")
     return figure, numbers
 
 
-def draw_similarity(runs: Sequence[Trained]) -> tuple[Figure, list[list[Any]]]:
-    """Figure 4: each image beside S and beside each patch's mean similarity to all others (the numbers)."""
-    (run,) = runs
-    images = load_images(run, pick(run.source, forged=3, real=3))
+def _answers(run: Trained, images: Tensor) -> Sequences:
+    """The sequences that a network answers, (B, L) padded, first to last."""
     with torch.inference_mode():
-        similarity = similarity_map(run.network(images.images).tokens)  # (B, N, N)
-    count, side = similarity.shape[1], images.images.shape[2] // run.config.model.stride
-    means = (similarity.sum(dim=2) - similarity.diagonal(dim1=1, dim2=2)) / (count - 1)  # (B, N)
-    labels = run.config.data.labels
-    numbers: list[list[Any]] = [["picture", "sequence", "row", "column", "mean_similarity"]]
-    figure = Figure(figsize=(6.6, 2.2 * len(means)), layout="constrained")
-    axes = figure.subplots(len(means), 3, squeeze=False)
-    for b, sequence in enumerate(images.sequences):
-        names = [labels[label - 1] for label in sequence]
-        patches = means[b].reshape(side, -1).numpy()
-        _show(axes[b][0], images.images[b], ", ".join(names) or "real")
-        shown = zip(axes[b][1:], (similarity[b].numpy(), patches), ("S", "mean per patch"), strict=True)
-        for axis, values, title in shown:
-            image = axis.imshow(values, cmap="viridis", vmin=0, vmax=1)
-            axis.set_title(title, fontsize=8)
-            axis.set_axis_off()
-        figure.colorbar(image, ax=axes[b][2])
-        numbers += [[images.names[b], " ".join(names), *cell] for cell in _cells(patches)]
-    return figure, numbers
+        scores = to_scores(run.network(images), run.config.loss)
+    if scores.sequences is not None:
+        return np.asarray(scores.sequences)
+    cuts = [0.5] * scores.components.shape[1]
+    return predict_sequences(scores.components, cuts, run.config.loss.order, scores.order)
 
 
-def draw_histograms(runs: Sequence[Trained]) -> tuple[Figure, list[list[Any]]]:
-    """Figure 5: how often each similarity u occurs in real and in forged images, one panel per run."""
+def draw_histograms(runs: Sequence[Trained]) -> tuple[Figure, Numbers]:
+    """Figure 5: how often each mean of u (Eq. 5) occurs in real and in forged images, one panel per run."""
     edges = np.linspace(0, 1, BINS + 1)
-    numbers: list[list[Any]] = [["run", "class", "pictures", "from", "to", "share"]]
-    figure = Figure(figsize=(4.2 * len(runs), 3), layout="constrained")
+    numbers: Numbers = [["run", "class", "pictures", "from", "to", "share", "mean_u"]]
+    figure = Figure(figsize=(4.2 * len(runs), 3.3), layout="constrained")
     axes = figure.subplots(1, len(runs), squeeze=False, sharey=True)[0]
     for axis, run in zip(axes, runs, strict=True):
         everything = range(len(run.source))
         for name, forged in (("real", False), ("forged", True)):
-            chosen = [i for i in everything if bool(run.source.sample(i).sequence) == forged]
+            chosen = [i for i in everything if run.source.sample(i).forged == forged]
             chosen = chosen[:: max(1, len(chosen) // HISTOGRAM_IMAGES)][:HISTOGRAM_IMAGES]
-            shares = _similarity_shares(run, chosen, edges)
-            axis.stairs(shares, edges, label=name, fill=True, alpha=0.5)
+            means = _mean_u(run, chosen)
+            shares = np.histogram(means, bins=edges)[0] / max(1, len(means))
+            mean = float(means.mean()) if len(means) else float("nan")
+            axis.stairs(shares, edges, label=f"{name}, {len(chosen)}: {mean:.2f}", fill=True, alpha=0.5)
             for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
-                numbers.append([run.title, name, len(chosen), f"{low:.2f}", f"{high:.2f}", f"{share:.6f}"])
+                cell = [f"{low:.2f}", f"{high:.2f}", f"{share:.6f}", f"{mean:.6f}"]
+                numbers.append([run.title, name, len(chosen), *cell])
         axis.set_title(run.title, fontsize=9)
-        axis.set_xlabel("u")
-        axis.legend()
-    axes[0].set_ylabel("share of the pairs")
+        axis.set_xlabel("mean of u in an image")
+        axis.legend(fontsize=8)
+    axes[0].set_ylabel("share of the images")
     return figure, numbers
 
 
-def _similarity_shares(
-    run: Trained, chosen: Sequence[int], edges: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    counts = np.zeros(len(edges) - 1)
+def _mean_u(run: Trained, chosen: Sequence[int]) -> NDArray[np.float64]:
+    """The mean of u over the pairs of patches of each image."""
+    if not isinstance(run.network, Network):
+        raise InputError(f"{run.title}: has no patch tokens to compare")
+    means: list[float] = []
     for start in range(0, len(chosen), run.config.batch_size):
         part = load_images(run, chosen[start : start + run.config.batch_size])
         with torch.inference_mode():
-            similarity = similarity_map(run.network(part.images).tokens).clamp_max(1)
-        above = np.triu_indices(similarity.shape[1], 1)
-        counts += np.histogram(similarity.numpy()[:, above[0], above[1]], bins=edges)[0]
-    shares: NDArray[np.float64] = counts / max(1.0, counts.sum())
-    return shares
+            # Every pair is in the mean of both of its patches.
+            means += mean_similarity(run.network(part.images).tokens).mean(dim=1).clamp_max(1).tolist()
+    return np.asarray(means, dtype=np.float64)
+
+
+def _map_size(network: nn.Module, images: Tensor) -> tuple[int, int]:
+    """Height and width of the map that `grad_cams` uses, in cells."""
+    height, width = mean_similarities(network, images[:1]).shape[1:]
+    return height, width
+
+
+def _cells_of(values: Array, size: Sequence[int]) -> Array:
+    """A map (S, S) as means over cells, (h, w)."""
+    return np.asarray(cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_AREA))
 
 
 def _show(axis: Axes, image: Tensor, title: str) -> None:
@@ -245,10 +386,13 @@ def _cells(values: Array) -> Iterable[tuple[int, int, float]]:
         yield row, column, round(float(value), 6)
 
 
-# figure -> the rows of Table 3 that it is drawn from (III and IV differ in L_CLS alone), and how
-Draw = Callable[[Sequence[Trained]], tuple[Figure, list[list[Any]]]]
-FIGURES: dict[str, tuple[tuple[str, ...], Draw]] = {
-    "figure3": (("model-6",), draw_grad_cam),
-    "figure4": (("model-6",), draw_similarity),
-    "figure5": (("model-3", "model-4"), draw_histograms),
+# figure -> runs that it can be drawn from, the first choice first, and how
+Draw = Callable[[Sequence[Trained]], tuple[Figure, Numbers]]
+FIGURES: dict[str, tuple[tuple[Runs, ...], Draw]] = {
+    "figure3": (
+        (Runs("baselines", ("multicls", "ours")), Runs("table2", ("efficientnet-b4", "swin"))),
+        draw_baseline_beside_ours,
+    ),
+    "figure4": ((Runs("baselines", ("multicls", "decoder", "ours")),), draw_components),
+    "figure5": ((Runs("table2", ("swin", "swin-without-cls")),), draw_histograms),
 }
