@@ -1,29 +1,53 @@
 """Calibration and thresholds, chosen on predictions of the validation split and stored with the weights."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 
 from forgerank.detect.verdict import calibrated, logit
 from forgerank.evaluation.scorers import Predictions, join
-from forgerank.metrics.detection import threshold_at_fpr
 from forgerank.types import InputError
 from forgerank.weights.description import Calibration, Thresholds
 
-FALSE_POSITIVES = 0.01  # share of real validation faces that may be called forged
-FALSE_NEGATIVES = 0.05  # share of forged validation faces that may be called real
+FALSE_POSITIVES = 0.01  # share of real validation faces, over all sources, that may be called forged
+FALSE_POSITIVES_OF_ONE = 0.02  # and of any one source
+FALSE_NEGATIVES = 0.10  # share of forged validation faces, over all sources, that may be called real
+_FEWEST = 50  # real faces of a source for a rate of its own: of fewer, one face alone is over 2 %
 
 
-def fit_calibration(probability: ArrayLike, forged: ArrayLike) -> Calibration:
-    """Platt scaling of logit P(x), both classes with equal weight: the prior is 0.5 for any mixture.
+def balanced_weights(forged: ArrayLike, sources: Sequence[str] | None = None) -> NDArray[np.float64]:
+    """Weights (M,) with which both classes, and in a class all sources, weigh the same; their sum is 2.
+
+    forged (M,) in {0, 1}; sources (M,): names, None: all of one.
+
+    >>> balanced_weights([0, 0, 0, 1], ["a", "a", "b", "a"]).tolist()
+    [0.25, 0.25, 0.5, 1.0]
+    """
+    labels = np.asarray(forged)
+    names = np.zeros(len(labels)) if sources is None else np.asarray(sources)
+    weights = np.zeros(len(labels))
+    for label in np.unique(labels):
+        _, source, count = np.unique(names[labels == label], return_inverse=True, return_counts=True)
+        weights[labels == label] = 1 / (count[source] * len(count))
+    return weights
+
+
+def fit_calibration(
+    probability: ArrayLike, forged: ArrayLike, *, sources: Sequence[str] | None = None
+) -> Calibration:
+    """Platt scaling of logit P(x), with `balanced_weights`: the prior is 0.5 for any mixture.
 
     Raises InputError where a class is missing or forged images have no larger P(x).
     """
     labels = np.asarray(forged)
     if labels.min() == labels.max():
         raise InputError("calibration needs real and forged images")
-    model = LogisticRegression(C=1e6, class_weight="balanced", max_iter=1000)
-    model.fit(logit(probability)[:, None], labels)
+    model = LogisticRegression(C=1e6, max_iter=1000)
+    weights = balanced_weights(labels, sources) * len(labels) / 2
+    model.fit(logit(probability)[:, None], labels, sample_weight=weights)
     slope = float(model.coef_[0, 0])
     if slope <= 0:
         raise InputError("calibration failed: forged images have no larger P(x) than real ones")
@@ -31,22 +55,38 @@ def fit_calibration(probability: ArrayLike, forged: ArrayLike) -> Calibration:
 
 
 def choose_thresholds(
-    probability: ArrayLike, components: ArrayLike, presence: ArrayLike, *, forged: ArrayLike | None = None
+    probability: ArrayLike,
+    components: ArrayLike,
+    presence: ArrayLike,
+    *,
+    forged: ArrayLike | None = None,
+    sources: Sequence[str] | None = None,
 ) -> Thresholds:
     """Thresholds on calibrated P(x), (M,), and on component probabilities, (M, L).
 
-    `forged`: at most FALSE_POSITIVES of the real faces reach it, and it is at least 0.5. `real`: at most
+    `forged`: at most FALSE_POSITIVES of the real faces reach it, all sources weighing the same, and at most
+    FALSE_POSITIVES_OF_ONE of those of a source that has 50 or more; it is at least 0.5. `real`: at most
     FALSE_NEGATIVES of the forged faces are below it, and it is at most `forged`. The threshold of a component
     maximises its accuracy over the rows where its presence is 0 or 1 (negative: unknown); it is 0.5 where
     some rows are unknown and the others are all of one class. forged (M,) in {0, 1}; None: where any
-    component is present.
+    component is present. sources (M,): names, None: all of one. Raises ValueError where a class is missing.
     """
     values, truth = np.asarray(probability, dtype=np.float64), np.asarray(presence)
     labels = truth.max(axis=1) if forged is None else np.asarray(forged)
+    weights = balanced_weights(labels, sources)
+    real = labels == 0
+    if real.all() or not real.any():
+        raise ValueError("thresholds need real and forged images")
     # Of separable classes the threshold may be low: below 0.5 nothing is called forged.
-    upper = min(1.0, max(0.5, threshold_at_fpr(labels, values, FALSE_POSITIVES)))
-    found = np.sort(values[labels == 1])
-    lower = min(upper, float(found[int(FALSE_NEGATIVES * len(found))]))
+    upper = max(0.5, _reached_by(values[real], weights[real], FALSE_POSITIVES))
+    if sources is not None:
+        names = np.asarray(sources)
+        for name in np.unique(names):
+            rows = real & (names == name)
+            if rows.sum() >= _FEWEST:
+                upper = max(upper, _reached_by(values[rows], weights[rows], FALSE_POSITIVES_OF_ONE))
+    upper = min(1.0, upper)
+    lower = min(upper, -_reached_by(-values[~real], weights[~real], FALSE_NEGATIVES, strictly=True))
     scores = np.asarray(components, dtype=np.float64)
     best = []
     for i, rows in enumerate((truth >= 0).T):
@@ -58,44 +98,87 @@ def choose_thresholds(
 
 
 def calibrate(predictions: Predictions) -> tuple[Calibration, Thresholds]:
-    """Calibration first, then the thresholds on its result."""
-    calibration = fit_calibration(predictions.probability, predictions.forged)
+    """Calibration first, then the thresholds on its result; all sources weigh the same."""
+    calibration = fit_calibration(predictions.probability, predictions.forged, sources=predictions.sources)
     probability = calibrated(predictions.probability, calibration)
     thresholds = choose_thresholds(
-        probability, predictions.components, predictions.presence, forged=predictions.forged
+        probability,
+        predictions.components,
+        predictions.presence,
+        forged=predictions.forged,
+        sources=predictions.sources,
     )
     return calibration, thresholds
 
 
 def held_out_rates(
     predictions: Predictions, degraded: Predictions, *, folds: int = 5, seed: int = 0
-) -> dict[str, dict[str, float]]:
-    """How often faces reach the `forged` threshold when it was chosen on other people: cross-validation.
+) -> dict[str, Any]:
+    """How often faces pass the thresholds when these were chosen on other people: cross-validation.
 
-    The groups are split at random into `folds`. Calibration and threshold of a fold are chosen on the plain
-    and degraded images of the others. Returns the rates of both kinds of images, 0..1.
+    The groups are split at random into `folds`. Calibration and thresholds of a fold are chosen on the plain
+    and degraded images of the others. Returns the `Rates` of "plain" and "wild" (degraded) images, and under
+    "sources" those of each source, both kinds together.
     """
     both = join(predictions, degraded)
     names = sorted(set(both.groups))
     dealt = dict(zip(names, np.random.default_rng(seed).permutation(len(names)) % folds, strict=True))
     fold = np.array([dealt[group] for group in both.groups])
-    judged = np.zeros(len(fold), dtype=bool)
+    found, passed = np.zeros(len(fold), dtype=bool), np.zeros(len(fold), dtype=bool)
     for number in range(folds):
         calibration, thresholds = calibrate(both.rows(fold != number))
         out = fold == number
-        judged[out] = calibrated(both.probability[out], calibration) >= thresholds.forged
-    count = len(predictions.forged)
+        probability = calibrated(both.probability[out], calibration)
+        found[out], passed[out] = probability >= thresholds.forged, probability < thresholds.real
+    plain = np.arange(len(fold)) < len(predictions.forged)
+    sources = np.asarray(both.sources)
+
+    def rates(rows: NDArray[np.bool_]) -> dict[str, float]:
+        return verdict_rates(both.forged[rows], found[rows], passed[rows], sources[rows])
+
     return {
-        "plain": _rates(judged[:count], predictions.forged),
-        "wild": _rates(judged[count:], degraded.forged),
+        "plain": rates(plain),
+        "wild": rates(~plain),
+        "sources": {name: rates(sources == name) for name in sorted(set(both.sources))},
     }
 
 
-def _rates(judged: NDArray[np.bool_], forged: NDArray[np.int64]) -> dict[str, float]:
-    return {
-        "false_positive_rate": float(judged[forged == 0].mean()),
-        "true_positive_rate": float(judged[forged == 1].mean()),
-    }
+def verdict_rates(
+    forged: ArrayLike, found: ArrayLike, passed: ArrayLike, sources: ArrayLike | None = None
+) -> dict[str, float]:
+    """Shares of verdicts, all sources weighing the same; those of a class that is missing are left out.
+
+    forged (M,) in {0, 1}; found, passed (M,) bool: called forged, called real. Returns
+    `false_positive_rate` and `real_rate` of real faces, called forged and called real; `true_positive_rate`
+    and `miss_rate` of forged ones, likewise; and the `undetermined` share of all, both classes weighing the
+    same.
+    """
+    labels, called, cleared = np.asarray(forged), np.asarray(found, bool), np.asarray(passed, bool)
+    weights = balanced_weights(labels, None if sources is None else np.asarray(sources).tolist())
+
+    def share(rows: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
+        return float(weights[rows & mask].sum() / weights[rows].sum())
+
+    rates = {}
+    if (labels == 0).any():
+        rates["false_positive_rate"] = share(labels == 0, called)
+        rates["real_rate"] = share(labels == 0, cleared)
+    if (labels == 1).any():
+        rates["true_positive_rate"] = share(labels == 1, called)
+        rates["miss_rate"] = share(labels == 1, cleared)
+    rates["undetermined"] = share(labels >= 0, ~(called | cleared))
+    return rates
+
+
+def _reached_by(
+    values: NDArray[np.float64], weights: NDArray[np.float64], rate: float, *, strictly: bool = False
+) -> float:
+    """The smallest threshold that at most the share `rate` of the weight reaches, or exceeds (`strictly`)."""
+    order = np.argsort(-values, kind="stable")
+    share = np.cumsum(weights[order]) / weights.sum()
+    over = int(np.argmax(share > rate + 1e-9))
+    value = float(values[order[over]])
+    return value if strictly else float(np.nextafter(value, np.inf))
 
 
 def _most_accurate(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

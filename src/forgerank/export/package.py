@@ -1,6 +1,4 @@
-"""Export: from trained weights to the folder that `Detector` loads (ONNX, quantised or not, safetensors,
-description).
-"""
+"""Export: from trained weights to the folder that `Detector` loads (ONNX, safetensors, description)."""
 
 import hashlib
 import json
@@ -23,15 +21,6 @@ from forgerank.weights.description import (
 
 if TYPE_CHECKING:
     from forgerank.evaluation.scorers import Predictions
-import logging
-from collections.abc import Iterable, Iterator
-
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
-
-from forgerank.data.batches import Item
-from forgerank.detect.runtime import INPUT
-from forgerank.train.module import to_images
 
 INT8_COST = 0.005  # AUC of P(x) that int8 may cost
 CALIBRATION_IMAGES = 256
@@ -144,6 +133,7 @@ def _choose(
 
 def _quantized(path: Path, config: Any, roots: Sequence[Path], split: str) -> bytes:
     from forgerank.evaluation.evaluate import open_split
+    from forgerank.export.quantization import quantize
     from forgerank.train.loaders import plain_loader
 
     config, source = open_split(config, roots, split, limit=CALIBRATION_IMAGES, workers=0)
@@ -164,40 +154,3 @@ def _write_files(out: Path, model: bytes, state: dict[str, Any]) -> dict[FileKin
         write_atomic(out / f"forgerank.{kind}", content)
         files[kind] = FileEntry(file=f"forgerank.{kind}", sha256=hashlib.sha256(content).hexdigest())
     return files
-
-
-class _Crops(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, batches: Iterable[Item]) -> None:
-        self._batches: Iterator[Item] = iter(batches)
-
-    def get_next(self) -> dict[str, object] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT: to_images(batch).contiguous().numpy()}
-
-
-def quantize(model: Path, target: Path, batches: Iterable[Item]) -> None:
-    """Write `target`: `model` with quantised convolutions (QDQ), their ranges measured on `batches`.
-
-    The transformer and the similarities stay in float32: differences between tokens are small.
-    """
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # the quantiser logs its progress as warnings
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            prepared = Path(folder) / "prepared.onnx"
-            quant_pre_process(model, prepared, skip_symbolic_shape=True)
-            quantize_static(
-                prepared,
-                target,
-                _Crops(batches),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
-                per_channel=True,
-                # 7-bit weights: without VNNI, products of 8-bit pairs would saturate.
-                reduce_range=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-            )
-    finally:
-        logger.setLevel(level)

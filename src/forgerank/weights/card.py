@@ -184,11 +184,23 @@ def _thresholds(description: Mapping[str, Any]) -> str:
         f"**Thresholds**, on calibrated probabilities: forged from {cuts['forged']:.3f},"
         f" real under {cuts['real']:.3f}, between them undetermined; {labels}."
     )
-    for name, rates in ((description.get("metrics") or {}).get("held_out") or {}).items():
+    held_out = dict((description.get("metrics") or {}).get("held_out") or {})
+    sources = held_out.pop("sources", {})
+    for name, rates in held_out.items():
         text += (
             f" On groups left out of the choice, {name} images: {rates['false_positive_rate']:.1%}"
-            f" of real faces called forged, {rates['true_positive_rate']:.1%} of forged ones found."
+            f" of real faces called forged, {rates['true_positive_rate']:.1%} of forged ones found"
         )
+        text += f", {rates['undetermined']:.1%} undetermined." if "undetermined" in rates else "."
+    if sources:
+        heads = ("false_positive_rate", "real_rate", "true_positive_rate", "miss_rate", "undetermined")
+        titles = ["Source", "real called forged", "real called real", "forged found", "forged called real"]
+        rows = [
+            [name, *(f"{rates[head]:.1%}" if head in rates else "-" for head in heads)]
+            for name, rates in sources.items()
+        ]
+        text += "\n\nThe same by source, plain and degraded images together:\n\n"
+        text += _table([*titles, "undetermined"], rows)
     return text
 
 
