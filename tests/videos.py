@@ -44,10 +44,14 @@ def write_video(
     rate: int = RATE,
     times: Sequence[int] | None = None,
     rotation: int = 0,
+    flips: str = "",
+    aspect: Fraction = Fraction(1),
     gop: int = 10,
     **options: str,
 ) -> Path:
-    """`times` in milliseconds, for a variable frame rate; `rotation` as a phone stores it, in degrees."""
+    """`times` in milliseconds, for a variable frame rate; `rotation` as a phone stores it, in degrees, with
+    `flips` "h" and "v"; `aspect` of a pixel, width by height.
+    """
     movflags = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
     quality = {"libx264": {"crf": "12"}, "libx265": {"crf": "12", "x265-params": "log-level=none"}}.get(
         codec, {}
@@ -58,8 +62,9 @@ def write_video(
         stream.pix_fmt = "yuv420p"
         if not quality:
             stream.bit_rate = 4_000_000
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or flips:
+            stream.set_display_rotation(rotation, hflip="h" in flips, vflip="v" in flips)
+        stream.codec_context.sample_aspect_ratio = aspect
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for number, pixels in enumerate(frames):
@@ -104,3 +109,24 @@ def damage_file(path: Path, *, at: float = 0.5, size: int = 400) -> Path:
     damaged = path.with_stem(f"{path.stem}-damaged")
     damaged.write_bytes(data)
     return damaged
+
+
+def write_hdr_video(path: Path, levels: NDArray[np.float64], transfer: int, count: int = 4) -> Path:
+    """A grey video of BT.2020 with 10 bits; `levels` (H, W) is its signal, 0..1, in the `transfer` of H.273."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx265", rate=RATE, options={"x265-params": "log-level=none:qp=4"})
+        stream.height, stream.width = levels.shape
+        stream.pix_fmt = "yuv420p10le"
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, transfer, 9, 1
+        for _ in range(count):
+            frame = av.VideoFrame(stream.width, stream.height, "yuv420p10le")
+            for plane, values in zip(
+                frame.planes, (np.rint(64 + 876 * levels), *[np.full((1, 1), 512.0)] * 2), strict=True
+            ):
+                padded = np.zeros((plane.height, plane.line_size // 2), np.uint16)
+                padded[:, : plane.width] = values
+                plane.update(padded.tobytes())
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

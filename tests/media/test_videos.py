@@ -1,13 +1,18 @@
 """Sampling of videos whose frames show their number."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from forgerank.extras import MissingExtraError
+from forgerank.media.containers import displayed
+from forgerank.media.files import MediaError
+from forgerank.media.frame_access import Frame, read_video
+from forgerank.media.hdr import HDR_PEAK, SDR_PEAK, light_to_pq
 from forgerank.media.videos import Progress, Sample, open_video
-from videos import cut_file, damage_file, write_sound, write_video
+from videos import cut_file, damage_file, write_hdr_video, write_sound, write_video
 
 COUNT = 40
 
@@ -81,6 +86,82 @@ def test_rotated_video_stands_upright(rotation: int, dark: tuple, tmp_path: Path
     samples, _ = read(write_video(tmp_path / "a.mp4", greys(), rotation=rotation), 1.0)
     assert samples[0].image.shape == ((64, 32, 3) if rotation != 180 else (32, 64, 3))
     assert samples[0].image[dark].mean() < samples[0].image.mean() - 4
+
+
+def marked() -> np.ndarray:
+    """A frame whose corners differ: red, green, blue, and black at the bottom right."""
+    image = np.full((96, 160, 3), 200, np.uint8)
+    image[:32, :32], image[:32, -32:] = (220, 20, 20), (20, 220, 20)
+    image[-32:, :32], image[-32:, -32:] = (20, 20, 220), 10
+    return image
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("flips", ["", "h", "v", "hv"])
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_every_turn_and_flip_is_shown_as_a_player_does(
+    rotation: int, flips: str, name: str, tmp_path: Path
+) -> None:
+    path = write_video(tmp_path / name, [marked()] * 3, rotation=rotation, flips=flips)
+    # As FFmpeg has it: the stored frame is turned counter-clockwise, then its columns and rows change sides.
+    expected = np.rot90(marked(), rotation // 90)
+    expected = expected[:: -1 if "v" in flips else 1, :: -1 if "h" in flips else 1]
+    [sample] = read(path, 1.0)[0]
+    [frame] = [frame for frame in read_video(path, 1) if isinstance(frame, Frame)]
+    for image in (sample.image, frame.image):
+        assert image.shape == expected.shape
+        assert np.abs(image.astype(int) - expected).mean() < 6
+
+
+def test_a_matrix_is_taken_for_the_nearest_of_the_eight() -> None:
+    image, turned = marked(), [round(65536 * x) for x in (np.cos(1.7), np.sin(1.7))]
+    matrix = np.array([turned[0], turned[1], 0, -turned[1], turned[0], 0, 0, 0, 1 << 30], np.int32)
+    np.testing.assert_array_equal(displayed(image, matrix), np.rot90(image, -1))
+    np.testing.assert_array_equal(displayed(image, np.zeros(9, np.int32)), image)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [("2/1", (320, 96)), ("1/2", (160, 192)), ("64/45", (228, 96)), ("1/1", (160, 96)), ("250/1", (160, 96))],
+)
+def test_pixels_become_square(aspect: str, size: tuple[int, int], tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [marked()] * 3, aspect=Fraction(aspect))
+    with open_video(path) as video:
+        [sample] = video.samples(1.0)
+        assert video.size == size
+        assert video.extent() > 0
+    assert sample.image.shape == (size[1], size[0], 3)
+    corners = sample.image[[5, 5, -5, -5], [5, -5, 5, -5]].astype(int)
+    assert np.abs(corners - [(220, 20, 20), (20, 220, 20), (20, 20, 220), (10, 10, 10)]).max() < 30
+    turned = write_video(tmp_path / "b.mp4", [marked()] * 3, aspect=Fraction(aspect), rotation=90)
+    assert read(turned, 1.0)[0][0].image.shape == (size[0], size[1], 3)
+    if aspect == "2/1":
+        with pytest.raises(MediaError, match="frames of 320 x 96 pixels"), open_video(path, max_pixels=20000):
+            pass
+
+
+@pytest.mark.parametrize("transfer", [18, 16])
+def test_hdr_comes_out_as_bt_709(transfer: int, tmp_path: Path) -> None:
+    """A grey ramp mastered with white at 100 cd/m², against the same ramp in BT.709."""
+    sdr = np.linspace(0.02, 1, 64)[None].repeat(64, axis=0)
+    light = SDR_PEAK * sdr**2.4
+    signal = hlg_signal((light / HDR_PEAK) ** (1 / 1.2)) if transfer == 18 else light_to_pq(light)
+    path = write_hdr_video(tmp_path / "a.mp4", signal, transfer)
+    with open_video(path) as video:
+        [sample] = video.samples(1.0)
+        assert video.hdr == ("HLG" if transfer == 18 else "PQ")
+    shown = sample.image.mean(axis=(0, 2))
+    assert np.ptp(sample.image.astype(int), axis=2).max() <= 3  # grey stays grey
+    assert np.abs(shown - 255 * sdr[0]).mean() < 13
+    assert np.abs(shown - 255 * sdr[0])[:32].max() < 4  # the dark half is below the knee
+    assert np.abs(255 * signal[0] - 255 * sdr[0]).mean() > 25
+
+
+def hlg_signal(scene: np.ndarray) -> np.ndarray:
+    """BT.2100, OETF."""
+    a = 0.17883277
+    bright = a * np.log(np.maximum(12 * scene - (1 - 4 * a), 1e-9)) + 0.5 - a * np.log(4 * a)
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), bright)
 
 
 def test_a_truncated_file_gives_what_is_there(tmp_path: Path) -> None:

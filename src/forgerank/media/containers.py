@@ -3,13 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forgerank.extras import require
 from forgerank.media.files import MediaError
+from forgerank.media.hdr import TRANSFERS, tone_map
 from forgerank.media.images import MAX_PIXELS
 from forgerank.types import Image
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 # Only containers that hold their own streams: a playlist would make FFmpeg read other files.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf"
+_WIDEST_PIXEL = 4  # width : height or height : width; a file that states more is not believed
 
 
 @contextmanager
@@ -47,8 +51,9 @@ def open_container(
             context = streams[0].codec_context
             if context is None:  # PyAV's stubs do not say so
                 raise MediaError(path, "no decoder for its codec")
-            if context.width * context.height > max_pixels:
-                size = f"{context.width} x {context.height} pixels"
+            width, height = square_pixels(streams[0], context.width, context.height)
+            if width * height > max_pixels:
+                size = f"{width} x {height} pixels"
                 raise MediaError(path, f"frames of {size}, over the limit of {max_pixels}")
             context.thread_count, context.thread_type = threads, "AUTO"
             context.options = {"max_pixels": str(max_pixels)}
@@ -74,16 +79,45 @@ def read_packets(
         return  # the caller notices missing frames by their number
 
 
-def upright(frame: "VideoFrame", size: tuple[int, int] | None = None) -> Image | None:
-    """A frame as RGB (H, W, 3), rotated as a player shows it; None for pixels that cannot be converted.
+def square_pixels(stream: "VideoStream", width: int, height: int) -> tuple[int, int]:
+    """The size at which a frame of a stream has square pixels: the side that is too short is enlarged."""
+    ratio = stream.sample_aspect_ratio or Fraction(1)
+    if not Fraction(1, _WIDEST_PIXEL) <= ratio <= _WIDEST_PIXEL:
+        return width, height
+    return (round(width * ratio), height) if ratio > 1 else (width, round(height / ratio))
 
-    `size` is the width and height before the rotation, the frame's own by default.
+
+def upright(
+    frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | None = None
+) -> Image | None:
+    """A frame as a player shows it, RGB (H, W, 3); None for pixels that cannot be converted.
+
+    Turned and mirrored by its display matrix, with square pixels, HDR tone-mapped to BT.709. `size` is the
+    width and height as stored, of which other frames are scaled; the frame's own by default.
     """
     import av
 
-    width, height = size or (None, None)
+    width, height = square_pixels(stream, *(size or (frame.width, frame.height)))
+    transfer = TRANSFERS.get(frame.color_trc)
+    pixel_format = "rgb24" if transfer is None else "rgb48le"
     try:
-        pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+        pixels = frame.to_ndarray(format=pixel_format, width=width, height=height)
+        matrix = frame.side_data.get("DISPLAYMATRIX")
     except (av.FFmpegError, ValueError):
         return None
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+    if transfer is not None:
+        pixels = tone_map(pixels, transfer)
+    if matrix is not None:
+        pixels = displayed(pixels, np.frombuffer(matrix, np.int32))
+    return np.ascontiguousarray(pixels)
+
+
+def displayed(pixels: Image, matrix: NDArray[np.int32]) -> Image:
+    """Pixels (H, W, 3) after the turn and flip of a display matrix (9,), the nearest of the eight.
+
+    A stored x, y is shown at a x + c y, b x + d y, where the matrix is a, b, u, c, d, v, ...
+    """
+    a, b, _, c, d = (int(value) for value in matrix[:5])
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.transpose(1, 0, 2), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

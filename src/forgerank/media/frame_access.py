@@ -109,7 +109,7 @@ def _decode(
         # Where the file's index leads to a later key frame than asked for, the second attempt finds the rest.
         for start in (key, 0) if key else (0,):
             for number, frame in _decode_from(container, stream, packets, start, max(wanted, default=-1)):
-                if number in wanted and (image := upright(frame)) is not None:
+                if number in wanted and (image := upright(frame, stream)) is not None:
                     wanted.remove(number)
                     yield Frame(number, frame.time, image)
         for number in sorted(wanted):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from forgerank.media.containers import open_container, read_packets, upright
 from forgerank.media.files import MediaError, check_file
+from forgerank.media.hdr import TRANSFERS
 from forgerank.media.images import MAX_PIXELS
 from forgerank.media.suffixes import kind_by_content
 from forgerank.types import Image
@@ -51,7 +52,7 @@ def open_video(path: str | Path, *, threads: int = 1, max_pixels: int = MAX_PIXE
     if kind_by_content(path) != "video":
         raise MediaError(path, "not a video (MP4, MOV, MKV, WebM, AVI, MPEG, FLV, Ogg and WMV are read)")
     with open_container(path, threads=threads, max_pixels=max_pixels) as (container, streams):
-        yield Video(path, container, streams)
+        yield Video(path, container, streams, max_pixels)
 
 
 class _Pending(NamedTuple):
@@ -66,9 +67,14 @@ class Video:
     """An open video: its properties, and its frames, which can be read once."""
 
     def __init__(
-        self, path: str | Path, container: "InputContainer", streams: "Sequence[VideoStream]"
+        self,
+        path: str | Path,
+        container: "InputContainer",
+        streams: "Sequence[VideoStream]",
+        max_pixels: int,
     ) -> None:
         self.path = path
+        self._max_pixels = max_pixels
         self.streams = len(streams)  # the first is read
         stream = streams[0]
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
@@ -78,6 +84,7 @@ class Video:
         self.frame_rate: float | None = float(rate) if rate else None  # 1/s, mean
         self.codec: str = stream.codec_context.codec.canonical_name
         self.size = (0, 0)  # width and height in pixels of an upright frame, once one was decoded
+        self.hdr: str | None = None  # "HLG" or "PQ" where a frame was tone-mapped
         self._container, self._stream = container, stream
         self._unit = float(stream.time_base or 0)  # seconds per unit of the stream's times
         self._start = (container.start_time or 0) / 1e6  # seconds
@@ -99,10 +106,8 @@ class Video:
     def extent(self) -> float:
         """Seconds from the start to the last packet that is there; nothing is decoded."""
         last = 0.0
-        context = self._stream.codec_context
-        pixels = context.width * context.height
         # Opened again, because not every container can be rewound.
-        with open_container(self.path, max_pixels=pixels) as (container, streams):
+        with open_container(self.path, max_pixels=self._max_pixels) as (container, streams):
             for packet in read_packets(container, streams[0]):
                 if packet.pts is not None and packet.size and not packet.is_corrupt:
                     last = max(last, packet.pts * self._unit - self._start)
@@ -122,10 +127,11 @@ class Video:
             if not waiting or frame.is_corrupt:
                 continue
             self._stored_size = self._stored_size or (frame.width, frame.height)
-            image = upright(frame, self._stored_size)
+            image = upright(frame, self._stream, self._stored_size)
             if image is not None:
                 waiting = False
                 self.size = (image.shape[1], image.shape[0])
+                self.hdr = self.hdr or TRANSFERS.get(frame.color_trc)
                 yield Sample(self._number, self._last or 0.0, image)
         self._lost += _lost(self._pending)
 
