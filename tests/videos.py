@@ -118,7 +118,12 @@ def write_hdr_video(path: Path, levels: NDArray[np.float64], transfer: int, coun
         stream.height, stream.width = levels.shape
         stream.pix_fmt = "yuv420p10le"
         context = stream.codec_context
-        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, transfer, 9, 1
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = (
+            9,
+            transfer,
+            9,
+            1,
+        )
         for _ in range(count):
             frame = av.VideoFrame(stream.width, stream.height, "yuv420p10le")
             for plane, values in zip(

@@ -171,6 +171,14 @@ def test_export_without_int8_and_of_nothing(weights: Path, tmp_path: Path) -> No
         export(tmp_path / "none.safetensors", tmp_path / "out", progress=False)
 
 
+def test_a_network_of_whole_images_is_not_exported(tmp_path: Path) -> None:
+    """The detector would show it aligned faces, which it has never seen."""
+    config = parse_config(tiny_settings(tmp_path, tmp_path, data={"align": False}), "test")
+    save_weights(build_network(config.model), config, tmp_path / "weights.safetensors", {})
+    with pytest.raises(InputError, match=r"weights.safetensors: was trained on whole images"):
+        export(tmp_path / "weights.safetensors", tmp_path / "out", progress=False)
+
+
 def test_a_baseline_is_not_exported(tmp_path: Path) -> None:
     settings = tiny_settings(
         tmp_path, tmp_path, model={"kind": "queries", "mask_head": False}, loss={"lambda_mask": 0}

@@ -7,12 +7,12 @@ from forgerank.media.hdr import compressed, hlg_to_scene, light_to_pq, pq_to_lig
 
 
 def test_hlg_and_pq_of_bt_2100() -> None:
-    np.testing.assert_allclose(
-        hlg_to_scene(np.array([0, 0.5, 0.75, 1])), [0, 1 / 12, 0.26496, 1], atol=1e-5
-    )
+    np.testing.assert_allclose(hlg_to_scene(np.array([0, 0.5, 0.75, 1])), [0, 1 / 12, 0.26496, 1], atol=1e-5)
     # BT.2408: reference white of 203 cd/m² is 75 % of HLG, 58 % of PQ; 100 cd/m² is 50.8 %, 1,000 is 75.2 %
     assert 1000 * hlg_to_scene(np.array(0.75)) ** 1.2 == pytest.approx(203, abs=0.5)
-    np.testing.assert_allclose(light_to_pq(np.array([100, 203, 1000, 10000])), [0.508, 0.581, 0.752, 1], atol=5e-4)
+    np.testing.assert_allclose(
+        light_to_pq(np.array([100, 203, 1000, 10000])), [0.508, 0.581, 0.752, 1], atol=5e-4
+    )
     light = np.array([0, 0.01, 1, 100, 4000])
     np.testing.assert_allclose(pq_to_light(light_to_pq(light)), light, rtol=1e-9, atol=1e-9)
 

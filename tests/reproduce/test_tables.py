@@ -197,6 +197,20 @@ def test_what_is_measured_stands_beside_what_is_printed(tmp_path: Path) -> None:
     assert (row["paper"], row["mean"]) == ("72.0", "25.0")  # the CSV is in percent throughout
 
 
+def test_every_kind_of_labels_has_its_own_floor(tmp_path: Path) -> None:
+    table = load_table(CONFIGS / "table1.yaml")
+    facts = dict.fromkeys((*tables.FACTS, "pictures_per_second"), 1)
+    runs = {
+        row: [{"figures": {"all_none_floor": floor}, "skipped": {}, "facts": facts}]
+        for row, floor in (("components-r34", 0.6), ("components-r50", 0.6), ("attributes-r34", 0.5))
+    }
+    request = Request(CONFIGS / "table1.yaml", (tmp_path,), tmp_path, progress=False)
+    write_table(request, table, None, Results(runs=runs))
+    text = (tmp_path / "table.md").read_text()
+    assert "throughout, components | - | 60.0 ± 0.0 |" in text
+    assert "throughout, attributes | - | 50.0 |" in text
+
+
 def binary_squares(root: Path, counts: dict[str, int]) -> None:
     """Squares with one label: forged or not."""
     write_squares(root, counts)

@@ -71,6 +71,10 @@ def export(
     network, config = load_network(weights)
     if not isinstance(network, Network):
         raise InputError(f"{weights}: only networks of kind ranking are exported, not {config.model.kind}")
+    if not config.data.align:
+        raise InputError(
+            f"{weights}: was trained on whole images (data.align: false), a detector aligns faces"
+        )
     options: dict[str, Any] = {"limit": limit, "workers": workers, "progress": progress}
     options |= {"roots": roots, "split": split}
     with tempfile.TemporaryDirectory() as folder:

@@ -87,9 +87,7 @@ def square_pixels(stream: "VideoStream", width: int, height: int) -> tuple[int, 
     return (round(width * ratio), height) if ratio > 1 else (width, round(height / ratio))
 
 
-def upright(
-    frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | None = None
-) -> Image | None:
+def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | None = None) -> Image | None:
     """A frame as a player shows it, RGB (H, W, 3); None for pixels that cannot be converted.
 
     Turned and mirrored by its display matrix, with square pixels, HDR tone-mapped to BT.709. `size` is the

@@ -56,9 +56,7 @@ def compressed(light: Floats) -> Floats:
     knee = 1.5 * most - 0.5
     t = np.maximum(level - knee, 0) / (1 - knee)
     spline = (
-        (2 * t**3 - 3 * t**2 + 1) * knee
-        + (t**3 - 2 * t**2 + t) * (1 - knee)
-        + (-2 * t**3 + 3 * t**2) * most
+        (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * most
     )
     return pq_to_light(np.where(level < knee, level, spline) * peak)
 

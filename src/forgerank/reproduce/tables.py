@@ -13,6 +13,7 @@ from rich.console import Console
 from forgerank.reproduce.run_metrics import measure_run
 from forgerank.reproduce.runs import Clock, Plan, Request, make_plan, row_config, train_missing
 from forgerank.reproduce.table_file import Printed, Table, choose_rows, load_table, row_values, scale_of
+from forgerank.train.config import merge
 
 NAMES = {
     "fixed_accuracy": "Fixed-Acc",
@@ -161,14 +162,23 @@ def _rows(table: Table, results: Results) -> Iterator[list[str]]:
     yield [*heading, "images/s", "seeds"]
     for title, known in table.others.items():
         yield [title, *_cells(columns, known, {}), "", ""]
-    floor = [value for row in results.runs for value in results.values(row, FLOOR)]
-    if floor:
-        yield ["answering “none” throughout", *_cells(columns, {}, {name: floor for name in FLOORED}), "", ""]
+    floors: dict[str, list[float]] = {}  # of each kind of labels: their images differ
+    for name in results.runs:
+        floors.setdefault(_vocabulary(table, name), []).extend(results.values(name, FLOOR))
+    for vocabulary, floor in floors.items():
+        title = "answering “none” throughout" + (f", {vocabulary}" if len(floors) > 1 else "")
+        if floor:
+            yield [title, *_cells(columns, {}, {name: floor for name in FLOORED}), "", ""]
     for name, row in table.rows.items():
         measured = {metric: results.values(name, metric) for metric in table.columns}
         speeds = [run["facts"]["pictures_per_second"] for run in results.runs.get(name, [])]
         speed = f"{statistics.mean(speeds):.1f}" if speeds else ""
         yield [row.title, *_cells(columns, table.published(name), measured), speed, str(len(speeds))]
+
+
+def _vocabulary(table: Table, row: str) -> str:
+    data: dict[str, str] = merge(table.overrides, table.rows[row].overrides).get("data", {})
+    return data.get("vocabulary", "components")
 
 
 def _cells(
