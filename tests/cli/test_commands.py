@@ -106,7 +106,9 @@ def test_steps_that_are_no_range(text: str) -> None:
 def test_train_reads_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     replace_module(monkeypatch, "forgerank.reproduce.table_file", load_run=lambda *asked: asked)
-    replace_module(monkeypatch, "forgerank.train.fit", run=lambda config, resume: f"{config[1:]} {resume}")
+    replace_module(
+        monkeypatch, "forgerank.train.fit", run=lambda config, resume, unread: f"{config[1:]} {resume}"
+    )
     result = call("train", "c.yaml", "--set", "a=1", "--set", "b=2", "--resume")
     assert result.stdout == "(None, ['a=1', 'b=2']) True\n"
     assert call("train", "table.yaml", "--row", "mine").stdout == "('mine', ()) False\n"

@@ -2,6 +2,7 @@
 
 import json as json_library
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from rich.table import Table
 from forgerank.cli.options import ConfigOverrides, EvaluatedData, EvaluatedSplit, Limit, Readers
 from forgerank.extras import require
 from forgerank.types import InputError
+
+_LISTED = 50  # images that cannot be read, a line for each
 
 
 def train(
@@ -37,9 +40,12 @@ def train(
     from forgerank.reproduce.table_file import load_run
     from forgerank.train.fit import run
 
-    weights = run(load_run(config, row, overrides or ()), resume=resume)
+    unread: list[str] = []
+    weights = run(load_run(config, row, overrides or ()), resume=resume, unread=unread)
     if os.environ.get("RANK", "0") == "0":  # one of several processes that torchrun started
+        _print_unread(unread)
         typer.echo(weights)
+    raise typer.Exit(2 if unread else 0)
 
 
 def evaluate(
@@ -120,6 +126,19 @@ def evaluate(
         output=json,
     )
     print_evaluation(result)
+    _print_unread(result.get("unread", ()))
+    raise typer.Exit(2 if "unread" in result else 0)
+
+
+def _print_unread(lines: Sequence[str]) -> None:
+    """The images that were passed over: all that one wants to read of them."""
+    from forgerank.cli.detect import print_error
+
+    err = Console(stderr=True)
+    for line in lines[:_LISTED]:
+        print_error(err, line)
+    if len(lines) > _LISTED:
+        print_error(err, f"and {len(lines) - _LISTED} more images that cannot be read")
 
 
 def _files_of(weights: Path) -> list[Path]:

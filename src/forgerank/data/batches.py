@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from forgerank.data.augmentation import AugmentConfig, Level, draw_level, to_tensors
+from forgerank.data.augmentation import AugmentConfig, Level, Tensors, draw_level, to_tensors
 from forgerank.data.sample import LabelledImage, Sample, Source
 from forgerank.labels import face_labels
 from forgerank.types import InputError, Points
@@ -18,6 +18,7 @@ from forgerank.types import InputError, Points
 T = TypeVar("T")
 Share = tuple[int, int]  # (rank, processes): which part of every batch a process sees
 ALONE: Share = (0, 1)
+_TRIES = 20  # images that may be unreadable one after the other
 
 
 class Key(NamedTuple):
@@ -42,11 +43,12 @@ class Item(TypedDict, total=False):
     masks: Tensor  # (L, m, m) float 0..1; only where a mask size is set; 0 where unknown
     masks_known: Tensor  # (L,) bool, beside `masks`
     index: Tensor  # () long, position in the source
+    lost: Tensor  # () long, the same where the image cannot be read and another of its class is here; else -1
 
 
 class Crops(Dataset[Item]):
     """Aligned crops of a source, of `size` unless the key names another. The same (seed, draw, index) gives
-    the same item.
+    the same item. An image that cannot be read is replaced by another of its class, and `lost` says so.
     """
 
     def __init__(
@@ -75,6 +77,37 @@ class Crops(Dataset[Item]):
 
     def __getitem__(self, key: int | Key) -> Item:
         draw, index, size, twin = Key(*key) if isinstance(key, tuple) else Key(0, key, self.size)
+        place, tries = index, _TRIES
+        while True:
+            try:
+                image, tensors = self._load(draw, place, size, twin)
+                break
+            except InputError:
+                tries -= 1
+                if not tries:
+                    raise
+                place = self._another(draw, index, tries)
+        truth = face_labels(image.sequence, self.length, parts=image.parts, fake=image.fake)
+        item = Item(
+            image=torch.from_numpy(np.ascontiguousarray(tensors.image.transpose(2, 0, 1))),
+            presence=torch.tensor([part or 0 for part in truth.presence], dtype=torch.float32),
+            sequence=torch.tensor(truth.sequence),
+            forged=torch.tensor(float(truth.forged)),
+            known=torch.tensor([part is not None for part in truth.presence]),
+            ordered=torch.tensor(truth.ordered),
+            whole=torch.tensor(image.points is None or not self.align),
+            index=torch.tensor(index),
+            lost=torch.tensor(-1 if place == index else index),
+        )
+        if tensors.masks is not None:
+            item["masks"] = torch.from_numpy(np.ascontiguousarray(tensors.masks))
+            # A label that was left alone has an empty mask, whether or not the image comes with masks.
+            item["masks_known"] = torch.tensor(
+                [part == 0 or (part == 1 and image.mask is not None) for part in truth.presence]
+            )
+        return item
+
+    def _load(self, draw: int, index: int, size: int, twin: int | None) -> tuple[LabelledImage, Tensors]:
         rng = np.random.default_rng([self.seed, draw, index])
         image = self.source.load(index, rng)
         try:
@@ -91,24 +124,15 @@ class Crops(Dataset[Item]):
             )
         except ValueError as error:
             raise InputError(f"{self.source.sample(index).image}: {error}") from error
-        truth = face_labels(image.sequence, self.length, parts=image.parts, fake=image.fake)
-        item = Item(
-            image=torch.from_numpy(np.ascontiguousarray(tensors.image.transpose(2, 0, 1))),
-            presence=torch.tensor([part or 0 for part in truth.presence], dtype=torch.float32),
-            sequence=torch.tensor(truth.sequence),
-            forged=torch.tensor(float(truth.forged)),
-            known=torch.tensor([part is not None for part in truth.presence]),
-            ordered=torch.tensor(truth.ordered),
-            whole=torch.tensor(image.points is None or not self.align),
-            index=torch.tensor(index),
-        )
-        if tensors.masks is not None:
-            item["masks"] = torch.from_numpy(np.ascontiguousarray(tensors.masks))
-            # A label that was left alone has an empty mask, whether or not the image comes with masks.
-            item["masks_known"] = torch.tensor(
-                [part == 0 or (part == 1 and image.mask is not None) for part in truth.presence]
-            )
-        return item
+        return image, tensors
+
+    def _another(self, draw: int, index: int, tries: int) -> int:
+        """The position of another image of the same class, real or forged, drawn from the key."""
+        rng = np.random.default_rng([self.seed, draw, index, tries])
+        order = rng.permutation(len(self.source))
+        forged = self.source.sample(index).forged
+        alike = (int(i) for i in order if i != index and self.source.sample(int(i)).forged == forged)
+        return next(alike, index)
 
     def _level(self, draw: int, index: int, twin: int | None, image: LabelledImage) -> Level | None:
         """What both images of a pair go through, as seen from the first."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from forgerank.forge.photos import Photo
 
 
+FORGED_PHOTOS = "forge"  # name of the data set whose images are real or forged as they are drawn
 CHAIN = "chain"  # edits of single components, in a known order; every other kind is a whole-face forgery
 KINDS: Mapping[str, float] = {CHAIN: 1.0}
 _CANDIDATES = 12  # donors drawn, of which the one in the most similar pose is taken
@@ -252,7 +253,7 @@ class PhotoForge:
     def sample(self, index: int) -> Sample:
         """The photograph that is used; how it is forged is drawn in `load`."""
         entry = self.entries[index // self.per_photo]
-        return Sample(entry.path, (), entry.subject, self.split, "forge")
+        return Sample(entry.path, (), entry.subject, self.split, FORGED_PHOTOS)
 
     def load(self, index: int, rng: np.random.Generator) -> LabelledImage:
         """Forge the photograph; every random choice comes from `rng`."""

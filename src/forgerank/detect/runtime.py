@@ -11,7 +11,7 @@ from forgerank.types import Image, InputError
 from forgerank.weights.description import Weights
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
 INPUT = "images"
 OUTPUTS = ("gap", "probability", "component_probabilities", "component_maps", "similarity")
@@ -67,6 +67,30 @@ def order_output(session: "InferenceSession") -> str:
     return ORDER_OUTPUT if ORDER_OUTPUT in names else "component_probabilities"
 
 
+def open_session(
+    content: bytes, options: "SessionOptions", name: str, provider: str = "CPUExecutionProvider"
+) -> "InferenceSession":
+    """The session of an exported network; nothing is printed.
+
+    Raises InputError, one line that begins with `name`, where the content is no ONNX network with the
+    expected inputs and outputs.
+    """
+    import onnxruntime as ort
+
+    options.log_severity_level = 4  # what fails raises
+    try:
+        session = ort.InferenceSession(
+            content, options, providers=[provider], enable_fallback=0
+        )  # falling back would print lines of its own
+    except Exception as error:  # ONNX Runtime's errors share no other base class
+        raise InputError(f"{name}: ONNX Runtime cannot load it ({shortened(error)})") from error
+    names = {output.name for output in session.get_outputs()}
+    inputs = [value.name for value in session.get_inputs()]
+    if inputs != [INPUT] or not names.issuperset(OUTPUTS):
+        raise InputError(f"{name}: not a forgerank network (inputs {inputs}, outputs {sorted(names)})")
+    return session
+
+
 class Runtime:
     """A loaded network; runs at most `batch_size` crops at once on `threads` cores (default: all usable).
 
@@ -85,21 +109,9 @@ class Runtime:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what fails raises; nothing is printed
-        try:
-            self._session = ort.InferenceSession(
-                weights.content, options, providers=[provider], enable_fallback=0
-            )  # falling back would print lines of its own
-        except Exception as error:  # ONNX Runtime's errors share no other base class
-            raise InputError(f"{weights.path}: ONNX Runtime cannot load it ({_reason(error)})") from error
+        self._session = open_session(weights.content, options, str(weights.path), provider)
         if provider not in self._session.get_providers():  # it went to the CPU without a word
             raise InputError(f"device {device}: ONNX Runtime finds no GPU that it can use")
-        names = {output.name for output in self._session.get_outputs()}
-        inputs = [value.name for value in self._session.get_inputs()]
-        if inputs != [INPUT] or not names.issuperset(OUTPUTS):
-            raise InputError(
-                f"{weights.path}: not a forgerank network (inputs {inputs}, outputs {sorted(names)})"
-            )
         self._path = weights.path
         self._outputs = [*OUTPUTS, order_output(self._session)]
         self.input_size = weights.metadata.input_size
@@ -118,7 +130,7 @@ class Runtime:
             ]
             prediction = Prediction(*(np.concatenate(output) for output in zip(*parts, strict=True)))
         except Exception as error:  # as above
-            raise InputError(f"{self._path}: ONNX Runtime cannot run it ({_reason(error)})") from error
+            raise InputError(f"{self._path}: ONNX Runtime cannot run it ({shortened(error)})") from error
         if prediction.component_probabilities.shape[1:] != (self.labels,):
             raise InputError(
                 f"{self._path}: the network answers for {prediction.component_probabilities.shape[-1]} "
@@ -146,7 +158,8 @@ def _usable(prediction: Prediction, count: int) -> bool:
     return bool(finite and probabilities.min() >= 0.0 and probabilities.max() <= 1.0)
 
 
-def _reason(error: Exception) -> str:
+def shortened(error: Exception) -> str:
+    """The message of a library on one line, of at most 160 characters."""
     return " ".join(str(error).split())[:160]
 
 

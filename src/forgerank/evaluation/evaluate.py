@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.formats.registry import DATASETS, identify_dataset
 from forgerank.data.sample import Source
@@ -16,7 +18,7 @@ from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.train.checkpoints import BEST
 from forgerank.train.config import DataConfig, TrainConfig
 from forgerank.train.loaders import Joined, limited, open_source, open_validation, plain_loader
-from forgerank.train.module import add_to_metrics
+from forgerank.train.module import add_to_metrics, unread_of
 from forgerank.types import InputError
 from forgerank.weights.description import METADATA_FILE
 
@@ -61,14 +63,15 @@ def evaluate(
     sequences from the last manipulation to the first; None: as the network was trained. tune: SPLIT or
     SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones.
 
-    The result, JSON-ready, is also written to `output`. Raises InputError for an empty split, and for a
+    The result, JSON-ready, is also written to `output`. Images that cannot be read are left out of the
+    metrics, and listed under `unread`. Raises InputError for an empty split, and for a
     `tune` that names the evaluated one.
     """
     options: dict[str, Any] = {"dataset": dataset, "wild": wild, "workers": workers, "progress": progress}
     tuning = _parse_tune(tune, split) if tune else None
     found = [path for place in (weights, *others) for path in find_checkpoints(place)]
     checkpoints = list(dict.fromkeys(found))
-    results = []
+    results, unread = [], list[str]()
     for path in checkpoints:
         scorer = open_scorer(path)
         thresholds = "saved" if scorer.thresholds else "0.5"
@@ -76,13 +79,15 @@ def evaluate(
             known = predict_split(scorer, roots, tuning[0], limit=tuning[1], **options)
             scorer.calibration, scorer.thresholds = calibrate(known)
             thresholds = f"chosen on {tune}"
-        predictions = predict_split(scorer, roots, split, limit=limit, **options)
+        predictions = predict_split(scorer, roots, split, limit=limit, unread=unread, **options)
         about = {"weights": str(path), "split": split, "wild": wild, "thresholds": thresholds}
         about["roots"] = [str(root) for root in roots or scorer.config.data.roots]
         results.append(about | _metrics(scorer, predictions, reverse, resamples))
     result = results[0]
     if len(results) > 1:
         result["best_of"] = {"checkpoints": [str(path) for path in checkpoints], "metrics": best_of(results)}
+    if unread:
+        result["unread"] = list(dict.fromkeys(unread))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(output, (json.dumps(result, indent=2) + "\n").encode())
@@ -126,7 +131,9 @@ def evaluate_sources(
         metrics = SequenceMetrics(len(data.labels), config.loss.order)
         whole = 0
         for batch in plain_loader(config, source):
-            add_to_metrics(metrics, scorer.score(batch), batch)
+            unread = unread_of(batch)
+            kept = torch.tensor([int(index) not in unread for index in batch["index"]])
+            add_to_metrics(metrics, scorer.score(batch), batch, kept)
             whole += int(batch["whole"].sum())
         counts = {"images": len(source), "whole_images": whole}
         found[name] = counts | {key: float(value) for key, value in metrics.compute().items()}
@@ -165,11 +172,12 @@ def predict_split(
     limit: int | None = None,
     workers: int | None = None,
     progress: bool = True,
+    unread: list[str] | None = None,
 ) -> Predictions:
     """Predictions on one split of `roots`, by default of the data set that the network was trained on."""
     config, source = open_split(scorer.config, roots, split, dataset=dataset, limit=limit, workers=workers)
     loader = plain_loader(config, source, augment=WILD if wild else None)
-    return predict(scorer, source, loader, progress=progress)
+    return predict(scorer, source, loader, progress=progress, unread=unread)
 
 
 def open_split(

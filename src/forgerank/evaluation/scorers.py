@@ -14,12 +14,14 @@ from torch import nn
 
 from forgerank.data.batches import Item
 from forgerank.data.sample import Sample, Source
-from forgerank.detect.runtime import order_output
+from forgerank.detect.runtime import open_session, order_output, shortened
 from forgerank.labels import Sequences
 from forgerank.metrics.scores import Scores, to_scores
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig, parse_config
-from forgerank.train.module import to_images
+from forgerank.train.loaders import why_unread
+from forgerank.train.module import to_images, unread_of
+from forgerank.types import InputError
 from forgerank.weights.description import (
     METADATA_FILE,
     Calibration,
@@ -76,22 +78,33 @@ class OnnxScorer:
         thresholds: Thresholds | None = None,
         calibration: Calibration | None = None,
         threads: int | None = None,
+        name: str = "the network",
     ) -> None:
+        """`name` is what the file is called in errors. Raises InputError where it is no forgerank network."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
         options.intra_op_num_threads = threads or config.threads or 0
         self.config = config
         self.thresholds = thresholds
         self.calibration = calibration
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._name = name
+        self._session = open_session(model, options, name)
         self._outputs = ["probability", "component_probabilities", order_output(self._session)]
 
     def score(self, batch: Item) -> Scores:
-        """The scores of every image of a batch."""
+        """The scores of every image of a batch. Raises InputError for a network that cannot take them."""
         images = to_images(batch).contiguous().numpy()
-        return Scores(*map(torch.from_numpy, self._session.run(self._outputs, {"images": images})))
+        try:
+            found = [np.asarray(out) for out in self._session.run(self._outputs, {"images": images})]
+        except Exception as error:  # ONNX Runtime's errors share no other base class
+            raise InputError(f"{self._name}: ONNX Runtime cannot run it ({shortened(error)})") from error
+        wanted = (len(images),), (len(images), len(self.config.data.labels))
+        if [out.shape for out in found] != [wanted[0], wanted[1], wanted[1]] or not all(
+            np.issubdtype(out.dtype, np.floating) and np.isfinite(out).all() for out in found
+        ):
+            raise InputError(f"{self._name}: not a forgerank network (shapes or values of its outputs)")
+        return Scores(*map(torch.from_numpy, found))
 
 
 def open_scorer(weights: Path) -> Scorer:
@@ -103,7 +116,8 @@ def open_scorer(weights: Path) -> Scorer:
         loaded = load_weights(weights if weights.is_dir() else weights.parent, kind="onnx")
         described = loaded.metadata
         config = parse_config(described.settings, str(weights))
-        return OnnxScorer(loaded.content, config, described.thresholds, described.calibration)
+        name = str(loaded.path)
+        return OnnxScorer(loaded.content, config, described.thresholds, described.calibration, name=name)
     network, config = load_network(weights)
     description = weights.with_suffix(".json")
     if description.name == METADATA_FILE:
@@ -181,21 +195,32 @@ def join(first: Predictions, second: Predictions) -> Predictions:
     return Predictions(**{name: concatenate(*(getattr(part, name) for part in stated)) for name in names})
 
 
-def predict(scorer: Scorer, source: Source, batches: Iterable[Item], *, progress: bool = True) -> Predictions:
+def predict(
+    scorer: Scorer,
+    source: Source,
+    batches: Iterable[Item],
+    *,
+    progress: bool = True,
+    unread: list[str] | None = None,
+) -> Predictions:
     """Score the batches of a source, which must come in the order of the source.
 
-    The labels are those in the batches: of images that are forged on the fly, the source knows none.
+    The labels are those in the batches: of images that are forged on the fly, the source knows none. Images
+    that cannot be read are left out; `unread` is told why, a line for each.
     """
     shown: Iterable[Any] = track(batches, description="predict") if progress else batches
-    parts, truths = [], []
+    parts, truths, lost = [], [], set[int]()
     named = ("presence", "sequence", "forged", "known", "ordered", "whole")
     for batch in shown:
         parts.append(scorer.score(batch))
         truths.append({name: batch[name] for name in named})
+        lost |= unread_of(batch)
     truth = {name: torch.cat([part[name] for part in truths]).numpy() for name in truths[0]}
     samples = [source.sample(index) for index in range(len(source))]
     own = [part.sequences for part in parts if part.sequences is not None]
-    return Predictions(
+    if unread is not None:
+        unread += why_unread(source, lost)
+    predictions = Predictions(
         probability=torch.cat([part.probability for part in parts]).double().numpy(),
         components=torch.cat([part.components for part in parts]).double().numpy(),
         order=torch.cat([part.order for part in parts]).double().numpy(),
@@ -209,3 +234,4 @@ def predict(scorer: Scorer, source: Source, batches: Iterable[Item], *, progress
         in_order=truth["ordered"],
         whole=truth["whole"],
     )
+    return predictions.rows(np.array([i not in lost for i in range(len(samples))])) if lost else predictions

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
@@ -21,6 +20,7 @@ from forgerank.train.checkpoints import BEST, LAST
 from forgerank.train.config import TrainConfig, merge, parse_config, with_overrides
 from forgerank.train.fit import WEIGHTS, run
 from forgerank.types import InputError
+from forgerank.weights.hub import read_checkpoint
 from forgerank.weights.renamed_keys import convert_settings
 
 PLAN = "plan.json"
@@ -191,7 +191,7 @@ def train_missing(config: TrainConfig, *, progress: bool = True) -> Path:
 
 def progress_of(folder: Path) -> tuple[int, float, int]:
     """Steps, seconds and training images of the run in `folder`, over all its sessions."""
-    checkpoint = torch.load(folder / LAST, map_location="cpu", weights_only=True)
+    checkpoint = read_checkpoint(folder / LAST)
     steps = int(checkpoint["global_step"])
     return steps, float(checkpoint["elapsed_seconds"]), steps * int(checkpoint["settings"]["batch_size"])
 

@@ -1,10 +1,11 @@
 """Networks on disk: the checkpoints of a run, and its weights with their description."""
 
+import csv
 import hashlib
-import os
-import pickle
 import platform
+import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from forgerank.files import write_atomic
 from forgerank.model.baselines import build_network
 from forgerank.train.config import TrainConfig, parse_config
-from forgerank.types import InputError
+from forgerank.types import InputError, Terminated
 from forgerank.weights.description import read_description, sealed_json
-from forgerank.weights.hub import read_tensors, safetensors_bytes
+from forgerank.weights.hub import read_checkpoint, read_tensors, safetensors_bytes, sealed_checkpoint
 from forgerank.weights.renamed_keys import convert_settings
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -45,6 +47,13 @@ class Checkpoints(Callback):
         """Continue from the best values so far."""
         self.best |= state_dict
 
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Log the last step before the checkpoint again, where a kill came before its row was written."""
+        step, row = module.resumed_row
+        if row and (step + 1) % module.config.log_steps == 0 and step not in logged_steps(self.folder):
+            for logger in trainer.loggers:
+                logger.log_metrics(row, step)
+
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save between validations; the last batch of an epoch is saved after its validation."""
         if trainer.global_step % self.every == 0 and _step_is_over(trainer) and not trainer.is_last_batch:
@@ -62,13 +71,76 @@ class Checkpoints(Callback):
         self.save(trainer, LAST)
 
     def save(self, trainer: L.Trainer, name: str) -> None:
-        """Write to another name, then replace `name`: when the process is killed, either the old file or the
-        new one is there. All processes must call it; the first one writes.
+        """Write a checkpoint: when the process is killed, either the old file or the new one is there. All
+        processes must call it; the first one writes.
+
+        What was logged until now is written first: a resumed run does not repeat these steps.
         """
-        partial = self.folder / f"{name}.partial"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            os.replace(partial, self.folder / name)
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.folder / name)
+
+
+def logged_steps(folder: Path) -> set[int]:
+    """The steps whose training metrics are in the CSV files of a run, over all its sessions."""
+    steps = set()
+    for path in folder.glob("csv/version_*/metrics.csv"):
+        with path.open(newline="", encoding="utf-8") as stream:
+            steps |= {int(row["step"]) for row in csv.DictReader(stream) if row.get("train/total")}
+    return steps
+
+
+class EndOnSigterm(Callback):
+    """Ends training after the step in hand, with a checkpoint; after the validation in hand, if there is one.
+
+    Raises Terminated then. Lightning's own handler would end the run as if it had been a success, and speaks
+    to the other processes from inside of a signal handler, where they may be in another exchange.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self._came = False
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Take over from Lightning, which restores the former handler after the fit."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, *_: Any) -> None:
+        self._came = True
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Save and end, unless a validation follows."""
+        if _step_is_over(trainer) and not trainer.is_last_batch and self._all_end(trainer):
+            self.checkpoints.save(trainer, LAST)
+            self._end(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """End: `Checkpoints`, which comes first, has saved."""
+        if trainer.state.fn == "fit" and self._all_end(trainer):
+            self._end(trainer)
+
+    def _all_end(self, trainer: L.Trainer) -> bool:
+        """Whether any process is to end: all must take the same steps."""
+        if trainer.world_size == 1:
+            return self._came
+        return bool(trainer.strategy.reduce_boolean_decision(self._came, all=False))
+
+    def _end(self, trainer: L.Trainer) -> None:
+        raise Terminated(
+            f"stopped by SIGTERM after step {trainer.global_step}; go on from "
+            f"{self.checkpoints.folder / LAST} with --resume"
+        )
+
+
+class SealedCheckpoints(TorchCheckpointIO):
+    """Checkpoints that carry a hash of themselves and are put in place at once."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Raises InputError, one line, where it cannot be written; the file before it stays then."""
+        write_atomic(Path(path), sealed_checkpoint(checkpoint))
 
 
 def _step_is_over(trainer: L.Trainer) -> bool:
@@ -106,7 +178,7 @@ def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: M
         "settings": config.model_dump(mode="json"),
         "git_revision": git_revision(),
     }
-    path.with_suffix(".json").write_bytes(sealed_json(description))
+    write_atomic(path.with_suffix(".json"), sealed_json(description))
 
 
 def load_network(path: Path) -> tuple[nn.Module, TrainConfig]:
@@ -115,7 +187,7 @@ def load_network(path: Path) -> tuple[nn.Module, TrainConfig]:
 
     Raises InputError, one line, for files that are missing, broken, changed or of another shape.
     """
-    state, settings = _read_checkpoint(path) if path.suffix == ".ckpt" else _read_weights(path)
+    state, settings = _read_averaged(path) if path.suffix == ".ckpt" else _read_weights(path)
     config = parse_config(settings, str(path))
     network = build_network(config.model.model_copy(update={"pretrained": False}))
     try:
@@ -127,20 +199,18 @@ def load_network(path: Path) -> tuple[nn.Module, TrainConfig]:
     return network.eval(), config
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_averaged(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    checkpoint = read_checkpoint(path)
+    prefix = "average."
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        prefix = "average."
         state = {
             name.removeprefix(prefix): value
             for name, value in checkpoint["state_dict"].items()
             if name.startswith(prefix)
         }
-        return state, convert_settings(checkpoint["settings"])
-    except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a checkpoint: {' '.join(str(error).split())[:160]}"
-        ) from error
+    except (KeyError, AttributeError):
+        raise InputError(f"{path}: no checkpoint of forgerank (it holds no weights)") from None
+    return state, convert_settings(checkpoint["settings"])
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

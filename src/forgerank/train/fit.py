@@ -3,8 +3,10 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -13,81 +15,193 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from rich.console import Console
+from rich.text import Text
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
 from forgerank.data.batches import Share
+from forgerank.data.mixture import Mixture
 from forgerank.data.sample import Source
+from forgerank.files import check_outputs, write_atomic
 from forgerank.model.baselines import build_network
 from forgerank.train.checkpoints import (
     LAST,
     Checkpoints,
+    EndOnSigterm,
+    SealedCheckpoints,
     TimeLimit,
     environment,
     load_network,
     save_weights,
 )
-from forgerank.train.config import DataConfig, TrainConfig
+from forgerank.train.config import DataConfig, TrainConfig, parse_config
 from forgerank.train.curve import Curve
 from forgerank.train.loaders import (
     Joined,
     batches_per_epoch,
     limited,
+    missing_class,
     open_mixture,
     open_source,
     open_validation,
     plain_loader,
     train_loader,
+    why_unread,
 )
 from forgerank.train.module import ForgeryModule
 from forgerank.train.sharding import recompute_blocks
 from forgerank.types import InputError
+from forgerank.weights.description import RUN_FILE
+from forgerank.weights.hub import read_checkpoint
+from forgerank.weights.renamed_keys import convert_settings
 
 WEIGHTS = "weights.safetensors"
 OPTIONAL_HEADS = ("mask_head.", "order_head.")  # initialised anew where the weights of `init_from` have none
 
 
-def run(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> Path:
+# Settings that a resumed run cannot change: the checkpoint's tensors and its optimiser's rates would not fit.
+FIXED = ("model.", "data.vocabulary", "loss.order", "seed", "batch_size", "optim.lr", "optim.backbone_lr")
+FREE = ("model.pretrained",)  # ... of these: it only counts where a run begins
+
+
+def run(
+    config: TrainConfig, *, resume: bool = False, progress: bool = True, unread: list[str] | None = None
+) -> Path:
     """Train as `config` says and return the path of the final averaged weights (.safetensors with a .json).
 
     `config.output` receives config.yaml, environment.json, last.ckpt, best.ckpt, tensorboard/, csv/ and the
     weights. With `resume` a run continues from last.ckpt, with exactly the losses of a run that was not
     interrupted; if there is no last.ckpt, it begins. Processes started by torchrun train one run together, on
-    the batches that a single process would see. Raises InputError where the folder holds a run already and
-    `resume` is not set, and for a batch size that the processes cannot divide evenly.
+    the batches that a single process would see. In the place of an image that cannot be read comes another;
+    `unread` is told why, a line for each. After SIGTERM the step in hand is finished and saved.
+
+    Raises InputError, one line, where the folder holds a run already and `resume` is not set, or one that was
+    trained with other settings; for a batch size that the processes cannot divide evenly; for data of one
+    class; and for settings that a library refuses.
     """
     last = config.output / LAST
     if last.exists() and not resume:
         raise InputError(f"{config.output}: holds a run already: resume it or choose another output")
+    if last.exists():
+        _check_settings(config, last)
+    config.output.mkdir(parents=True, exist_ok=True)
+    check_outputs([config.output / name for name in (WEIGHTS, RUN_FILE)], [config.init_from])
     if config.threads:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=False, verbose=False)
     # Lightning's messages on devices, tips and defaults would hide the run's own output.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    source = _open_training(config.data)
-    parts = open_validation(config.data)
-    validation = Joined(list(parts.values()))
-    if not len(validation):
-        raise InputError("the validation split holds no usable image")
+    with _one_line("the data cannot be opened"):
+        source = _open_training(config.data)
+        parts = open_validation(config.data)
+        validation = Joined(list(parts.values()))
+        _check_classes(source, validation)
     steps = config.epochs * batches_per_epoch(config, len(source))
-    trainer = _build_trainer(config, steps, progress=progress)
+    with _one_line("the settings cannot be trained with"):
+        trainer = _build_trainer(config, steps, progress=progress)
     share: Share = trainer.global_rank, trainer.world_size
     training = train_loader(config, source, position=lambda: trainer.global_step, share=share)
     checking = plain_loader(config, validation, masks=True, share=share)
     val_sources = {name: len(part) for name, part in parts.items()} if config.data.sources else None
-    module = _build_module(config, trainer, steps, val_sources)
+    with _one_line("the network cannot be built"):
+        module = _build_module(config, trainer, steps, val_sources)
     if trainer.is_global_zero:
         _describe_run(config)
-    trainer.fit(module, training, checking, ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    (metrics,) = trainer.validate(module, checking, verbose=False)
+    with _failures_of_training():
+        trainer.fit(module, training, checking, ckpt_path=last if last.exists() else None, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        (metrics,) = trainer.validate(module, checking, verbose=False)
+    if unread is not None:
+        for part, lost in zip((source, validation), module.unread, strict=True):
+            unread += why_unread(part, _of_all_processes(lost, trainer.world_size))
     if trainer.is_global_zero:
         # From the checkpoint: this process may hold only a part of the weights.
         save_weights(load_network(last)[0], config, config.output / WEIGHTS, metrics)
     trainer.strategy.barrier()
     return config.output / WEIGHTS
+
+
+def _check_settings(config: TrainConfig, last: Path) -> None:
+    """Raises InputError for a setting that the run in `last` cannot go on with; others are said to differ."""
+    before = parse_config(convert_settings(read_checkpoint(last)["settings"]), str(last))
+    for key, old, new in _differences(before.model_dump(mode="json"), config.model_dump(mode="json")):
+        if key.startswith(FIXED) and not key.startswith(FREE):
+            raise InputError(
+                f"{config.output} was trained with {key} {old}, not {new}: resume it as it was, or choose "
+                "another output"
+            )
+        _say(f"{config.output}: goes on with {key} {new}; until now it was {old}")
+
+
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Key, old value and new value of every setting that differs."""
+    for key in new:
+        if isinstance(old.get(key), dict) and isinstance(new[key], dict):
+            yield from _differences(old[key], new[key], f"{prefix}{key}.")
+        elif old.get(key) != new[key]:
+            yield f"{prefix}{key}", old.get(key), new[key]
+
+
+def _check_classes(source: Source, validation: Source) -> None:
+    """Raises InputError for training on one class and for nothing to validate on; one class there is said."""
+    if not len(validation):
+        raise InputError("the validation split holds no usable image")
+    if len(source) and not isinstance(source, Mixture) and (missing := missing_class(source)):
+        raise InputError(f"the training split holds no {missing} image: nothing is learnt from one class")
+    if missing := missing_class(validation):
+        _say(f"the validation split holds no {missing} image: AUC, map and accuracy mean nothing")
+
+
+def _say(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        Console(stderr=True).print(Text(f"forgerank: {line}"), soft_wrap=True)
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """What libraries raise over settings and data that they cannot take becomes an InputError."""
+    try:
+        yield
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{what}: {reason}") from error
+
+
+@contextmanager
+def _failures_of_training() -> Iterator[None]:
+    """What is no bug becomes an InputError: a loss that is not finite, and what ends a process that reads."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise InputError(str(error)) from error
+    except (InputError, RuntimeError) as error:
+        text = str(error.args[0]) if error.args else ""
+        if "DataLoader worker" not in text:
+            raise
+        if "Original Traceback" not in text:  # it was killed
+            raise InputError(
+                f"{' '.join(text.split())[:200]}: out of memory? Use fewer data.workers"
+            ) from error
+        kind, _, reason = text.strip().splitlines()[-1].partition(": ")
+        if not kind.endswith(("InputError", "MediaError")):
+            raise
+        raise InputError(reason) from error
+
+
+def _of_all_processes(found: set[int], processes: int) -> set[int]:
+    """The union over all processes, each of which must call it."""
+    if processes == 1:
+        return found
+    parts: list[set[int]] = [set() for _ in range(processes)]
+    torch.distributed.all_gather_object(parts, found)
+    return set().union(*parts)
 
 
 def _open_training(config: DataConfig) -> Source:
@@ -138,7 +252,7 @@ def _build_trainer(config: TrainConfig, max_steps: int, *, progress: bool) -> L.
     checkpoints = Checkpoints(
         config.output, every=config.checkpoint_steps, monitor=config.monitor, others=config.also_best
     )
-    callbacks: list[L.Callback] = [checkpoints, Curve(config.output)]
+    callbacks: list[L.Callback] = [checkpoints, Curve(config.output), EndOnSigterm(checkpoints)]
     if config.max_minutes is not None:
         callbacks.append(TimeLimit(config.max_minutes))
     if progress:
@@ -162,6 +276,7 @@ def _build_trainer(config: TrainConfig, max_steps: int, *, progress: bool) -> L.
             CSVLogger(config.output, name="csv", flush_logs_every_n_steps=config.log_steps),
         ],
         default_root_dir=config.output,
+        plugins=[SealedCheckpoints()],
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=progress,
@@ -188,7 +303,5 @@ def _strategy(config: TrainConfig, processes: int) -> Strategy | str:
 def _describe_run(config: TrainConfig) -> None:
     config.output.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    (config.output / "config.yaml").write_text(settings, encoding="utf-8")
-    (config.output / "environment.json").write_text(
-        json.dumps(environment(), indent=2) + "\n", encoding="utf-8"
-    )
+    write_atomic(config.output / "config.yaml", settings.encode())
+    write_atomic(config.output / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())

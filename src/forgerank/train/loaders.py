@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.batches import ALONE, Crops, EvenBatches, Item, Share, StreamBatches
+from forgerank.data.forge_sources import FORGED_PHOTOS
 from forgerank.data.formats.registry import open_dataset
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.prepare.points import detect_points
@@ -71,6 +73,28 @@ def open_source(
         lost = f"{len(searched) - len(kept)} of {len(searched)} images of {split}"
         Console(stderr=True).print(f"{lost} show no face: {fate}")
     return Samples(searched if keep_faceless else kept)
+
+
+def missing_class(source: Source) -> str | None:
+    """The class, real or forged, that a source holds no image of; None for neither, and for a forge."""
+    samples = [source.sample(index) for index in range(len(source))]
+    if any(sample.dataset == FORGED_PHOTOS for sample in samples):
+        return None
+    found = {sample.forged for sample in samples}
+    return None if len(found) == 2 else "real" if True in found else "forged"
+
+
+def why_unread(source: Source, indices: Iterable[int]) -> list[str]:
+    """Why the images at some positions cannot be read, a line for each."""
+    reasons = []
+    for index in sorted(indices):
+        try:
+            source.load(index, np.random.default_rng(0))
+        except InputError as error:
+            reasons.append(str(error))
+        else:
+            reasons.append(f"{source.sample(index).image}: could not be used when it was asked for")
+    return reasons
 
 
 def limited(source: Source, count: int | None) -> Source:
@@ -252,6 +276,8 @@ def _worker_options(workers: int) -> dict[str, Any]:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # Where a whole group of processes is told to end, the main one decides when: it wants a checkpoint first.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if not torch.cuda.is_available():
         # On the CPU a worker that takes a core from one training thread makes all of them wait.
         os.nice(9)

@@ -79,6 +79,10 @@ class ForgeryModule(L.LightningModule):
         self.by_source = nn.ModuleList(
             SequenceMetrics(config.model.components, config.loss.order) for _ in self.val_sources
         )
+        # positions of images that could not be read, in training and in validation, since the session began
+        self.unread: tuple[set[int], set[int]] = (set(), set())
+        self._row: tuple[int, dict[str, Tensor | float]] = (0, {})  # step and metrics of the last batch
+        self.resumed_row: tuple[int, dict[str, float]] = (0, {})  # that of the checkpoint, where there is one
         self.curve: list[dict[str, float | str]] = []  # of the last validation, a row for each source
 
     def configure_model(self) -> None:
@@ -143,7 +147,7 @@ class ForgeryModule(L.LightningModule):
         losses = self.losses(self.network(*inputs), _to_targets(batch), self.config.loss)
         total = losses["total"]
         if not torch.isfinite(total):
-            terms = {name: float(value) for name, value in losses.items()}
+            terms = {name: float(value.detach()) for name, value in losses.items()}
             raise FloatingPointError(f"the loss is not finite at step {self.global_step}: {terms}")
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict({name: value for name, value in values.items() if name != "train/total"})
@@ -152,6 +156,9 @@ class ForgeryModule(L.LightningModule):
         # The share of this session spent waiting for batches.
         spent = max(time.monotonic() - self._started, 1e-9)
         self.log("time/waited", self._waited / spent)
+        self.unread[0].update(unread_of(batch))
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self._row = self.global_step, values | {"train/lr": rate, "time/waited": self._waited / spent}
         return total
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -185,14 +192,19 @@ class ForgeryModule(L.LightningModule):
             sync_dist=True,
         )
         scores = to_scores(output, self.config.loss)
-        add_to_metrics(self.metrics, scores, batch)
+        unread = unread_of(batch)
+        self.unread[1].update(unread)
+        # Another image came in the place of one that cannot be read: it counts once.
+        kept = torch.tensor([int(i) not in unread for i in batch["index"]]).to(scores.probability.device)
+        add_to_metrics(self.metrics, scores, batch, kept)
         if not self.val_sources:
             return
         numbers = torch.searchsorted(self._ends, batch["index"].cpu(), right=True)
         for number in sorted(set(numbers.tolist())):
             metrics = self.by_source[number]
             assert isinstance(metrics, SequenceMetrics)
-            add_to_metrics(metrics, scores, batch, (numbers == number).to(scores.probability.device))
+            rows = (numbers == number).to(scores.probability.device) & kept
+            add_to_metrics(metrics, scores, batch, rows)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics over the images of all processes; they choose the best checkpoint.
@@ -219,14 +231,19 @@ class ForgeryModule(L.LightningModule):
         return {"val/sources": (defined.sum() + defined.min()) / (len(defined) + 1)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the settings and the elapsed time with the weights."""
+        """Save the settings, the elapsed time and the metrics of the last step with the weights."""
         checkpoint["settings"] = self.config.model_dump(mode="json")
         self._read_clock()
         checkpoint["elapsed_seconds"] = self.elapsed_minutes * 60
+        step, row = self._row
+        metrics = {name: float(value) for name, value in row.items()}
+        checkpoint["logged"] = {"step": step, "metrics": metrics | {"epoch": self.current_epoch}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the time of the earlier sessions to the clock."""
         self._elapsed_before = float(checkpoint["elapsed_seconds"])
+        if logged := checkpoint.get("logged"):  # earlier versions saved none
+            self.resumed_row = logged["step"], logged["metrics"]
 
     def _read_clock(self) -> None:
         seconds = self._elapsed_before + time.monotonic() - self._started
@@ -234,6 +251,13 @@ class ForgeryModule(L.LightningModule):
             # All processes use the first one's clock: their rates and their last step must be the same.
             seconds = self.trainer.strategy.broadcast(seconds)
         self.elapsed_minutes = seconds / 60
+
+
+def unread_of(batch: Item) -> set[int]:
+    """Positions in the source of the images in whose place another came, as they cannot be read."""
+    if "lost" not in batch:
+        return set()
+    return {int(index) for index in batch["lost"].tolist() if index >= 0}
 
 
 def add_to_metrics(metrics: SequenceMetrics, scores: Scores, batch: Item, rows: Tensor | None = None) -> None:

@@ -5,6 +5,9 @@ training run is read too.
 """
 
 import hashlib
+import io
+import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +17,13 @@ import torch
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from pydantic import ValidationError
+from rich.console import Console
+from rich.text import Text
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from forgerank.files import os_reason
 from forgerank.labels import VOCABULARIES
 from forgerank.types import InputError
 from forgerank.weights.card import model_card
@@ -34,6 +40,11 @@ if TYPE_CHECKING:
     from forgerank.model.config import ModelConfig
 
 TENSORS, CARD = "forgerank.safetensors", "README.md"
+
+# A zip archive ends with a record of _END_LENGTH bytes, its comment's length the last two, and the comment.
+_END_MARK, _END_LENGTH = b"PK\x05\x06", 22
+_SEAL_MARK = b"sha256:"
+_SEAL_LENGTH = len(_SEAL_MARK) + 64
 
 # The base of the client's own errors is that of the library it talks HTTP with.
 _HUB_FAILURES = (OSError, ValueError, cast(type[Exception], HfHubHTTPError.__mro__[1]))
@@ -218,6 +229,71 @@ def read_tensors(
         return load(read_file(path, description, "safetensors", file=file))
     except SafetensorError as error:
         raise InputError(f"{file or path.parent}: cannot be read as safetensors: {error}") from error
+
+
+def sealed_checkpoint(checkpoint: Mapping[str, Any]) -> bytes:
+    """The content of a checkpoint file: torch's archive whose comment is the SHA-256 of all before it."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    archive = buffer.getbuffer()
+    digest = hashlib.sha256(archive[:-2])
+    length = _SEAL_LENGTH.to_bytes(2, "little")
+    digest.update(length)
+    return b"".join((archive[:-2], length, _SEAL_MARK, digest.hexdigest().encode()))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The values of a checkpoint of forgerank, tensors on the CPU, after a check of its hash.
+
+    Raises InputError, one line, for a file that is missing, damaged or foreign. Earlier versions wrote no
+    hash: for one release their checkpoints are read, after a check of their CRC-32, with a warning.
+    """
+    try:
+        sealed = _check_seal(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({os_reason(error)})") from None
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path}: no checkpoint of forgerank (it holds more than tensors and values)"
+        ) from None
+    except (RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise _damaged(path) from error
+    if not isinstance(checkpoint, dict) or "settings" not in checkpoint:
+        raise InputError(f"{path}: no checkpoint of forgerank (it holds no settings)")
+    if not sealed:
+        Console(stderr=True).print(
+            Text(f"{path}: carries no hash, as checkpoints of earlier versions; only its CRC-32 was checked"),
+            soft_wrap=True,
+        )
+    return checkpoint
+
+
+def _check_seal(path: Path) -> bool:
+    """Whether a checkpoint carries a hash. Raises InputError for a wrong one or none of both kinds."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _END_LENGTH - _SEAL_LENGTH))
+        tail = file.read()
+        file.seek(0)
+        if tail[:4] == _END_MARK and tail[_END_LENGTH:].startswith(_SEAL_MARK):
+            digest, left = hashlib.sha256(), size - _SEAL_LENGTH
+            while part := file.read(min(left, 1 << 20)):
+                digest.update(part)
+                left -= len(part)
+            if tail[_END_LENGTH:] != _SEAL_MARK + digest.hexdigest().encode():
+                raise InputError(f"{path}: its SHA-256 differs from the one that it carries: it is damaged")
+            return True
+        if tail[-_END_LENGTH:][:4] != _END_MARK or tail[-2:] != b"\0\0":
+            raise _damaged(path)
+        with zipfile.ZipFile(file) as archive:
+            if archive.testzip() is not None:
+                raise _damaged(path)
+    return False
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path}: truncated, damaged or no checkpoint")
 
 
 def normalisation(network: Any) -> dict[str, tuple[float, ...]]:

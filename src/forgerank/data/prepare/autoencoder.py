@@ -1,9 +1,7 @@
 """Autoencoders of faces, trained on a pack, and reconstructions by them: what left a decoder."""
 
 import hashlib
-import io
 import itertools
-import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ from forgerank.faces.align import estimate_alignment
 from forgerank.files import write_atomic
 from forgerank.types import Image, InputError
 from forgerank.weights.description import read_description, sealed_json
-from forgerank.weights.hub import read_tensors, safetensors_bytes
+from forgerank.weights.hub import read_checkpoint, read_tensors, safetensors_bytes, sealed_checkpoint
 
 WEIGHTS, DESCRIPTION, CHECKPOINT = "autoencoder.safetensors", "autoencoder.json", "last.ckpt"
 _DECAY = 0.4  # the last share of a training over which the learning rate falls
@@ -270,7 +268,6 @@ def _save(
     out: Path, model: Autoencoder, optimizer: torch.optim.Optimizer, step: int, minutes: float, loss: float
 ) -> None:
     settings = model.config.model_dump(mode="json")
-    buffer = io.BytesIO()
     checkpoint: dict[str, Any] = {
         "settings": settings,
         "model": model.state_dict(),
@@ -279,8 +276,7 @@ def _save(
         "minutes": minutes,
         "loss": loss,
     }
-    torch.save(checkpoint, buffer)
-    write_atomic(out / CHECKPOINT, buffer.getvalue())
+    write_atomic(out / CHECKPOINT, sealed_checkpoint(checkpoint))
     content = safetensors_bytes(model.state_dict())
     description = {
         "files": {"safetensors": {"file": WEIGHTS, "sha256": hashlib.sha256(content).hexdigest()}},
@@ -296,14 +292,14 @@ def _save(
 def _resume(
     path: Path, config: AutoencoderConfig, model: Autoencoder, optimizer: torch.optim.Optimizer
 ) -> tuple[int, float, float]:
+    checkpoint = read_checkpoint(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if checkpoint["settings"] != config.model_dump(mode="json"):
             raise InputError(f"{path}: belongs to a training with other settings")
         model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         return checkpoint["step"], checkpoint["minutes"], checkpoint["loss"]
-    except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: cannot be read as a checkpoint: {reason}") from error
 

@@ -1,0 +1,251 @@
+"""What goes wrong with a run ends in one line, with everything kept that was learnt."""
+
+import argparse
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from forgerank.cli.main import app
+from forgerank.train import fit
+from forgerank.train.checkpoints import load_network, logged_steps
+from forgerank.train.config import TrainConfig
+from forgerank.types import InputError
+from forgerank.weights.hub import read_checkpoint
+from squares import tiny_settings, write_squares
+
+# Lightning asks torch for a class that torch is about to retire.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+
+SHORT: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "data": {"train_images": 32, "val_images": 8}}
+
+
+@pytest.fixture(scope="module")
+def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config file of a short run that is over; its folder is `run` beside it."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(tiny_settings(squares, folder / "run", **SHORT)))
+    result = train(path)
+    assert result.exit_code == 0, result.exception
+    return path
+
+
+@pytest.fixture
+def fresh(finished: Path, tmp_path: Path) -> Path:
+    """The config file of a run of the same settings that has not begun."""
+    path = tmp_path / "config.yaml"
+    path.write_text(finished.read_text().replace(str(finished.parent), str(tmp_path)))
+    return path
+
+
+@pytest.fixture
+def stopped(fresh: Path, finished: Path) -> Path:
+    """A copy of the finished run that may be changed."""
+    shutil.copytree(finished.parent / "run", fresh.parent / "run")
+    return fresh
+
+
+def train(path: Path, *options: str) -> Any:
+    return CliRunner().invoke(app, ["train", str(path), *options])
+
+
+def refusal(path: Path, *options: str) -> str:
+    result = train(path, *options)
+    assert isinstance(result.exception, InputError), result.exception
+    line = str(result.exception)
+    assert line.isprintable()
+    return line
+
+
+def unusable(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_network(path)
+    return str(caught.value)
+
+
+def test_other_settings_are_named_on_resume(stopped: Path) -> None:
+    run = stopped.parent / "run"
+    line = refusal(stopped, "--set", "model.width=64", "--resume")
+    assert line.startswith(f"{run} was trained with model.width 32, not 64: ")
+    assert "seed 0, not 1" in refusal(stopped, "--set", "seed=1", "--resume")
+    result = train(stopped, "--set", "epochs=3", "--resume")
+    assert result.exit_code == 0, result.exception
+    assert "goes on with epochs 3; until now it was 2" in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "foreign"])
+def test_a_bad_checkpoint_is_one_line(stopped: Path, damage: str) -> None:
+    path = stopped.parent / "run" / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    if damage == "foreign":
+        torch.save({"cfg": argparse.Namespace()}, path)
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes({"empty": b"", "truncated": content[:-5000], "flipped": content}[damage])
+    reason = {"flipped": "its SHA-256 differs", "foreign": "no checkpoint of forgerank (it holds more"}
+    for line in (refusal(stopped, "--resume"), unusable(path)):
+        assert line.startswith(f"{path}: ")
+        assert reason.get(damage, "truncated, damaged or no checkpoint") in line
+
+
+def test_a_checkpoint_without_hash_opens_with_a_warning(
+    stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = stopped.parent / "run" / "best.ckpt"
+    checkpoint = read_checkpoint(path)
+    assert capsys.readouterr().err == ""
+    torch.save(checkpoint, path)
+    network, _ = load_network(path)
+    assert "carries no hash" in capsys.readouterr().err
+    assert isinstance(network, torch.nn.Module)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "damaged" in unusable(path)
+
+
+def test_training_needs_both_classes(tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "squares", {"train": 8, "val": 8})
+    for split in ("train", "val"):
+        table = root / "annotations" / f"{split}.csv"
+        head, *rows = csv.reader(table.read_text().splitlines())
+        with table.open("w", newline="") as stream:
+            csv.writer(stream).writerows([head, *(row for row in rows if json.loads(row[1])[0])])
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(tiny_settings(root, tmp_path / "run", batch_size=2)))
+    assert refusal(path).startswith("the training split holds no real image")
+    both = write_squares(tmp_path / "both", {"train": 8})
+    result = train(path, "--set", f"data.roots=[{both}]", "--set", f"data.val_roots=[{root}]")
+    assert result.exit_code == 0, result.exception
+    assert "the validation split holds no real image: AUC, map and accuracy mean nothing" in result.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_passed_over_and_named(tmp_path: Path, workers: int) -> None:
+    root = write_squares(tmp_path / "squares", {"train": 16, "val": 8})
+    bad = [root / "images/train/003.png", root / "images/val/001.png"]
+    for path in bad:
+        path.write_bytes(b"")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(tiny_settings(root, tmp_path / "run", data={"workers": workers})))
+    result = train(path)
+    assert result.exit_code == 2, result.exception
+    named = [line for line in result.stderr.splitlines() if "png" in line]
+    assert named == [f"forgerank: {path}: empty file" for path in bad]
+    weights = tmp_path / "run" / "weights.safetensors"
+    assert result.stdout.splitlines()[-1] == str(weights)
+    options = ["--data", str(root), "--workers", "0", "--json", str(tmp_path / "m.json")]
+    measured = CliRunner().invoke(app, ["evaluate", str(weights), *options])
+    assert measured.exit_code == 2, measured.exception
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert metrics["unread"] == [f"{bad[1]}: empty file"]
+    assert metrics["pictures"] == 7
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("model.backbone=no_such_network", "no_such_network: timm knows no such backbone"),
+        ("data.options={nonsense: 1}", "the data cannot be opened"),
+        ("accelerator=gpu", "the settings cannot be trained with"),
+        ("optim.lr=1.0e+30", "the loss is not finite"),
+    ],
+)
+def test_settings_that_cannot_be_used(fresh: Path, setting: str, named: str) -> None:
+    if setting == "accelerator=gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert refusal(fresh, "--set", setting, "--set", "epochs=50").startswith(named)
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(**SHORT)
+    write, saves = Path.write_bytes, list[Path]()
+
+    def full(path: Path, content: bytes) -> int:
+        if ".ckpt" in path.name:
+            saves.append(path)
+            if len(saves) == 2:
+                write(path, content[:1000])
+                raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"\.ckpt: cannot be written \(no space left on device\)"):
+        fit.run(config, progress=False)
+    assert read_checkpoint(config.output / "last.ckpt")["global_step"] == 2
+    assert not list(config.output.glob("*.partial"))
+
+
+RUN = """
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
+from forgerank.train.checkpoints import Checkpoints
+from forgerank.train.module import ForgeryModule
+
+number, where = int(sys.argv.pop(1)), sys.argv.pop(1)
+start, save = ForgeryModule.on_train_batch_start, Checkpoints.save
+
+def started(self, batch, batch_idx):
+    if where == "step" and self.global_step == 2:
+        os.kill(os.getpid(), number)
+    start(self, batch, batch_idx)
+
+def saved(self, trainer, name):
+    save(self, trainer, name)
+    if where == "save" and trainer.global_step == 2:
+        os.kill(os.getpid(), number)
+
+ForgeryModule.on_train_batch_start, Checkpoints.save = started, saved
+from forgerank.cli.main import main
+main()
+"""
+
+
+def ended(path: Path, number: int, where: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", RUN, str(number), where, "train", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_sigterm_ends_with_a_checkpoint(fresh: Path) -> None:
+    done = ended(fresh, signal.SIGTERM, "step")
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    run = fresh.parent / "run"
+    line = f"forgerank: stopped by SIGTERM after step 3; go on from {run / 'last.ckpt'} with --resume"
+    assert done.stderr.splitlines()[-1] == line
+    assert "Traceback" not in done.stderr
+    assert not (run / "weights.safetensors").exists()
+    result = train(fresh, "--resume")
+    assert result.exit_code == 0, result.exception
+    assert logged_steps(run) == set(range(8))
+
+
+def test_the_row_that_a_kill_lost_is_written_again(fresh: Path, finished: Path) -> None:
+    assert ended(fresh, signal.SIGKILL, "save").returncode == -signal.SIGKILL
+    run = fresh.parent / "run"
+    assert 1 not in logged_steps(run)
+    result = train(fresh, "--resume")
+    assert result.exit_code == 0, result.exception
+    assert losses(run) == losses(finished.parent / "run")
+    assert set(losses(run)) == set(range(8))
+
+
+def losses(run: Path) -> dict[int, str]:
+    found = {}
+    for path in sorted(run.glob("csv/version_*/metrics.csv")):
+        with path.open(newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get("train/total")]
+        found |= {int(row["step"]): row["train/total"] for row in rows}
+    return found
