@@ -157,7 +157,7 @@ def test_an_unreadable_image_is_passed_over_and_named(tmp_path: Path, workers: i
     ("setting", "named"),
     [
         ("model.backbone=no_such_network", "no_such_network: timm knows no such backbone"),
-        ("data.options={nonsense: 1}", "the data cannot be opened"),
+        ("data.options={nonsense: 1}", "the data set seqdeepfake takes no option nonsense"),
         ("accelerator=gpu", "the settings cannot be trained with"),
         ("optim.lr=1.0e+30", "the loss is not finite"),
     ],
