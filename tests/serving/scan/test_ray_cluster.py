@@ -1,10 +1,14 @@
 """Ray Data gives the bytes that processes give."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -34,6 +38,52 @@ def test_the_same_bytes_as_without_a_cluster(
     )
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == reference.out.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_ends_all_of_it(
+    media: Path, tiny_weights: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    mark = f"FORGERANK_TEST={uuid4().hex}"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= dict([mark.split("=")])
+    # As from a terminal: tests in the background inherit that Ctrl-C is ignored.
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN}"
+    command = ["scan", str(media), "--out", str(tmp_path / "r.parquet"), "--engine", "ray", "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command, "--weights", str(tiny_weights)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    wait_until(lambda: any("_Actor" in name or "raylet" in name for name in marked(mark)), 240)
+    time.sleep(5)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == (-number if number == signal.SIGTERM else 1), err
+    wait_until(lambda: not marked(mark), 15)
+    assert "Traceback" not in out + err
+    assert len(err.splitlines()) == 1, err
+
+
+def marked(mark: str) -> list[str]:
+    """Command lines of the processes whose environment holds a mark, this one's children and theirs."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def wait_until(reached: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until
+        time.sleep(0.2)
 
 
 def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,39 @@ def test_each_content_is_judged_once_wherever_it_stops(
     assert after.equals(whole)
 
 
+def test_a_refused_scan_leaves_nothing_in_the_way(media: Path, settings: Make, tmp_path: Path) -> None:
+    (tmp_path / "face.onnx").write_bytes(b"junk")
+    judging = {"detector": "retinaface", "detector_weights": tmp_path / "face.onnx"}
+    with pytest.raises(InputError):
+        scan(settings(media / "real.png", judging=judging))
+    assert [path.name for path in tmp_path.iterdir()] == ["face.onnx"]
+    assert scan(settings(media / "real.png")).files == 1
+
+
+def test_what_is_known_outlasts_a_refusal(
+    immediate: Callable[..., Any], settings: Make, media: Path, tmp_path: Path
+) -> None:
+    chosen = settings(media / "real.png", media / "black.png", media / "forged.png")
+    immediate(stop_after=1)
+    with pytest.raises(InputError):
+        scan(chosen)
+    immediate(stop_after=1)
+    good = settings(media / "real.png", media / "forged.png")
+    with pytest.raises(KeyboardInterrupt):
+        scan(good)
+    with pytest.raises(InputError, match="this scan was begun with sources"):
+        scan(settings(media / "real.png"))
+    immediate()
+    assert scan(good).judged == 1
+
+
+def test_no_output_is_a_source(settings: Make, tmp_path: Path, media: Path) -> None:
+    (tmp_path / "list.txt").write_text(str(media / "real.png"))
+    (tmp_path / "r.parquet.journal").symlink_to(tmp_path / "list.txt")
+    with pytest.raises(InputError, match="is an input, too"):
+        scan(settings(f"@{tmp_path / 'list.txt'}", out=tmp_path / "r.parquet"))
+
+
 def test_files_that_change_while_a_scan_rests(
     immediate: Callable[..., Any], settings: Make, tmp_path: Path
 ) -> None:

@@ -123,6 +123,12 @@ class Journal:
             query = f"SELECT count(*) {_TO_JUDGE if judge else _TO_HASH}"
             return int(self._database.execute(query, (b"",)).fetchone()[0])
 
+    def holds_results(self) -> bool:
+        """Whether any file was judged; a listing and hashes are soon made again."""
+        with self._failures():
+            query = "SELECT EXISTS (SELECT 1 FROM answers)"
+            return bool(self._database.execute(query).fetchone()[0])
+
     def tasks(self, *, judge: bool) -> Iterator[Task]:
         """What is left to do, by path; results may be recorded meanwhile.
 

@@ -7,6 +7,8 @@ node costs only what it was working on, and resuming is the same as without a cl
 import logging
 import os
 import pickle
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from socket import create_connection
@@ -39,6 +41,7 @@ class RayCluster:
         import ray.data
 
         self._ray, self._judging, self._workers = ray, judging, workers
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 num_cpus=None if address else workers,
@@ -48,6 +51,11 @@ class RayCluster:
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise StoppedError(f"Ray cannot be reached ({_last_line(error)})") from None
+        except BaseException:  # Ctrl-C or SIGTERM while its processes start
+            ray.shutdown()
+            raise
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end the process without a word
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(_SILENT)
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from forgerank.files import check_outputs
 from forgerank.serving.scan.journal import Journal, disk_failures
 from forgerank.serving.scan.parquet_file import write_rows
 from forgerank.serving.scan.pool import Pool
 from forgerank.serving.scan.scan_settings import Engine, Judging, ScanSettings, describe, weights_of
-from forgerank.serving.scan.sources import Item, list_items
+from forgerank.serving.scan.sources import Item, is_url, list_items
 from forgerank.serving.scan.task_worker import Outcome, Task, TaskWorker
 from forgerank.types import InputError
 
@@ -44,6 +45,8 @@ def scan(settings: ScanSettings, progress: Progress = lambda stage, done, total:
     out = settings.out
     journal_path = out.with_name(f"{out.name}.journal")
     _check_output(out, journal_path)
+    named = [Path(source.removeprefix("@")) for source in settings.sources if not is_url(source)]
+    check_outputs([out, journal_path], [*named, settings.judging.detector_weights])
     metadata, sha256 = weights_of(settings.judging)
     facts = describe(settings, metadata, sha256)
     journal = Journal(journal_path, facts)
@@ -59,6 +62,10 @@ def scan(settings: ScanSettings, progress: Progress = lambda stage, done, total:
             write_rows(journal, out, metadata.labels, facts)
         journal.remove()
         return Done(files, judged, others)
+    except InputError:
+        if not journal.holds_results():  # it would only stand in the way of the corrected command
+            journal.remove()
+        raise
     finally:
         journal.close()
 

@@ -67,7 +67,8 @@ class TaskWorker:
     def __call__(self, task: Task, identified: Callable[[Outcome], None]) -> Outcome:
         """The outcome of a task. `identified` is told size and hash before the file is decoded.
 
-        Raises StoppedError where the disk for copies is full: that is no fault of the file.
+        Raises StoppedError where the disk for copies is full, and InputError for weights that cannot be used:
+        neither is the fault of the file.
         """
         try:
             with self._local_copy(task.path) as path:
@@ -94,6 +95,8 @@ class TaskWorker:
             report = self._judge(path, "")
         except MediaError as error:
             return no_answer(error.reason)
+        except InputError:  # not the file's fault: weights that cannot be used
+            raise
         except Exception as error:  # a file that trips the program is a row, and the scan goes on
             return no_answer(f"the program failed on it ({type(error).__name__}: {error})")
         return answer_of(report)
