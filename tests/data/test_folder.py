@@ -36,6 +36,19 @@ def test_splits_share_out_every_image_once(images: Path) -> None:
     assert len(parts["test"]) > 0
 
 
+def test_what_is_no_image_is_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(tmp_path, count=2)
+    for name, content in (("a.jxl", b"\xff\x0a"), ("notes.txt", b""), ("Thumbs.db", b""), ("._b.png", b"")):
+        (tmp_path / "real" / name).write_bytes(content)
+    (tmp_path / "fake" / "__MACOSX").mkdir()
+    (tmp_path / "fake" / "__MACOSX" / "c.png").write_bytes(b"")
+    assert len(read_folder(tmp_path)) == len(read_folder(tmp_path)) == 4
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path}: 1 images or videos left out, of kinds that are not read: JPEG XL 1",
+        f"{tmp_path}: left out, no images: TXT 1",
+    ]
+
+
 def test_a_image_more_moves_no_other(images: Path, tmp_path: Path) -> None:
     write_folder(tmp_path, count=41)
     before = {sample.group: sample.split for sample in read_folder(images)}

@@ -4,13 +4,19 @@ import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
+
+from rich.console import Console
+from rich.text import Text
 
 from forgerank.data.formats.paths import is_file, is_image
 from forgerank.data.formats.seqdeepfake import parse_integers
 from forgerank.data.sample import Sample, Samples
 from forgerank.labels import VOCABULARIES, Parts, check_sequence, face_labels
+from forgerank.media.files import LeftOut, by_kind
+from forgerank.media.suffixes import IMAGE_SUFFIXES, is_litter
 from forgerank.types import SPLITS, InputError
 
 Label = Literal["real", "fake"]
@@ -102,13 +108,32 @@ def _place(base: Path, path: Path) -> Path:
 def _read_folders(root: Path, table: str, length: int, parts: Parts | None) -> Iterator[Sample]:
     if not (root / "real").is_dir() and not (root / "fake").is_dir():
         raise InputError(f"{root}: no images here: expected real/ and fake/, or {table}")
+    left_out = LeftOut(IMAGE_SUFFIXES)
     for name in ("real", "fake"):
-        paths = (path.relative_to(root) for path in (root / name).rglob("*"))
-        for path in sorted(path for path in paths if is_image(path)):
+        paths = []
+        for path in (root / name).rglob("*"):
+            inside = path.relative_to(root)
+            if is_litter(inside):
+                continue
+            if is_image(path):
+                paths.append(inside)
+            elif is_file(path):
+                left_out.add(path)
+        for path in sorted(paths):
             inner = path.relative_to(name)
             group = inner.parent if inner.parent.parts else inner.with_suffix("")
             sample = Sample(path, (), group.as_posix(), split="", dataset="")
             yield _forged(sample, length, parts) if name == "fake" else sample
+    for error in left_out.errors(root):
+        _say_once(str(error))
+    if left_out.others:
+        _say_once(f"{root}: left out, no images: {by_kind(left_out.others)}")
+
+
+@cache
+def _say_once(line: str) -> None:
+    """On standard error; each split of a data set reads the same folders."""
+    Console(stderr=True).print(Text(line), soft_wrap=True)
 
 
 def _forged(sample: Sample, length: int, parts: Parts | None) -> Sample:
