@@ -43,7 +43,7 @@ clean:
 # A stamp file follows the install: it is repeated only when the requirements change.
 .venv-dev/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-dev
-	.venv-dev/$(PIP) -e ".[train,forge,data,web,cluster,c2pa,paper,docs,demo,dev]"
+	.venv-dev/$(PIP) -e ".[train,forge,data,web,cluster,c2pa,heif,paper,docs,demo,dev]"
 	touch $@
 
 .venv-demo/.installed: pyproject.toml constraints.txt

@@ -15,6 +15,7 @@ EXTRAS = {
     "web": ("skimage", "scikit-image"),
     "scan": ("pyarrow", "PyArrow"),
     "cluster": ("ray", "Ray"),
+    "heif": ("pillow_heif", "pillow-heif"),
     "c2pa": ("c2pa", "c2pa-python"),
     "paper": ("pytorch_grad_cam", "Grad-CAM"),
 }

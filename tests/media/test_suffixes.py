@@ -1,19 +1,24 @@
 """Images and videos recognised by their content, and by their name where the content says nothing."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from forgerank.media.files import MediaError
 from forgerank.media.suffixes import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
+    image_format,
     is_litter,
     kind_by_content,
     kind_by_name,
+    known_format,
     media_kind,
 )
+from forgerank.media.videos import open_video
 from videos import write_video
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -42,8 +47,6 @@ def test_images_by_content(suffix: str, tmp_path: Path) -> None:
     "content",
     [
         b"",
-        b"....ftypavif",
-        b"....ftypheic",
         b"#EXTM3U\n",
         b"G" + bytes(2000),
         b"text",
@@ -53,6 +56,39 @@ def test_images_by_content(suffix: str, tmp_path: Path) -> None:
 def test_other_files_by_content(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(content)
     assert kind_by_content(tmp_path / "a.mp4") == "other"
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"....ftypavif", "AVIF"),
+        (b"....ftypavis", "AVIF"),
+        (b"....ftypheic", "HEIC"),
+        (b"....ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"....ftypmif1\0\0\0\0mif1avif", "AVIF"),
+        (b"GIF89a", "GIF"),
+        (b"....ftypisom", None),
+        (b"8BPS", None),
+    ],
+)
+def test_formats_by_their_first_bytes(head: bytes, expected: str | None) -> None:
+    assert image_format(head) == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [(b"8BPS\0\1", "PSD"), (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"GIF89a", "GIF"), (b"text", None)],
+)
+def test_formats_that_are_known_though_not_read(head: bytes, expected: str | None) -> None:
+    assert known_format(head) == expected
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    assert kind_by_content(tmp_path / "a.mp4") == "other"
+    assert media_kind(tmp_path / "a.mp4") == "video"
+    with pytest.raises(MediaError, match="not a regular file"), open_video(tmp_path / "a.mp4"):
+        pass
 
 
 def test_a_transport_stream_may_begin_like_a_bmp(tmp_path: Path) -> None:

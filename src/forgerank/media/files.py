@@ -51,7 +51,8 @@ def read_file(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> bytes:
     check_file(path)
     try:
         with open(path, "rb") as file:
-            content = file.read(max_bytes + 1)
+            # Python takes as much memory as is asked for: a little more than the file holds.
+            content = file.read(min(os.fstat(file.fileno()).st_size, max_bytes) + 1)
     except OSError as error:
         raise MediaError(path, _os_reason(error)) from None
     if len(content) > max_bytes:

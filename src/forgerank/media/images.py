@@ -1,25 +1,48 @@
 """Photographs decoded to uint8 RGB arrays, with a one-line reason for everything that is refused."""
 
 import re
+import struct
 import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from PIL import Image as PillowImage
+from PIL.ImageFile import ImageFile
 
+from forgerank.extras import MissingExtraError, require
 from forgerank.media.files import MediaError, read_file
+from forgerank.media.structure import StructureError, png_chunks, read_structure
+from forgerank.media.suffixes import HEAD_BYTES, image_format, known_format
 from forgerank.types import Image
 
 MAX_PIXELS = 80_000_000  # of a photograph, or of a frame of a video
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+MAX_PAGES = 100  # of one file
+READ = "JPEG, PNG, WebP, GIF, AVIF, HEIC, BMP and TIFF"
 # What a hostile file may cost. An image is at most as large as its pixels without compression.
 _MAX_SIDE = 1 << 24  # pixels; of some modes, Pillow cannot hold a longer row
 _MAX_EXIF = 1 << 17  # bytes; its entries may all name the same bytes, and Pillow copies them for each
 _TOO_MUCH_EXIF = f"more than {_MAX_EXIF} bytes of EXIF"
 _MAX_SCANNED = 4_000_000_000  # pixels times scans of a JPEG: seconds
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; 0 and the restart markers are data
+_HALVED = 4  # a JPEG of so many times the pixels allowed is decoded at half its size
+_HALVED_PROGRESSIVE = 2  # its coefficients are all held in memory
+_SMALLER = 0.5  # a page with at most this share of the first one's pixels, in its shape, is a reduced copy
+_MISSING = (128, 128, 128)  # what libjpeg puts in place of blocks that are not there
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
@@ -29,7 +52,6 @@ _TURNS = {
     7: PillowImage.Transpose.TRANSVERSE,
     8: PillowImage.Transpose.ROTATE_90,
 }
-_UNKNOWN = "not an image (JPEG, PNG, WebP, BMP and TIFF are read)"
 
 
 class UnknownFormatError(MediaError):
@@ -40,42 +62,296 @@ class TooManyPixelsError(MediaError):
     """An image over the limit of pixels."""
 
 
+class Page(NamedTuple):
+    """One image of a file."""
+
+    image: Image  # (H, W, 3), upright by its EXIF orientation
+    number: int  # from 1
+    count: int  # of images in the file that are judged one by one
+    warnings: tuple[str, ...] = ()  # what of the file is not in the image, in words
+
+
 def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode a photograph to uint8 RGB (H, W, 3), turned upright by its EXIF orientation.
 
-    JPEG, PNG, WebP, BMP and TIFF, recognised by content and not by name; of several frames, the first.
-    Transparent pixels are composited on white, as a browser shows them; 16 bits are scaled to 8; CMYK is
-    converted without its profile and embedded ICC profiles are ignored: stored values stay as they are.
-    `data` is the file's content where it lies in an archive; `path` only names it then. Raises MediaError for
-    anything else, more than `max_pixels` pixels included (Pillow's own hard limit, about 179 million, holds
-    above that), and for files made to cost much more than their size: docs/security.md.
+    JPEG, PNG, WebP, GIF, AVIF, BMP, TIFF and, with the extra `heif`, HEIC, recognised by content and not by
+    name; of several frames or pages, the first. Transparent pixels are composited on white, as a browser
+    shows them; 16 bits are scaled to 8; CMYK is converted without its profile and embedded ICC profiles are
+    ignored: stored values stay as they are. `data` is the file's content where it lies in an archive; `path`
+    only names it then. Raises MediaError for anything else, damaged and truncated files and more than
+    `max_pixels` pixels included, and for files made to cost much more than their size: docs/security.md.
     """
     content = read_file(path) if data is None else data
+    with opened(path, content) as image:
+        _check_size(image, path, content, max_pixels)
+        image.load()
+        return pixels(image, path)
+
+
+def read_pages(
+    path: str | Path, *, data: bytes | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[Page]:
+    """The images of a file one by one, decoded as by `read_photo`, but as far as it goes.
+
+    Of a photograph whose end is missing, what decodes; a JPEG of up to four times `max_pixels` pixels at half
+    its size; of several pages, all up to `MAX_PAGES`, without reduced copies of the first (previews, maps).
+    What was left out is in the warnings. Raises MediaError as `read_photo` does where the first image cannot
+    be read, and after the last one where another could not.
+    """
+    content = read_file(path) if data is None else data
+    with opened(path, content) as image:
+        count = _page_count(image)
+        first, remarks = _first_page(image, path, content, max_pixels)
+        height, width = first.shape[:2]
+        numbers, left_out = _pages_to_judge(image, count, (width, height), max_pixels)
+    total, remarks = 1 + len(numbers), [*remarks, *left_out]
+    yield Page(first, 1, total, tuple(remarks))
+    del first
+    failed: MediaError | None = None
+    for place, number in enumerate(numbers, start=2):
+        try:
+            with opened(path, content) as image:
+                image.seek(number)
+                image.load()
+                page = Page(pixels(image, path), place, total, tuple(remarks))
+        except MediaError as error:
+            failed = failed or MediaError(path, f"page {place} of {total}: {error.reason}")
+            continue
+        yield page
+    if failed is not None:
+        raise failed
+
+
+@contextmanager
+def opened(path: str | Path, content: bytes) -> Iterator[ImageFile]:
+    """An image file opened by the decoder that its first bytes name; nothing is decoded yet.
+
+    Raises MediaError, in place of any error of the decoder, of the body of the `with` statement as well.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of bombs; the limits are ours
         try:
-            with PillowImage.open(_Content(content), formats=_FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    reason = f"{width} x {height} pixels, over the limit of {max_pixels}"
-                    raise TooManyPixelsError(path, reason)
-                if max(width, height) > _MAX_SIDE:
-                    raise TooManyPixelsError(path, f"{width} x {height} pixels, a side over {_MAX_SIDE}")
-                if image.format in ("JPEG", "MPO") and width * height * _scans(content) > _MAX_SCANNED:
-                    raise MediaError(path, f"more scans than an image of {width} x {height} pixels needs")
-                image.load()
-                return np.array(_to_rgb(_upright(image, path), path), dtype=np.uint8)
+            structure = read_structure(content)
+            if structure.format is None:
+                raise UnknownFormatError(path, _unknown(content))
+            with _decoder(structure.format, path)(_Content(content)) as image:
+                yield image
         except MediaError:
             raise
-        except UnidentifiedImageError:
-            raise UnknownFormatError(path, _UNKNOWN) from None
+        except StructureError as error:
+            raise MediaError(path, str(error)) from None
         except PillowImage.DecompressionBombError:
-            raise TooManyPixelsError(path, f"far over the limit of {max_pixels} pixels") from None
+            raise TooManyPixelsError(path, "far over the limit of pixels") from None
         except MemoryError:
             raise MediaError(path, "not enough memory to decode it") from None
         except Exception as error:  # a decoder raises whatever its code stumbles over
             cause = str(error) or type(error).__name__
             raise MediaError(path, f"truncated or damaged image ({cause})") from None
+
+
+def _decoder(name: str, path: str | Path) -> Callable[[BytesIO], ImageFile]:
+    """Pillow's plugin for a format. `PIL.Image.open` would refuse large images whatever our own limit is."""
+    if name == "HEIC":
+        try:
+            require("heif")
+        except MissingExtraError as error:
+            raise MediaError(path, f"a HEIC image: {error}; or save it as JPEG") from None
+        from pillow_heif import HeifImageFile
+
+        return HeifImageFile
+    return _DECODERS[name]
+
+
+_DECODERS: dict[str, Callable[[BytesIO], ImageFile]] = {
+    "JPEG": JpegImagePlugin.jpeg_factory,
+    "PNG": PngImagePlugin.PngImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+}
+
+
+def _unknown(content: bytes) -> str:
+    kind = known_format(content[:HEAD_BYTES])
+    if kind is None:
+        return f"not an image ({READ} are read)"
+    return f"a {kind} file, which is not read: save it as JPEG or PNG"
+
+
+def _check_size(image: ImageFile, path: str | Path, content: bytes, max_pixels: int) -> None:
+    width, height = image.size
+    if max(width, height) > _MAX_SIDE:
+        raise TooManyPixelsError(path, f"{width} x {height} pixels, a side over {_MAX_SIDE}")
+    if width * height > max_pixels:
+        raise TooManyPixelsError(path, f"{width} x {height} pixels, over the limit of {max_pixels}")
+    _check_scans(image, path, content)
+
+
+def _check_scans(image: ImageFile, path: str | Path, content: bytes) -> None:
+    width, height = image.size
+    if image.format in ("JPEG", "MPO") and width * height * _scans(content) > _MAX_SCANNED:
+        raise MediaError(path, f"more scans than an image of {width} x {height} pixels needs")
+
+
+def _first_page(
+    image: ImageFile, path: str | Path, content: bytes, max_pixels: int
+) -> tuple[Image, list[str]]:
+    """The first image of a file as far as it can be decoded, and what is missing of it in words."""
+    remarks = []
+    width, height = image.size
+    most = max_pixels * (_HALVED_PROGRESSIVE if image.info.get("progressive") else _HALVED)
+    if image.format in ("JPEG", "MPO") and max_pixels < width * height <= most:
+        _check_scans(image, path, content)
+        image.draft(image.mode, (max(1, width // 2), max(1, height // 2)))
+        remarks.append(
+            f"its {width} x {height} pixels were decoded at half their size; places are given there"
+        )
+    _check_size(image, path, content, max_pixels)
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+        mended = _mend(image, content)
+        if mended is None:
+            raise
+        mended_pixels, share, how = _decode_mended(image, mended, path)
+        if not share > 0.0:
+            raise
+        return mended_pixels, [*remarks, f"its end is missing or damaged: {how}"]
+    return pixels(image, path), remarks
+
+
+class _Mended(NamedTuple):
+    """A file made whole again."""
+
+    content: bytes
+    share: float | None  # of its rows that the file really holds, 0..1; None where the decoder shows it
+
+
+def _mend(image: ImageFile, content: bytes) -> _Mended | None:
+    """The file with its missing end filled in, so that a decoder takes it; None where that cannot be done."""
+    width, height = image.size
+    if image.format in ("JPEG", "MPO"):
+        return _Mended(content + b"\xff\xd9", None)
+    if image.format == "PNG":
+        return _mend_png(content)
+    if image.format == "BMP" and image.tile and image.tile[0][0] == "raw":
+        start, stride = int(image.tile[0][2]), -(-int.from_bytes(content[28:30], "little") * width // 32) * 4
+    elif image.format == "TIFF" and image.tile and image.tile[0][0] == "raw":
+        start = min(int(tile[2]) for tile in image.tile)
+        stride = -(-sum(_samples(image)) * width // 8)
+    else:
+        return None
+    return _Mended(content + bytes(stride * height), min(1.0, (len(content) - start) / (stride * height)))
+
+
+def _samples(image: ImageFile) -> tuple[int, ...]:
+    """Bits of each sample of a TIFF's pixel."""
+    bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
+    return tuple(bits) if isinstance(bits, tuple) else (int(bits),)
+
+
+def _mend_png(content: bytes) -> _Mended | None:
+    """The rows of a PNG up to the damage, the others black; None for one that is interlaced."""
+    data, before = bytearray(), bytearray(content[:8])
+    header = None
+    for name, at, size in png_chunks(content):
+        if name == b"IHDR":
+            header = struct.unpack(">IIBBBBB", content[at : at + 13])
+        if name == b"IDAT":
+            data += content[at : at + size]
+        elif not data and at + size + 4 <= len(content):
+            before += content[at - 8 : at + size + 4]
+    if header is None or header[6] != 0:
+        return None
+    width, height, bits, colour = header[:4]
+    stride = 1 + -(-width * bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1) // 8)
+    rows, inflate = bytearray(), zlib.decompressobj()
+    try:
+        for at in range(0, len(data), 4096):
+            rows += inflate.decompress(data[at : at + 4096], stride * height - len(rows) + 1)
+            if len(rows) >= stride * height:
+                break
+    except zlib.error:
+        pass  # the rows before the damage are good
+    share = len(rows) // stride / height
+    rows = rows[: len(rows) // stride * stride].ljust(stride * height, b"\0")
+    packed = zlib.compress(rows, 0)
+    for name, part in ((b"IDAT", packed), (b"IEND", b"")):
+        before += struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
+    return _Mended(bytes(before), min(1.0, share))
+
+
+def _decode_mended(image: ImageFile, mended: _Mended, path: str | Path) -> tuple[Image, float, str]:
+    """The pixels of a mended file, the share of its rows that came out, and how much that is in words."""
+    name = image_format(mended.content[:HEAD_BYTES]) or ""
+    with _decoder(name, path)(_Content(mended.content)) as whole:
+        if whole.size != image.size:
+            whole.draft(image.mode, image.size)
+        whole.load()
+        stored = np.asarray(whole.convert("RGB"))
+        share = mended.share
+        if share is None:
+            missing = np.all(stored == _MISSING, axis=(1, 2))
+            share = 1.0 - (int(np.argmin(missing[::-1])) if not missing.all() else len(missing)) / len(
+                missing
+            )
+        shown = f"{share:.1%}".replace(".0%", "%").replace("%", " %")
+        how = f"{shown} of its rows could be decoded"
+        if share == 1.0:
+            details = ", some without their details" if whole.info.get("progressive") else ""
+            how = f"all its rows could be decoded{details}"
+        return pixels(whole, path), share, how
+
+
+def _page_count(image: ImageFile) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # a damaged directory of pages; the first page may be good
+        return 1
+
+
+def _pages_to_judge(
+    image: ImageFile, count: int, size: tuple[int, int], max_pixels: int
+) -> tuple[list[int], list[str]]:
+    """The pages behind the first that are judged, counted from 0, and in words which are not."""
+    numbers, copies, broken = [], 0, 0
+    for number in range(1, min(count, MAX_PAGES)):
+        try:
+            image.seek(number)
+        except Exception:  # whatever the decoder stumbles over
+            broken += 1
+            continue
+        width, height = image.size
+        if _is_copy((width, height), size):
+            copies += 1
+        elif width * height > max_pixels or max(width, height) > _MAX_SIDE:
+            broken += 1
+        else:
+            numbers.append(number)
+    remarks = []
+    if copies:
+        also = "a reduced copy or map" if copies == 1 else f"{copies} reduced copies or maps"
+        remarks.append(f"it also holds {also} of this image, not judged")
+    if broken:
+        remarks.append(f"{broken} of its {count} pages cannot be read")
+    if count > MAX_PAGES:
+        remarks.append(f"only the first {MAX_PAGES} of its {count} pages were judged")
+    return numbers, remarks
+
+
+def _is_copy(size: tuple[int, int], of: tuple[int, int]) -> bool:
+    """Whether an image of this size looks like a reduced copy of another one, turned or not."""
+    if size[0] * size[1] > _SMALLER * of[0] * of[1]:
+        return False
+    shape = max(size) / max(1, min(size)) / (max(of) / max(1, min(of)))
+    return 0.95 < shape < 1.05
+
+
+def pixels(image: ImageFile, path: str | Path) -> Image:
+    """The decoded frame of an opened image as RGB (H, W, 3), upright, as `read_photo` describes it."""
+    return np.array(_to_rgb(_upright(image, path), path), dtype=np.uint8)
 
 
 class _Content(BytesIO):

@@ -1,12 +1,17 @@
 """Kinds of media files: images and videos, by the suffix of their name and by their first bytes."""
 
+import os
+import stat
 from pathlib import Path, PurePath
 from typing import Literal
 
 MediaKind = Literal["image", "video", "other"]
 
 # Lower case, with the dot: the suffixes that folders are searched for.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib", ".tif"}
+    | {".tiff", ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif"}
+)
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".ogv"}
     | {".3gp", ".wmv"}
@@ -14,7 +19,6 @@ VIDEO_SUFFIXES = frozenset(
 MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 HEAD_BYTES = 4096  # enough to tell the kinds
-_IMAGE_MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")  # and WebP, in a RIFF
 _VIDEO_MAGICS = (
     b"\x1a\x45\xdf\xa3",  # Matroska, WebM
     b"\x00\x00\x01\xba",  # MPEG program stream
@@ -28,7 +32,8 @@ _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot")  # of 
 LITTER_FOLDERS = frozenset({"__macosx", ".appledouble"})
 _LITTER = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"})
 _LITTER_PREFIX = "._"  # of the resource forks that a Mac writes beside every file
-# Images that are told apart by name where they are left out: where their magic begins, and the magic.
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+# Images by their first bytes: where their magic begins, and the magic. Two bytes make a BMP: it comes last.
 _FORMATS = (
     ("JPEG", 0, b"\xff\xd8\xff"),
     ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
@@ -40,7 +45,18 @@ _FORMATS = (
     ("AVIF", 4, b"ftypavis"),
     *(
         ("HEIC", 4, b"ftyp" + brand)
-        for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+        for brand in (
+            b"heic",
+            b"heix",
+            b"heim",
+            b"heis",
+            b"hevc",
+            b"hevx",
+            b"hevm",
+            b"hevs",
+            b"mif1",
+            b"msf1",
+        )
     ),
     ("JPEG 2000", 4, b"jP  \r\n"),
     ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
@@ -48,11 +64,11 @@ _FORMATS = (
     ("JPEG XL", 0, b"\xff\x0a"),
     ("PSD", 0, b"8BPS"),
 )
+_UNREAD_FORMATS = frozenset({"JPEG 2000", "JPEG XL", "PSD"})
 _UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".hif", ".avif", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".psd", ".exr", ".tga"}
+    {".jp2", ".j2k", ".jpx", ".jxl", ".psd", ".exr", ".tga"}
     | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
 )
-_STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # images in an MP4 container
 
 
 def is_litter(name: str | PurePath) -> bool:
@@ -82,10 +98,10 @@ def file_format(path: PurePath) -> tuple[MediaKind, str]:
                 head = file.read(HEAD_BYTES)
         except (OSError, ValueError):
             pass
-    for known, start, magic in _FORMATS:
-        if head[start:].startswith(magic):
-            raw = known == "TIFF" and suffix.lower() in _UNREAD_SUFFIXES
-            return "image", name if raw else known
+    known = known_format(head)
+    if known not in (None, "BMP"):  # two bytes say little of a file that is not called so
+        raw = known == "TIFF" and suffix.lower() in _UNREAD_SUFFIXES
+        return "image", name if raw else str(known)
     if suffix.lower() in _UNREAD_SUFFIXES:
         return "image", name
     return ("video", "video") if _is_video(head) else (kind_by_name(path), name)
@@ -113,12 +129,14 @@ def kind_by_name(name: str | PurePath) -> MediaKind:
 def kind_by_content(path: str | Path) -> MediaKind:
     """The kind that the first bytes of a file say, whatever its name; "other" for what cannot be read.
 
-    Images: JPEG, PNG, WebP, BMP, TIFF. Videos: MP4 and QuickTime, Matroska and WebM, AVI, MPEG transport and
-    program streams, FLV, Ogg, Windows Media.
+    Images: those of `image_format`. Videos: MP4 and QuickTime, Matroska and WebM, AVI, MPEG transport and
+    program streams, FLV, Ogg, Windows Media. A pipe or a device is not waited for: it is "other".
     """
     try:
-        with open(path, "rb") as file:
-            return kind_of_head(file.read(HEAD_BYTES))
+        # Opening a pipe to which nobody writes would never return.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            return kind_of_head(file.read(HEAD_BYTES) if stat.S_ISREG(os.fstat(handle).st_mode) else b"")
     except (OSError, ValueError):
         return "other"
 
@@ -126,15 +144,35 @@ def kind_by_content(path: str | Path) -> MediaKind:
 def kind_of_head(head: bytes) -> MediaKind:
     """As `kind_by_content`, of the first HEAD_BYTES bytes of a file."""
     # Videos first: two bytes make a BMP, and a transport stream may begin with any.
-    if _is_video(head):
-        return "video"
-    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    return "image" if is_webp or head.startswith(_IMAGE_MAGICS) else "other"
+    return "video" if _is_video(head) else "other" if image_format(head) is None else "image"
+
+
+def image_format(head: bytes) -> str | None:
+    """The format of an image that is read, as people call it, by its first bytes; else None.
+
+    >>> image_format(b"GIF89a..."), image_format(b"8BPS...")
+    ('GIF', None)
+    """
+    known = known_format(head)
+    return None if known in _UNREAD_FORMATS else known
+
+
+def known_format(head: bytes) -> str | None:
+    """As `image_format`, with the formats that are known and not read.
+
+    >>> known_format(b"8BPS...")
+    'PSD'
+    """
+    for name, start, magic in _FORMATS:
+        if head[start:].startswith(magic):
+            # Both are of one family: the list of brands tells them apart.
+            return "AVIF" if name == "HEIC" and b"avif" in head[8:64] and b"heic" not in head[8:64] else name
+    return "BMP" if head.startswith(b"BM") else None
 
 
 def _is_video(head: bytes) -> bool:
     if head[4:8] == b"ftyp":
-        return head[8:12] not in _STILL_BRANDS
+        return known_format(head) is None
     return (
         head.startswith(_VIDEO_MAGICS)
         or head[4:8] in _QUICKTIME_ATOMS

@@ -1,0 +1,164 @@
+"""The outer structure of image files: segments, chunks and frames, counted before a decoder sees them.
+
+Pillow walks over them in Python, at microseconds each: a file made of millions of empty ones would take
+minutes and gigabytes. The limits here are far above what cameras and programs write.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from forgerank.media.suffixes import HEAD_BYTES, image_format
+
+_MAX_SEGMENTS = 4_096  # of a JPEG, before its pixels
+_MAX_METADATA = 64_000_000  # bytes of a file that hold no pixels and come before them
+_MAX_JUNK = 65_536  # bytes of a JPEG between its segments
+_SPARE_CHUNKS, _BYTES_PER_CHUNK = 2_000, 512  # of PNG and WebP: so many, and one more for so many bytes
+_MAX_FRAMES = 20_000  # frames and extensions of a GIF
+_SPARE_BLOCKS, _BYTES_PER_BLOCK = 10_000, 48  # of a GIF's data, which has blocks of at most 255 bytes
+_MAX_BOXES = 2_000  # of AVIF and HEIF, at the top
+_MAX_PAGES = 2_000  # directories of a TIFF
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")
+
+
+class StructureError(Exception):
+    """A file that would cost more than it can be worth: `str()` is the reason."""
+
+
+class Structure(NamedTuple):
+    """What the walk over a file found."""
+
+    format: str | None  # as `image_format` names it
+    frames: int  # shown one after another; 1 for a still image, 0 where only the decoder knows
+
+
+def read_structure(content: bytes) -> Structure:
+    """Walk over an image file. Raises StructureError for more segments, chunks or metadata than are read.
+
+    Damage is not its business: the walk ends where the file makes no sense.
+    """
+    name = image_format(content[:HEAD_BYTES])
+    if name == "JPEG":
+        _walk_jpeg(content)
+    elif name == "PNG":
+        return Structure(name, _walk_png(content))
+    elif name == "GIF":
+        return Structure(name, _walk_gif(content))
+    elif name == "WebP":
+        return Structure(name, _walk_webp(content))
+    elif name == "TIFF":
+        _walk_tiff(content)
+    elif name in ("AVIF", "HEIC"):
+        _walk_boxes(content)
+        return Structure(name, 0 if content[8:12] in (b"avis", b"msf1", b"hevc", b"hevx") else 1)
+    return Structure(name, 1)
+
+
+def _walk_jpeg(content: bytes) -> None:
+    at, segments, junk = 2, 0, 0
+    while (found := _MARKER.search(content, at)) is not None:
+        junk += found.start() - at
+        _limit(junk, _MAX_JUNK, "bytes between the segments of a JPEG")
+        marker, at = content[found.start() + 1], found.end()
+        if marker in (0xD9, 0xDA):  # end, or pixels
+            return
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            junk += 2  # they have no content
+            continue
+        segments += 1
+        _limit(segments, _MAX_SEGMENTS, "segments of metadata")
+        at += max(2, int.from_bytes(content[at : at + 2], "big"))
+        _limit(at, _MAX_METADATA, "bytes of metadata")
+    _limit(junk + len(content) - at, _MAX_JUNK, "bytes between the segments of a JPEG")
+
+
+def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks of a PNG, up to IEND or where the file is cut: name, place and size of the data."""
+    at = 8
+    while at + 8 <= len(content):
+        size, name = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        yield name, at + 8, size
+        if name == b"IEND":
+            return
+        at += 12 + size
+
+
+def _walk_png(content: bytes) -> int:
+    most, metadata, frames = _SPARE_CHUNKS + len(content) // _BYTES_PER_CHUNK, 0, 1
+    for number, (name, at, size) in enumerate(png_chunks(content)):
+        _limit(number, most, "chunks in a PNG of its size")
+        if name not in (b"IDAT", b"fdAT"):
+            metadata += size
+            _limit(metadata, _MAX_METADATA, "bytes of metadata")
+        if name == b"acTL":
+            frames = max(1, int.from_bytes(content[at : at + 4], "big"))
+    return frames
+
+
+def _walk_webp(content: bytes) -> int:
+    most, at, chunks, frames = _SPARE_CHUNKS + len(content) // _BYTES_PER_CHUNK, 12, 0, 0
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        frames += content[at : at + 4] == b"ANMF"
+        chunks += 1
+        _limit(chunks, most, "chunks in a WebP of its size")
+        at += 8 + size + size % 2
+    return max(1, frames)
+
+
+def _walk_gif(content: bytes) -> int:
+    most = _SPARE_BLOCKS + len(content) // _BYTES_PER_BLOCK
+    at, frames, parts, blocks = 13 + _gif_palette(content[10:11]), 0, 0, 0
+    while at < len(content):
+        kind = content[at]
+        if kind == 0x2C:  # a frame: place, size, palette, then one byte before its data
+            frames += 1
+            at += 10 + _gif_palette(content[at + 9 : at + 10]) + 1
+        elif kind == 0x21:  # an extension
+            at += 2
+        else:
+            break
+        parts += 1
+        _limit(parts, _MAX_FRAMES, "frames and extensions in a GIF")
+        while at < len(content) and content[at]:
+            blocks += 1
+            _limit(blocks, most, "blocks in a GIF of its size")
+            at += 1 + content[at]
+        at += 1
+    return max(1, frames)
+
+
+def _gif_palette(flags: bytes) -> int:
+    """Bytes of a palette, by the flags that announce it."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+def _walk_tiff(content: bytes) -> None:
+    order = "little" if content[:2] == b"II" else "big"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(content[at : at + size], order)  # type: ignore[arg-type]
+
+    at, pages = number(4, 4), 0
+    while at and at + 2 <= len(content):
+        pages += 1
+        _limit(pages, _MAX_PAGES, "directories in a TIFF")
+        at = number(at + 2 + 12 * number(at, 2), 4)
+
+
+def _walk_boxes(content: bytes) -> None:
+    at, boxes = 0, 0
+    while at + 8 <= len(content):
+        boxes += 1
+        _limit(boxes, _MAX_BOXES, "boxes")
+        size = int.from_bytes(content[at : at + 4], "big")
+        if size == 1:  # the size follows, in 64 bits
+            size = int.from_bytes(content[at + 8 : at + 16], "big")
+        if size < 8:  # 0: up to the end
+            return
+        at += size
+
+
+def _limit(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise StructureError(f"more than {most} {what}")
