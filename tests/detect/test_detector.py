@@ -56,6 +56,26 @@ def test_small_face_is_undetermined(tiny_detector: Detector, astronaut: Pixels) 
     assert report.reason.startswith("face too small")
 
 
+def test_faces_that_were_not_looked_for_are_named(tiny_detector: Detector) -> None:
+    large, usual = tiny_detector.detect(
+        [np.zeros((9000, 12000, 3), np.uint8), np.zeros((3000, 4000, 3), np.uint8)]
+    )
+    assert large.warnings == ("faces under 120 px were not looked for, because the image is large",)
+    assert usual.warnings == ()
+
+
+def test_an_image_on_its_head_is_judged_as_the_upright_one(
+    tiny_detector: Detector, forged_astronaut: Pixels
+) -> None:
+    upright, turned = tiny_detector.detect(
+        [forged_astronaut, np.ascontiguousarray(forged_astronaut[::-1, ::-1])]
+    )
+    assert turned.verdict == upright.verdict == "forged"
+    names = [[part.name for part in report.faces[0].sequence] for report in (turned, upright)]
+    assert names[0] == names[1]
+    assert turned.faces[0].forged_probability == pytest.approx(upright.faces[0].forged_probability, abs=1e-3)
+
+
 def test_order_of_the_weights_is_followed(
     tmp_path: Path, make_weights: Callable[..., Path], forged_astronaut: Pixels
 ) -> None:

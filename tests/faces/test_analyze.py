@@ -12,6 +12,7 @@ from PIL import ImageFilter
 from skimage.data import astronaut
 
 from forgerank.faces import models as embedded
+from forgerank.faces.align import turned_back
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.draw import COLOURS, draw_faces
 from forgerank.faces.models import open_embedded
@@ -82,6 +83,39 @@ def test_landmarks_follow_a_flip(analyzer: FaceAnalyzer, portrait: np.ndarray, f
 def test_roll_follows_the_image(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
     turned = np.asarray(PILImage.fromarray(portrait).rotate(-25, PILImage.Resampling.BICUBIC))  # clockwise
     assert only(analyzer.analyze(turned)).quality.roll - face.quality.roll == pytest.approx(25, abs=3)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_an_image_in_any_orientation_gives_the_faces_of_the_upright_one(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, turn: int, mirrored: bool
+) -> None:
+    image = np.ascontiguousarray(portrait[:, ::-1] if mirrored else portrait)
+    upright = only(analyzer.analyze(image))
+    turned = only(analyzer.analyze(np.ascontiguousarray(np.rot90(image, turn))))
+    expected = (upright.quality.roll - 90 * turn + 180) % 360 - 180
+    assert turned.quality.roll == pytest.approx(expected, abs=0.01)
+    np.testing.assert_allclose(turned_back(turned.landmarks, turn, (300, 300)), upright.landmarks, atol=0.01)
+    assert np.abs(turned.crop.astype(int) - upright.crop).max() <= 1
+    assert turned.quality.size == pytest.approx(upright.quality.size, abs=0.01)
+    assert turned.quality.sharpness == pytest.approx(upright.quality.sharpness, rel=0.01)
+
+
+def test_one_face_on_its_head_beside_a_larger_one(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
+    canvas = np.full((320, 620, 3), 110, dtype=np.uint8)
+    canvas[10:310, 10:310] = portrait
+    canvas[40:290, 340:590] = np.asarray(PILImage.fromarray(portrait).resize((250, 250)))[::-1, ::-1]
+    rolls = [face.quality.roll for face in analyzer.analyze(canvas)]
+    assert rolls[0] == pytest.approx(0, abs=10)
+    assert abs(rolls[1]) == pytest.approx(180, abs=10)
+
+
+@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize("side", [600, 2000])
+def test_no_face_that_the_mesh_does_not_see(analyzer: FaceAnalyzer, side: int, turn: int) -> None:
+    """The detector takes parts of the suit and of the flag for faces, in turned images above all."""
+    image = np.asarray(PILImage.fromarray(astronaut()).resize((side, side), PILImage.Resampling.BICUBIC))
+    only(analyzer.analyze(np.ascontiguousarray(np.rot90(image, turn))))
 
 
 def test_cut_face_stays_inside_the_image(analyzer: FaceAnalyzer) -> None:

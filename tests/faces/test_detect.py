@@ -156,3 +156,25 @@ def test_a_portrait_is_found_in_one_view(detector: BlazeFaceDetector, portrait: 
     (cut,) = detector.detect_portrait(np.ascontiguousarray(portrait[y0:y1, x0:x1]))
     assert iou(cut.box, (0.0, 0.0, float(x1 - x0), float(y1 - y0))) > 0.5
     assert detector.detect_portrait(np.full((100, 160, 3), 90, dtype=np.uint8)) == []
+
+
+@pytest.mark.parametrize("lying", [False, True])
+def test_a_face_in_a_very_long_image(detector: BlazeFaceDetector, portrait: np.ndarray, lying: bool) -> None:
+    """2 % of 8,000 pixels is more than the face has: the image is searched in pieces."""
+    small = np.asarray(PILImage.fromarray(portrait).resize((160, 160)))
+    for start in (0, 3111, 7840):
+        canvas = np.full((540, 8000, 3), 220, dtype=np.uint8)
+        canvas[100:260, start : start + 160] = small
+        image = canvas if lying else np.ascontiguousarray(canvas.transpose(1, 0, 2))
+        assert detector.smallest(image.shape) < 64
+        if not lying:
+            image[start : start + 160, 100:260] = small
+        boxes = [face.box for face in detector.detect(image)]
+        left, top = (start, 100) if lying else (100, start)
+        inside = [box for box in boxes if left < box[0] and box[2] < left + 160 and top < box[1] < top + 160]
+        assert len(inside) == 1
+
+
+def test_the_smallest_face_that_is_looked_for(detector: BlazeFaceDetector) -> None:
+    sizes = [(100, 100), (2000, 1000), (4000, 3000), (6400, 4000), (12000, 9000), (1080, 16000)]
+    assert [round(detector.smallest(size)) for size in sizes] == [16, 40, 64, 64, 120, 64]

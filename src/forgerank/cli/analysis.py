@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from forgerank.cli.options import FaceDetectorName, FaceDetectorWeights, Weights
+from forgerank.cli.options import FaceDetectorName, FaceDetectorWeights, MaxPixels, Weights
 from forgerank.types import Face, InputError
 
 
@@ -33,6 +33,7 @@ def detect(
         int,
         typer.Option(min=1, help="Frames looked at in one video; in a longer one they lie further apart."),
     ] = 600,
+    max_pixels: MaxPixels = 80_000_000,
     weights: Weights = None,
     detector: FaceDetectorName = "blazeface",
     detector_weights: FaceDetectorWeights = None,
@@ -55,7 +56,7 @@ def detect(
     out, err = Console(), Console(stderr=True)
     judge = Detector(weights, detector, detector_weights)
     sampling = Sampling(fps, max_frames)
-    code = detect_files(paths, judge, Outputs(json, heatmaps, html), out, err, sampling)
+    code = detect_files(paths, judge, Outputs(json, heatmaps, html), out, err, sampling, max_pixels)
     raise typer.Exit(code)
 
 
@@ -65,6 +66,7 @@ def faces(
         Path | None,
         typer.Option(help="Write the photograph with boxes, mesh and components.", metavar="OUT.png"),
     ] = None,
+    max_pixels: MaxPixels = 80_000_000,
     detector: FaceDetectorName = "blazeface",
     detector_weights: FaceDetectorWeights = None,
 ) -> None:
@@ -74,20 +76,28 @@ def faces(
     """
     from PIL import Image
 
+    from forgerank.cli.detect import print_error
+    from forgerank.detect.detector import load_image
     from forgerank.faces.analyze import FaceAnalyzer
     from forgerank.files import check_outputs, write_atomic
-    from forgerank.media.images import read_photo
+    from forgerank.media.images import TooManyPixelsError
 
     check_outputs([draw], [photo, detector_weights])
     if draw is not None and draw.suffix.lower() not in Image.registered_extensions():
         raise InputError(f"{draw}: cannot write the drawing (its suffix names no format, as .png does)")
-    image = read_photo(photo)
+    try:
+        loaded = load_image(photo, max_pixels=max_pixels)
+    except TooManyPixelsError as error:
+        raise InputError(f"{error}; --max-pixels raises it") from None
+    image = loaded.image
     found = FaceAnalyzer(detector=detector, detector_weights=detector_weights).analyze(image)
     out = Console()
     if found:
         out.print(face_table(found))
     else:
         out.print("no face found")
+    for warning in loaded.warnings:
+        print_error(Console(stderr=True), f"{photo}: {warning}")
     if draw is not None:
         from forgerank.faces.draw import draw_faces
 

@@ -12,11 +12,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from forgerank.detect.detector import Detector, load_image
+from forgerank.detect.detector import Detector, load_pages
 from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport, VideoReport, faces_of
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.files import check_outputs, write_atomic
+from forgerank.media.animations import is_animation
 from forgerank.media.files import by_kind, find_media
+from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
 from forgerank.media.suffixes import media_kind
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import encodable
@@ -105,9 +107,11 @@ def detect_files(
     out: Console,
     err: Console,
     sampling: Sampling = Sampling(),
+    max_pixels: int = MAX_PIXELS,
 ) -> int:
     """Judge every photograph and video, print and write what was asked for; bad input stops nothing.
 
+    `max_pixels` limits a photograph and a frame.
     All reports are written before the table is printed. Returns the exit code: 2 if an input failed or an
     output could not be written, else 0. Raises InputError for outputs that are refused, before any work.
     """
@@ -126,9 +130,9 @@ def detect_files(
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         files = progress.add_task("Judging files", total=len(found), unit="", visible=len(found) > 1)
-        for batch in _batches(found, report):
+        for batch in _batches(found, report, max_pixels):
             if isinstance(batch, Path):
-                _judge_video(batch, run, sampling, progress)
+                _judge_video(batch, run, sampling, progress, max_pixels)
             else:
                 results = detector.detect([image for _, image in batch])
                 for result, (path, image) in zip(results, batch, strict=True):
@@ -137,6 +141,9 @@ def detect_files(
     unwritten = run.write()
     if outputs.json != STDOUT and report.results:
         out.print(report_table(report.results))
+    for judged in report.results:
+        for warning in judged.warnings:
+            print_error(err, f"{_name(judged)}: {warning}")
     for entry in report.errors:
         print_error(err, f"{entry.path}: {entry.reason}")
     for reason in unwritten:
@@ -145,7 +152,7 @@ def detect_files(
     return 2 if report.errors or unwritten else 0
 
 
-def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress) -> None:
+def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress, max_pixels: int) -> None:
     task: TaskID = progress.add_task(f"Judging {printable(path.name)}", total=0, unit="s")
     try:
         result = detect_video(
@@ -153,6 +160,7 @@ def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress) 
             path,
             fps=sampling.fps,
             max_frames=sampling.max_frames,
+            max_pixels=max_pixels,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
         run.add(result, path)
@@ -162,29 +170,33 @@ def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress) 
         progress.remove_task(task)
 
 
-def _batches(paths: Sequence[Path], report: ReportBuilder) -> Iterator[list[tuple[Path, LoadedImage]] | Path]:
-    """Photographs in bounded memory, a batch ends at so many images or pixels; each video alone."""
+def _batches(
+    paths: Sequence[Path], report: ReportBuilder, max_pixels: int
+) -> Iterator[list[tuple[Path, LoadedImage]] | Path]:
+    """Photographs and pages in bounded memory, a batch ends at so many images or pixels; each video alone."""
     batch: list[tuple[Path, LoadedImage]] = []
     for path in paths:
-        if media_kind(path) == "video":
+        if media_kind(path) == "video" or is_animation(path):
             yield batch
             batch = []
             yield path
             continue
         try:
-            batch.append((path, load_image(path)))
+            for image in load_pages(path, max_pixels=max_pixels):
+                batch.append((path, image))
+                pixels = sum(image.image.shape[0] * image.image.shape[1] for _, image in batch)
+                if len(batch) == _BATCH_IMAGES or pixels > _BATCH_PIXELS:
+                    yield batch
+                    batch = []
         except InputError as error:
             report.fail(str(path), _reason(path, error))
-        pixels = sum(image.image.shape[0] * image.image.shape[1] for _, image in batch)
-        if len(batch) == _BATCH_IMAGES or pixels > _BATCH_PIXELS:
-            yield batch
-            batch = []
     yield batch
 
 
 def _reason(path: Path, error: InputError) -> str:
     reason = getattr(error, "reason", None)
-    return reason if isinstance(reason, str) else str(error).removeprefix(f"{path}: ")
+    reason = reason if isinstance(reason, str) else str(error).removeprefix(f"{path}: ")
+    return f"{reason}; --max-pixels raises it" if isinstance(error, TooManyPixelsError) else reason
 
 
 def _write_heatmaps(
@@ -237,7 +249,7 @@ def report_table(results: Sequence[Report | VideoReport]) -> Table:
     table.add_column("Forged", justify="right", no_wrap=True)
     table.add_column("Manipulated, first to last", overflow="fold", ratio=3)
     for result in results:
-        name = printable(result.path or "image")
+        name = printable(_name(result))
         faces = faces_of(result)
         for number, face in enumerate(faces, start=1):
             seen = ""
@@ -255,6 +267,10 @@ def report_table(results: Sequence[Report | VideoReport]) -> Table:
             empty = ["", ""] if videos else [""]
             table.add_row(Text(name), *empty, _verdict(result.verdict), "", Text(result.reason or ""))
     return table
+
+
+def _name(result: Report | VideoReport) -> str:
+    return (result.name if isinstance(result, Report) else result.path) or "image"
 
 
 def _verdict(verdict: str) -> Text:

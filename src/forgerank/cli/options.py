@@ -23,6 +23,9 @@ FaceDetectorWeights = Annotated[
     Path | None,
     typer.Option("--detector-weights", help="ONNX file, needed for retinaface.", show_default=False),
 ]
+MaxPixels = Annotated[
+    int, typer.Option("--max-pixels", min=1, help="Largest image that is decoded, width times height.")
+]
 Processes = Annotated[int, typer.Option("--workers", min=1, help="Processes.")]
 
 # Of a network that is evaluated or exported.

@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +12,11 @@ import numpy as np
 
 from forgerank.detect.result import FaceReport, LoadedImage, Map, Report
 from forgerank.detect.runtime import Prediction, Runtime, usable_cores
-from forgerank.detect.verdict import calibrate, judge_face, judge_image, order_components
+from forgerank.detect.verdict import MIN_SIZE, calibrate, judge_face, judge_image, order_components
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.media.files import read_file
-from forgerank.media.images import MAX_PIXELS, read_photo
+from forgerank.media.images import MAX_PIXELS, read_pages
 from forgerank.types import Face, Image, InputError
 from forgerank.weights.description import METADATA_FILE, load_weights
 
@@ -74,8 +75,9 @@ class Detector:
     def detect(self, images: Sequence[LoadedImage | Image | Path | str]) -> list[Report]:
         """One report per image, in order; the faces of all images share the network's batches.
 
-        An array is (H, W, 3) uint8 RGB. Raises InputError for a file that cannot be read and for an array of
-        another kind.
+        An array is (H, W, 3) uint8 RGB. Of a file of several pages or frames, the first is judged, and the
+        report says so: `judging.judge_file` judges all. Raises InputError for a file that cannot be read and
+        for an array of another kind.
         """
         loaded = [load_image(image) for image in images]
         found = [self.align(image.image, self.analyzer.analyze(image.image)) for image in loaded]
@@ -85,7 +87,7 @@ class Detector:
         for image, faces in zip(loaded, found, strict=True):
             answers = self.face_reports(faces, prediction, start)
             start += len(faces)
-            reports.append(_report(image, answers))
+            reports.append(_report(image, answers, self.analyzer.detector.smallest(image.image.shape)))
         return reports
 
     def align(self, image: Image, faces: Sequence[Face]) -> list[AlignedFace]:
@@ -150,21 +152,49 @@ def dissimilarity_map(similarity: Map) -> Map:
 def load_image(image: LoadedImage | Image | Path | str, *, max_pixels: int = MAX_PIXELS) -> LoadedImage:
     """An image with its hash from a file, of at most `max_pixels` pixels, or an array.
 
-    Raises InputError for a file that cannot be read and for an array that is not (H, W, 3) uint8.
+    A file is decoded as far as it goes (`media.images.read_pages`); of several images in it, this is the
+    first. Raises InputError for a file that cannot be read and for an array that is not (H, W, 3) uint8.
     """
     if isinstance(image, LoadedImage):
         return image
     if isinstance(image, (str, Path)):
-        content = read_file(image)
-        pixels = read_photo(image, data=content, max_pixels=max_pixels)
-        return LoadedImage(str(image), hashlib.sha256(content).hexdigest(), pixels)
+        first = next(load_pages(image, max_pixels=max_pixels))
+        if first.pages == 1:
+            return first
+        others = f"it holds {first.pages} images; the first was judged"
+        return replace(first, pages=1, warnings=(*first.warnings, others))
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise InputError(f"an image must be an (H, W, 3) uint8 array or a path, got {kind}")
     return LoadedImage(None, hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest(), image)
 
 
-def _report(image: LoadedImage, faces: tuple[FaceReport, ...]) -> Report:
+def load_pages(
+    path: Path | str, *, data: bytes | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[LoadedImage]:
+    """The images of a file one by one, with the file's hash; see `media.images.read_pages`."""
+    content = read_file(path) if data is None else data
+    sha256 = hashlib.sha256(content).hexdigest()
+    for page in read_pages(path, data=content, max_pixels=max_pixels):
+        yield LoadedImage(str(path), sha256, page.image, page.number, page.total, page.warnings)
+
+
+def _report(image: LoadedImage, faces: tuple[FaceReport, ...], smallest: float) -> Report:
+    """`smallest`: pixels of the smallest face that was looked for."""
     verdict, reason = judge_image(faces)
     height, width = image.image.shape[:2]
-    return Report(image.path, image.sha256, width, height, verdict, reason, faces)
+    warnings = image.warnings
+    if smallest > MIN_SIZE:
+        warnings += (f"faces under {math.ceil(smallest)} px were not looked for, because the image is large",)
+    return Report(
+        path=image.path,
+        sha256=image.sha256,
+        width=width,
+        height=height,
+        verdict=verdict,
+        reason=reason,
+        faces=faces,
+        page=image.page,
+        pages=image.pages,
+        warnings=warnings,
+    )

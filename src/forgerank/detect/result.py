@@ -18,6 +18,9 @@ class LoadedImage:
     path: str | None  # as given by the caller; None for an array
     sha256: str  # of the file's bytes, of the pixels for an array
     image: Image  # (H, W, 3)
+    page: int = 1  # of a file of several images, such as a TIFF
+    pages: int = 1
+    warnings: tuple[str, ...] = ()  # what of the file is not in the image, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,16 @@ class Report:
     verdict: Verdict
     reason: str | None  # why it is undetermined
     faces: tuple[FaceReport, ...]  # biggest first
+    page: int = 1  # of a file of several images, such as a TIFF
+    pages: int = 1
+    warnings: tuple[str, ...] = ()  # what could not be read or was not looked for, in words
+
+    @property
+    def name(self) -> str | None:
+        """The path, with the page where there are several."""
+        if self.path is None or self.pages == 1:
+            return self.path
+        return f"{self.path}, page {self.page} of {self.pages}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ SMALL_SIZE = 96.0
 SOFT_SHARPNESS = 25.0
 TURNED_YAW = 35.0
 TURNED_PITCH = 25.0
+SIDEWAYS, UPSIDE_DOWN = 45.0, 135.0  # roll in degrees
 DARK, BRIGHT = 0.15, 0.85  # mean luma
 CLIPPED = 0.25  # share of face pixels
 
@@ -115,6 +116,8 @@ def quality_warnings(quality: Quality) -> tuple[str, ...]:
         (quality.sharpness < SOFT_SHARPNESS, "soft or blurred"),
         (abs(quality.yaw) > TURNED_YAW, f"turned sideways ({abs(quality.yaw):.0f}°)"),
         (abs(quality.pitch) > TURNED_PITCH, f"turned up or down ({abs(quality.pitch):.0f}°)"),
+        (abs(quality.roll) > UPSIDE_DOWN, "upside down: judged turned upright"),
+        (SIDEWAYS < abs(quality.roll) <= UPSIDE_DOWN, "lies on its side: judged turned upright"),
         (quality.brightness < DARK, "very dark"),
         (quality.brightness > BRIGHT, "very bright"),
         (quality.clipped > CLIPPED, f"{quality.clipped:.0%} of the face is pure black or white"),

@@ -4,7 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ from forgerank.detect.runtime import Prediction
 from forgerank.detect.verdict import judge_image
 from forgerank.faces.track import Observation, Track, assign, embed
 from forgerank.faces.video_search import VideoFaceSearch
+from forgerank.media.animations import Animation, is_animation, open_animation
 from forgerank.media.files import MediaError
 from forgerank.media.images import MAX_PIXELS
 from forgerank.media.videos import Sample, Video, open_video
@@ -63,7 +64,7 @@ def detect_video(
     progress: Callable[[float, float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> VideoReport:
-    """Judge every person in a video. Memory does not grow with its length.
+    """Judge every person in a video or in an animated image. Memory does not grow with its length.
 
     `fps` frames per second of video are sampled, of a longer video `max_frames`, evenly spread. A video of
     more than `max_seconds`, and one with more than `max_pixels` in a frame, is refused. `progress(done,
@@ -74,7 +75,9 @@ def detect_video(
         raise ValueError(f"fps and max_frames must be positive, got {fps} and {max_frames}")
     # Decoding, finding and judging run side by side, so each takes half of the cores.
     worker = detector.with_threads(max(1, detector.threads // 2))
-    with open_video(path, threads=worker.threads, max_pixels=max_pixels) as video:
+    with _open(path, worker.threads, max_pixels) as video:
+        if isinstance(video, Animation):
+            fps = max(fps, video.least_rate)
         plan = _plan(video, fps, max_frames, max_seconds)
         people = People(worker.metadata)
         sampled, stopped = 0, False
@@ -98,7 +101,13 @@ def detect_video(
         return _report(video, plan, people.tracks(), sampled, stopped=stopped)
 
 
-def _plan(video: Video, fps: float, max_frames: int, max_seconds: float | None) -> _Plan:
+def _open(path: str | Path, threads: int, max_pixels: int) -> AbstractContextManager[Video | Animation]:
+    if is_animation(path):
+        return open_animation(path, max_pixels=max_pixels)
+    return open_video(path, threads=threads, max_pixels=max_pixels)
+
+
+def _plan(video: Video | Animation, fps: float, max_frames: int, max_seconds: float | None) -> _Plan:
     """The rate that covers the whole video with the frames allowed."""
     length = video.duration
     if length is None or length * fps > max_frames:
@@ -111,7 +120,7 @@ def _plan(video: Video, fps: float, max_frames: int, max_seconds: float | None) 
 
 
 def _report(
-    video: Video, plan: _Plan, tracks: tuple[TrackReport, ...], sampled: int, *, stopped: bool
+    video: Video | Animation, plan: _Plan, tracks: tuple[TrackReport, ...], sampled: int, *, stopped: bool
 ) -> VideoReport:
     seconds, share, warnings = _coverage(video, plan, stopped=stopped)
     verdict, reason = judge_image(tracks)
@@ -135,7 +144,7 @@ def _report(
     )
 
 
-def _coverage(video: Video, plan: _Plan, *, stopped: bool) -> tuple[float, float, list[str]]:
+def _coverage(video: Video | Animation, plan: _Plan, *, stopped: bool) -> tuple[float, float, list[str]]:
     """Seconds decoded, their share of what the file states, and in words what was left out."""
     done = video.progress
     stated = video.duration or plan.extent or done.end

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,27 @@ def five_points(landmarks: Points) -> Points:
     ).astype(np.float32)
 
 
+def quarter_turns(roll: float) -> int:
+    """How often `numpy.rot90` turns an image until a face of this roll in degrees stands upright: 0..3.
+
+    >>> [quarter_turns(roll) for roll in (-20, 80, 170, -170, -90)]
+    [0, 1, 2, 2, 3]
+    """
+    return round(roll / 90.0) % 4
+
+
+def turned_back(points: NDArray[Any], turn: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Points (K, 2) of `numpy.rot90(image, turn)` as points of the image, which has the shape (H, W, ...).
+
+    >>> turned_back(np.array([[1.0, 2.0]]), 2, (10, 20))
+    array([[19.,  8.]])
+    """
+    for number in range(turn):
+        width = shape[1] if (turn - number) % 2 else shape[0]
+        points = np.column_stack([width - points[:, 1], points[:, 0]])
+    return points
+
+
 @dataclass(frozen=True, slots=True)
 class Alignment:
     """Image <-> aligned crop. Pixel centres lie at integer + 0.5, as in Pillow's transforms."""
@@ -55,7 +77,10 @@ class Alignment:
 
     def to_crop(self, points: Points) -> Points:
         """Image points (K, 2) -> crop points (K, 2)."""
-        return (points @ self.matrix[:, :2].T + self.matrix[:, 2]).astype(np.float32)
+        return self._to_crop(points).astype(np.float32)
+
+    def _to_crop(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(points @ self.matrix[:, :2].T + self.matrix[:, 2])
 
     def to_image(self, points: Points) -> Points:
         """Crop points (K, 2) -> image points (K, 2)."""
@@ -63,7 +88,16 @@ class Alignment:
         return (points @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
 
     def crop(self, image: Image) -> Image:
-        """The aligned crop, (size, size, 3); black where the image ends."""
+        """The aligned crop, (size, size, 3); black where the image ends.
+
+        Of an image turned by quarters, or of one on its head, it is the same as of the upright image.
+        """
+        turn = quarter_turns(-math.degrees(math.atan2(self.matrix[1, 0], self.matrix[0, 0])))
+        if turn:
+            corners = np.array([[0, 0], [1, 0], [0, 1]], dtype=np.float64)
+            origin, right, down = self._to_crop(turned_back(corners, turn, image.shape))
+            matrix = np.column_stack([right - origin, down - origin, origin])
+            return Alignment(matrix, self.size).crop(np.rot90(image, turn))
         # A bicubic look-up alone would alias when a large face shrinks to the crop.
         factor = max(1, math.floor(1.0 / self.scale))
         left, top, right, bottom = self._reach(image, factor)

@@ -18,7 +18,11 @@ from forgerank.types import Detection, Image, Points
 # 100 % and more with padding; the full-range model finds them from 8 % to 60 %.
 _SHORT_RANGE_SHARE = 0.15
 _SMALLEST_INPUT_FACE = 17.0  # pixels of the full-range model's input
-_SMALLEST_SHARE = 0.02  # of the image's long side
+# Smallest faces that are looked for, as a share of the image's long side; where that is more pixels than the
+# smallest face that can be judged has, those, down to half of this share.
+_SMALLEST_SHARE, _SMALLEST_JUDGED = 0.02, 64.0
+_LONGEST = 3.0  # an image longer than this many times its short side is searched in pieces
+_PIECE_OVERLAP = 1.25  # of the short side
 _SMALLEST_FACE = 16.0  # pixels: nothing below is found, however large the image is drawn
 # Beside a face of at least this share of the long side, a face under this many pixels is not worth the time:
 # it is background, and too small to be judged.
@@ -35,6 +39,10 @@ class FaceDetector(Protocol):
 
     def detect(self, image: Image) -> list[Detection]:
         """Faces of an RGB image (H, W, 3) in its pixels, best first; boxes may reach past its border."""
+        ...
+
+    def smallest(self, shape: tuple[int, ...]) -> float:
+        """The long side, in pixels, of the smallest face that is looked for in an image (H, W, ...)."""
         ...
 
 
@@ -77,6 +85,9 @@ class _BlazeFace:
 class BlazeFaceDetector:
     """The embedded detector: faces from 2 % to over 100 % of the image's long side, of at least 16 pixels.
 
+    In images of 3,200 pixels and more, faces from 64 pixels and 1 % of the long side on; an image longer than
+    three times its short side, and than 1,600 pixels, is searched in pieces.
+
     Coarse to fine, and no finer than it can matter: beside a face of at least 20 % of the long side only
     faces of at least 48 pixels are looked for, which leaves the common portrait at two small views.
 
@@ -91,6 +102,21 @@ class BlazeFaceDetector:
 
     def detect(self, image: Image, *, smallest: float = 0.0) -> list[Detection]:
         """See `FaceDetector.detect`; faces under `smallest` pixels are not looked for."""
+        places = _pieces(image.shape[0], image.shape[1])
+        if len(places) == 1:
+            return self._detect_piece(image, smallest)
+        found = []
+        for top, left, bottom, right in places:
+            piece = np.ascontiguousarray(image[top:bottom, left:right])
+            found += [_moved(face, left, top) for face in self._detect_piece(piece, smallest)]
+        return suppress(found)
+
+    def smallest(self, shape: tuple[int, ...]) -> float:
+        """See `FaceDetector.smallest`."""
+        top, left, bottom, right = _pieces(shape[0], shape[1])[0]
+        return _smallest_wanted([], max(bottom - top, right - left))
+
+    def _detect_piece(self, image: Image, smallest: float) -> list[Detection]:
         padded = PILImage.fromarray(image)
         long_side = max(padded.size)
         near, far = self._short_range, self._full_range
@@ -213,7 +239,28 @@ def _smallest_wanted(found: list[Detection], long_side: int) -> float:
     """Long side in pixels of the smallest face worth a search, given the faces found so far."""
     largest = max((max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (face.box for face in found)), default=0.0)
     floor = _SMALLEST_FACE_BESIDE_LARGE if largest >= _LARGE_SHARE * long_side else _SMALLEST_FACE
-    return max(floor, _SMALLEST_SHARE * long_side)
+    share = _SMALLEST_SHARE * long_side
+    return max(floor, min(share, max(_SMALLEST_JUDGED, share / 2)))
+
+
+def _pieces(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Overlapping pieces of one size that cover an image: top, left, bottom, right; one for most images."""
+    short, long = min(height, width), max(height, width)
+    if long <= _LONGEST * short or _SMALLEST_SHARE * long < _SMALLEST_JUDGED / 2:
+        return [(0, 0, height, width)]
+    side = math.ceil(_LONGEST * short)
+    step = side - math.ceil(_PIECE_OVERLAP * short)
+    count = 1 + -(-(long - side) // step)
+    starts = [round(i * (long - side) / (count - 1)) for i in range(count)] if count > 1 else [0]
+    if height >= width:
+        return [(start, 0, start + side, width) for start in starts]
+    return [(0, start, height, start + side) for start in starts]
+
+
+def _moved(face: Detection, left: int, top: int) -> Detection:
+    x0, y0, x1, y1 = face.box
+    offset = np.array([left, top], dtype=np.float32)
+    return Detection((x0 + left, y0 + top, x1 + left, y1 + top), face.score, face.points + offset)
 
 
 DETECTORS = {"blazeface": BlazeFaceDetector, "retinaface": RetinaFaceDetector}

@@ -9,12 +9,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.faces.align import five_points
+from forgerank.faces.align import five_points, quarter_turns, turned_back
 from forgerank.faces.models import open_embedded
 from forgerank.types import Detection, Image, Points
 
 _SIDE = 192  # input pixels
 _ENLARGE = 1.5  # side of the model's view over the longer side of the face
+# Of 240 fits to real faces the wrong way up, none scored above 13.0; of those the right way up, 9 in 10 do.
+_SURE = 16.0
+_OTHER_WAY_UP = (1, 0, 2, 4, 3)  # the five points with left and right exchanged
 
 
 class Mesh(NamedTuple):
@@ -22,7 +25,7 @@ class Mesh(NamedTuple):
 
     landmarks: Points  # (468, 2) pixels of the image
     depth: NDArray[np.float32]  # (468,) pixels of the image, smaller is nearer to the camera
-    presence: float  # 0..1, how sure the model is that its view holds a face
+    score: float  # log-odds of the model that its view holds a face, upright
 
 
 class LandmarkModel:
@@ -36,33 +39,54 @@ class LandmarkModel:
         return open_embedded("face_landmark.onnx", threads=self._threads)
 
     def landmarks(self, image: Image, detection: Detection) -> Mesh:
-        """The mesh of a detected face in an RGB image (H, W, 3).
+        """The mesh of a detected face in an RGB image (H, W, 3), whichever way up the face is.
 
         A first pass on the detector's box finds the face; a second one sees it centred and upright by the
         first mesh, which makes the points depend less on the detector (measured: a box jittered by 10 to 20 %
         moves them by 0.7 % of the distance between the eyes' outer corners, not by 1.6 %).
+
+        The detector takes a face on its head for an upright one. Unless the model is sure of what it sees, it
+        is shown the face the other way up as well; its own score decides.
         """
+        mesh = self._fit(image, detection, detection.points)
+        if mesh.score >= _SURE:
+            return mesh
+        other = self._fit(image, detection, detection.points[list(_OTHER_WAY_UP)])
+        return other if other.score > mesh.score else mesh
+
+    def _fit(self, image: Image, detection: Detection, points: Points) -> Mesh:
         x0, y0, x1, y1 = detection.box
         centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-        first = self._run(image, centre, max(x1 - x0, y1 - y0), detection.points)
+        first = self._run(image, centre, max(x1 - x0, y1 - y0), points)
         low, high = first.landmarks.min(axis=0), first.landmarks.max(axis=0)
         return self._run(image, (low + high) / 2, float((high - low).max()), five_points(first.landmarks))
 
     def _run(self, image: Image, centre: NDArray[np.float64], face: float, points: Points) -> Mesh:
         """One pass on a square of 1.5 times `face` pixels about `centre`, turned upright by the eyes."""
-        across = points[1] - points[0]
-        angle = math.atan2(float(across[1]), float(across[0]))
+        angle = eye_line(points)
+        turn = quarter_turns(math.degrees(angle))
+        # Turned by quarters first, which is exact: a turned image gives the same mesh.
+        shape = np.rot90(image, turn).shape
+        centre = turned_back(centre[None], -turn % 4, shape)[0]
+        angle -= math.radians(90 * turn)
         scale = max(face, 1.0) * _ENLARGE / _SIDE  # image pixels per input pixel
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        linear = turn * scale
+        linear = scale * np.array(
+            [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=np.float64
+        )
         corner = centre - linear @ np.full(2, _SIDE / 2)
-        view = _warp(image, linear, corner, scale)
+        view = _warp(np.rot90(image, turn), linear, corner, scale)
         pixels = view.astype(np.float32)[None] / 255.0  # (1, 192, 192, 3)
         values, logit = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
         points_3d = values.reshape(468, 3)
-        landmarks = points_3d[:, :2] @ linear.T + corner
-        presence = 1.0 / (1.0 + math.exp(-min(max(float(logit.reshape(())), -80.0), 80.0)))
-        return Mesh(landmarks.astype(np.float32), (points_3d[:, 2] * scale).astype(np.float32), presence)
+        landmarks = turned_back(points_3d[:, :2] @ linear.T + corner, turn, image.shape)
+        depth = (points_3d[:, 2] * scale).astype(np.float32)
+        return Mesh(landmarks.astype(np.float32), depth, float(logit.reshape(())))
+
+
+def eye_line(points: Points) -> float:
+    """The direction from the first eye of five points (5, 2) to the second, radians, clockwise."""
+    across = points[1] - points[0]
+    return math.atan2(float(across[1]), float(across[0]))
 
 
 def _warp(image: Image, linear: NDArray[np.float64], corner: NDArray[np.float64], scale: float) -> Image:

@@ -89,6 +89,10 @@ class RetinaFaceDetector:
             for i in non_maximum_suppression(boxes, scores, threshold=self._overlap)
         ]
 
+    def smallest(self, shape: tuple[int, ...]) -> float:
+        """See `FaceDetector.smallest`: the smallest prior box."""
+        return MIN_SIZES[0][0] / self._input_size(shape[0], shape[1])[2]
+
     def _input_size(self, height: int, width: int) -> tuple[int, int, float]:
         """Height, width and scale of the model's input for an image."""
         fixed_height, fixed_width = self._session.get_inputs()[0].shape[2:]

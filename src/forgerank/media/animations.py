@@ -8,13 +8,15 @@ from pathlib import Path
 from PIL.ImageFile import ImageFile
 
 from forgerank.media.files import MediaError, read_file
-from forgerank.media.images import MAX_PIXELS, TooManyPixelsError, opened, pixels
+from forgerank.media.images import MAX_PIXELS, TooManyPixelsError, open_image, opened, pixels
 from forgerank.media.structure import StructureError, read_structure
 from forgerank.media.suffixes import kind_by_content
 from forgerank.media.videos import Progress, Sample
 
+_TIMED_BY_DECODING = ("webp", "avif")  # Pillow tells how long a frame is shown once it is decoded
 FEWEST_FRAMES = 3  # a file of fewer is read as pages: a track of a video needs as many
 _LOOKED_AT = 60  # frames of an animation that are sampled if it has them, however short it is
+_MAX_DECODED = 20_000_000_000  # pixels of all frames: minutes
 _DEFAULT_MS = 100  # how long a frame is shown that says nothing of it, as browsers do
 
 
@@ -44,12 +46,15 @@ def _frames(path: str | Path, content: bytes) -> int:
 def open_animation(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator["Animation"]:
     """An animated image ready to be sampled. Raises MediaError as `read_photo` does."""
     content = read_file(path)
-    with opened(path, content) as image:
+    with open_image(path, content) as image:
         width, height = image.size
         if width * height > max_pixels:
             reason = f"frames of {width} x {height} pixels, over the limit of {max_pixels}"
             raise TooManyPixelsError(path, reason)
-        yield Animation(path, image, _frames(path, content))
+        frames = _frames(path, content)
+        if frames * width * height > _MAX_DECODED:
+            raise TooManyPixelsError(path, f"{frames} frames of {width} x {height} pixels")
+        yield Animation(path, image, frames)
 
 
 class Animation:
@@ -68,6 +73,8 @@ class Animation:
         for number in range(frames):
             try:
                 image.seek(number)
+                if self.codec in _TIMED_BY_DECODING:
+                    image.load()
             except Exception:  # a decoder raises whatever its code stumbles over; the frames so far are good
                 break
             milliseconds = image.info.get("duration") or _DEFAULT_MS

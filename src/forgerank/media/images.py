@@ -40,7 +40,7 @@ _TOO_MUCH_EXIF = f"more than {_MAX_EXIF} bytes of EXIF"
 _MAX_SCANNED = 4_000_000_000  # pixels times scans of a JPEG: seconds
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; 0 and the restart markers are data
 _HALVED = 4  # a JPEG of so many times the pixels allowed is decoded at half its size
-_HALVED_PROGRESSIVE = 2  # its coefficients are all held in memory
+_MAX_PROGRESSIVE = 2 * MAX_PIXELS  # where it is progressive: its coefficients are all held in memory
 _SMALLER = 0.5  # a page with at most this share of the first one's pixels, in its shape, is a reduced copy
 _MISSING = (128, 128, 128)  # what libjpeg puts in place of blocks that are not there
 _TURNS = {
@@ -67,7 +67,7 @@ class Page(NamedTuple):
 
     image: Image  # (H, W, 3), upright by its EXIF orientation
     number: int  # from 1
-    count: int  # of images in the file that are judged one by one
+    total: int  # of images in the file that are judged one by one
     warnings: tuple[str, ...] = ()  # what of the file is not in the image, in words
 
 
@@ -131,22 +131,33 @@ def opened(path: str | Path, content: bytes) -> Iterator[ImageFile]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of bombs; the limits are ours
         try:
-            structure = read_structure(content)
-            if structure.format is None:
-                raise UnknownFormatError(path, _unknown(content))
-            with _decoder(structure.format, path)(_Content(content)) as image:
+            with open_image(path, content) as image:
                 yield image
-        except MediaError:
-            raise
-        except StructureError as error:
-            raise MediaError(path, str(error)) from None
-        except PillowImage.DecompressionBombError:
-            raise TooManyPixelsError(path, "far over the limit of pixels") from None
-        except MemoryError:
-            raise MediaError(path, "not enough memory to decode it") from None
         except Exception as error:  # a decoder raises whatever its code stumbles over
-            cause = str(error) or type(error).__name__
-            raise MediaError(path, f"truncated or damaged image ({cause})") from None
+            raise _media_error(path, error) from None
+
+
+def open_image(path: str | Path, content: bytes) -> ImageFile:
+    """As `opened`, for an image that is kept open and whose errors are met one by one."""
+    try:
+        structure = read_structure(content)
+        if structure.format is None:
+            raise UnknownFormatError(path, _unknown(content))
+        return _decoder(structure.format, path)(_Content(content))
+    except Exception as error:  # as above
+        raise _media_error(path, error) from None
+
+
+def _media_error(path: str | Path, error: Exception) -> MediaError:
+    if isinstance(error, MediaError):
+        return error
+    if isinstance(error, StructureError):
+        return MediaError(path, str(error))
+    if isinstance(error, PillowImage.DecompressionBombError):
+        return TooManyPixelsError(path, "far over the limit of pixels")
+    if isinstance(error, MemoryError):
+        return MediaError(path, "not enough memory to decode it")
+    return MediaError(path, f"truncated or damaged image ({str(error) or type(error).__name__})")
 
 
 def _decoder(name: str, path: str | Path) -> Callable[[BytesIO], ImageFile]:
@@ -201,13 +212,13 @@ def _first_page(
     """The first image of a file as far as it can be decoded, and what is missing of it in words."""
     remarks = []
     width, height = image.size
-    most = max_pixels * (_HALVED_PROGRESSIVE if image.info.get("progressive") else _HALVED)
+    most = max_pixels * _HALVED
+    if image.info.get("progressive"):
+        most = max(max_pixels, min(most, _MAX_PROGRESSIVE))
     if image.format in ("JPEG", "MPO") and max_pixels < width * height <= most:
         _check_scans(image, path, content)
         image.draft(image.mode, (max(1, width // 2), max(1, height // 2)))
-        remarks.append(
-            f"its {width} x {height} pixels were decoded at half their size; places are given there"
-        )
+        remarks.append(f"it has {width} x {height} pixels and was judged at half that size")
     _check_size(image, path, content, max_pixels)
     try:
         image.load()

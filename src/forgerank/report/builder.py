@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from forgerank.detect.detector import Detector, load_image
+from forgerank.detect.detector import Detector, load_pages
 from forgerank.detect.result import LoadedImage, Report, VideoReport
+from forgerank.media.images import MAX_PIXELS
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials, ErrorEntry
 from forgerank.report.html import html_page, section
@@ -64,7 +65,7 @@ class ReportBuilder:
             credentials = read_credentials(file)
         if self.page:
             if image is None and file is not None and isinstance(result, Report):
-                image = load_image(file)
+                image = _page(file, result)
             thresholds = self._detector.metadata.thresholds
             self._sections.append(section(len(self._results) + 1, result, image, thresholds, credentials))
         if credentials is not None:
@@ -88,6 +89,12 @@ class ReportBuilder:
             raise ValueError("this report was collected without its page")
         metadata, sha256 = self._detector.metadata, self._detector.sha256
         return html_page(self._sections, self._results, metadata, sha256, self._errors)
+
+
+def _page(file: Path | str, result: Report) -> LoadedImage:
+    """The image of a file that a result is about, of the same size."""
+    most = result.width * result.height if result.pages == 1 else MAX_PIXELS
+    return next(image for image in load_pages(file, max_pixels=most) if image.page == result.page)
 
 
 def _without_frames(result: Report | VideoReport) -> Report | VideoReport:

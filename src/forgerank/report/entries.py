@@ -122,6 +122,11 @@ class ImageEntry(Entry):
     reason: str | None = Field(description=_WHY)
     faces: tuple[FaceEntry, ...] = Field(description="biggest first")
     credentials: Credentials | None = Field(default=None, description=_CREDENTIALS)
+    page: int = Field(default=1, ge=1, description="of a file of several images, such as a TIFF, from 1")
+    pages: int = Field(default=1, ge=1, description="how many images of that file were judged")
+    warnings: tuple[str, ...] = Field(
+        default=(), description="what could not be read or was not looked for, in words"
+    )
 
 
 class MomentEntry(Entry):

@@ -104,7 +104,8 @@ def _asset(name: str) -> str:
 
 
 def _name(number: int, report: Report | VideoReport) -> str:
-    return report.path or f"image {number}"
+    name = report.name if isinstance(report, Report) else report.path
+    return name or f"image {number}"
 
 
 def _first_map(faces: Sequence[FaceReport | TrackReport]) -> str:

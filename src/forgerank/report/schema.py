@@ -120,6 +120,9 @@ def image_entry(report: Report, credentials: Credentials | None = None) -> Image
         reason=report.reason,
         faces=tuple(_face(face) for face in report.faces),
         credentials=credentials,
+        page=report.page,
+        pages=report.pages,
+        warnings=report.warnings,
     )
 
 

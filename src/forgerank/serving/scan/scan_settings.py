@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from forgerank import __version__
 from forgerank.detect.videos import FPS, MAX_FRAMES
+from forgerank.media.images import MAX_PIXELS
 from forgerank.weights.description import WeightsMetadata, load_weights
 
 Engine = Literal["local", "ray"]
@@ -28,6 +29,7 @@ class Judging(BaseModel):
     detector_weights: Path | None = None
     fps: float = Field(FPS, gt=0)  # frames per second of video
     max_frames: int = Field(MAX_FRAMES, ge=1)  # of one video
+    max_pixels: int = Field(MAX_PIXELS, ge=1)  # of a photograph and of a frame
     storage: dict[str, Any] = {}  # options of the fsspec file system; may hold secrets, never written down
     time_limit: float = Field(600.0, gt=0)  # seconds for one file
 
@@ -61,6 +63,7 @@ def describe(settings: ScanSettings, metadata: WeightsMetadata, sha256: str) -> 
         "detector_weights": None if judging.detector_weights is None else str(judging.detector_weights),
         "fps": judging.fps,
         "max_frames": judging.max_frames,
+        "max_pixels": judging.max_pixels,
         "sources": settings.sources,
         "all_files": settings.all_files,
     }

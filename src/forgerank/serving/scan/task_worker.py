@@ -14,6 +14,7 @@ from typing import Any
 
 from forgerank.detect.detector import Detector
 from forgerank.media.files import MediaError, check_file
+from forgerank.media.images import TooManyPixelsError
 from forgerank.media.suffixes import MEDIA_SUFFIXES
 from forgerank.serving.judge import FileJudge
 from forgerank.serving.scan.parquet_file import answer_of, no_answer
@@ -62,7 +63,7 @@ class TaskWorker:
             raise InputError(
                 f"{judging.weights or 'the package'}: other weights lie here than where the scan began"
             )
-        self._judge = FileJudge(detector, fps=judging.fps, max_frames=judging.max_frames)
+        self._judge = FileJudge(detector, judging.max_pixels, fps=judging.fps, max_frames=judging.max_frames)
 
     def __call__(self, task: Task, identified: Callable[[Outcome], None]) -> Outcome:
         """The outcome of a task. `identified` is told size and hash before the file is decoded.
@@ -93,6 +94,8 @@ class TaskWorker:
     def _answer(self, path: Path) -> dict[str, Any]:
         try:
             report = self._judge(path, "")
+        except TooManyPixelsError as error:
+            return no_answer(f"{error.reason}; --max-pixels raises it")
         except MediaError as error:
             return no_answer(error.reason)
         except InputError:  # not the file's fault: weights that cannot be used

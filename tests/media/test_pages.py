@@ -1,0 +1,212 @@
+"""Files as their owner sees them: formats of phones, several pages, missing ends, large JPEGs, animations."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from forgerank.detect import Detector
+from forgerank.detect.detector import load_image, load_pages
+from forgerank.detect.result import Report, VideoReport
+from forgerank.judging import judge_file
+from forgerank.media.animations import is_animation, open_animation
+from forgerank.media.files import MediaError
+from forgerank.media.images import TooManyPixelsError, read_pages, read_photo
+
+
+def scene(height: int = 64, width: int = 96) -> np.ndarray:
+    """A smooth image without any grey row."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([60 + x, 40 + y, 200 - y], axis=-1).astype(np.uint8)
+
+
+def saved(path: Path, image: np.ndarray, **options: object) -> Path:
+    PILImage.fromarray(image).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["avif", "gif", "heic"])
+def test_formats_of_phones_and_messengers(tmp_path: Path, suffix: str) -> None:
+    if suffix == "heic":
+        heif = pytest.importorskip("pillow_heif")
+        heif.from_pillow(PILImage.fromarray(scene())).save(tmp_path / "a.heic", quality=95)
+    else:
+        saved(tmp_path / f"a.{suffix}", scene(), **({"quality": 95} if suffix == "avif" else {}))
+    image = read_photo(tmp_path / f"a.{suffix}")
+    assert image.shape == (64, 96, 3)
+    assert np.abs(image.astype(int) - scene()).mean() < 6
+
+
+def test_heic_without_its_extra_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50))
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    with pytest.raises(MediaError) as refusal:
+        read_photo(tmp_path / "a.HEIC")
+    assert refusal.value.reason.startswith("a HEIC image: ")
+    assert 'pip install "forgerank[heif]"' in refusal.value.reason
+
+
+def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"8BPS\0\1" + bytes(40))
+    with pytest.raises(MediaError, match="a PSD file, which is not read: save it as JPEG or PNG"):
+        read_photo(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.999, 0.9, 1.0), (0.6, 0.3, 0.75), (0.3, 0.1, 0.45)])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_a_missing_end_costs_only_itself(
+    tmp_path: Path, name: str, share: float, low: float, high: float
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 160, 3), dtype=np.uint8)
+    path = saved(tmp_path / name, noise)
+    whole = read_photo(path)
+    content = path.read_bytes()
+    [page] = read_pages(path, data=content[: int(len(content) * share)])
+    same = np.flatnonzero((page.image == whole).all(axis=(1, 2)))
+    assert low * 200 <= same[-1] + 1 <= high * 200
+    assert (page.image[: same[-1]] == whole[: same[-1]]).mean() > 0.99
+    [warning] = page.warnings
+    assert warning.startswith("its end is missing or damaged: ")
+    assert warning.endswith("of its rows could be decoded") or "all its rows" in warning
+    stated = 100.0 if "all its rows" in warning else float(warning.split()[-8])
+    assert stated == pytest.approx(100 * (same[-1] + 1) / 200, abs=100 * 33 / 200)
+    with pytest.raises(MediaError, match="truncated or damaged"):
+        read_photo(path, data=content[: int(len(content) * share)])
+
+
+def test_a_jpeg_without_its_last_bytes_is_whole(tmp_path: Path) -> None:
+    content = saved(tmp_path / "a.jpg", scene(), quality=95).read_bytes()
+    [page] = read_pages("a.jpg", data=content[:-2])
+    np.testing.assert_array_equal(page.image, read_photo(tmp_path / "a.jpg"))
+    assert page.warnings == ("its end is missing or damaged: all its rows could be decoded",)
+
+
+@pytest.mark.parametrize("kept", [20, 300])
+def test_a_photograph_of_which_nothing_is_left_is_refused(tmp_path: Path, kept: int) -> None:
+    content = saved(tmp_path / "a.jpg", scene(), quality=95).read_bytes()
+    with pytest.raises(MediaError):
+        next(read_pages("a.jpg", data=content[:kept]))
+
+
+def test_a_large_jpeg_is_decoded_at_half_its_size(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", scene(200, 300), quality=95)
+    [page] = read_pages(path, max_pixels=20_000)
+    assert page.image.shape == (100, 150, 3)
+    assert page.warnings == ("it has 300 x 200 pixels and was judged at half that size",)
+    assert read_pages(path, max_pixels=60_000).__next__().warnings == ()
+    with pytest.raises(TooManyPixelsError, match="300 x 200 pixels, over the limit of 14999"):
+        next(read_pages(path, max_pixels=14_999))
+    with pytest.raises(TooManyPixelsError):
+        next(read_pages(saved(tmp_path / "a.png", scene(200, 300)), max_pixels=20_000))
+
+
+def test_more_pixels_than_pillow_itself_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PILImage, "MAX_IMAGE_PIXELS", 100)
+    assert read_photo(saved(tmp_path / "a.png", scene())).shape == (64, 96, 3)
+
+
+def test_every_page_is_read_without_reduced_copies(tmp_path: Path) -> None:
+    pages = [PILImage.fromarray(np.full((64, 96, 3), grey, np.uint8)) for grey in (10, 20, 30)]
+    copy = pages[0].resize((48, 32))
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=[copy, *pages[1:]])
+    found = list(load_pages(tmp_path / "a.tif"))
+    assert [int(page.image.mean()) for page in found] == [10, 20, 30]
+    assert [(page.page, page.pages) for page in found] == [(1, 3), (2, 3), (3, 3)]
+    assert found[0].warnings == ("it also holds a reduced copy or map of this image, not judged",)
+    first = load_image(tmp_path / "a.tif")
+    assert first.warnings[-1] == "it holds 3 images; the first was judged"
+
+
+def test_both_pictures_of_a_stereo_camera(tmp_path: Path) -> None:
+    pair = [PILImage.fromarray(np.full((64, 96, 3), grey, np.uint8)) for grey in (50, 90)]
+    pair[0].save(tmp_path / "a.mpo", save_all=True, append_images=pair[1:])
+    assert [round(page.image.mean() / 10) for page in read_pages(tmp_path / "a.mpo")] == [5, 9]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
+def test_frames_of_an_animation(tmp_path: Path, suffix: str) -> None:
+    frames = [PILImage.fromarray(np.full((64, 96, 3), 20 * number, np.uint8)) for number in range(1, 6)]
+    path = tmp_path / f"a.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=200)
+    assert is_animation(path)
+    with open_animation(path) as animation:
+        samples = list(animation.samples(animation.least_rate))
+        assert [round(sample.image.mean() / 20) for sample in samples] == [1, 2, 3, 4, 5]
+        assert [sample.time for sample in samples] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+        assert animation.duration == pytest.approx(1.0)
+        assert animation.progress.lost == 0
+        assert len(list(animation.samples(2.0))) == 2
+    assert not is_animation(saved(tmp_path / f"b.{suffix}", scene()))
+
+
+def test_an_animation_is_judged_as_a_video(
+    tiny_detector: Detector, astronaut: np.ndarray, forged_astronaut: np.ndarray, tmp_path: Path
+) -> None:
+    real, forged = PILImage.fromarray(astronaut), PILImage.fromarray(forged_astronaut)
+    others = [forged.copy() for _ in range(4)]
+    for number, frame in enumerate(others):
+        frame.putpixel((0, 0), (number, 0, 0))  # equal frames would be stored as one
+    real.save(tmp_path / "a.webp", save_all=True, append_images=others, duration=200, lossless=True)
+    report = judge_file(tiny_detector, tmp_path / "a.webp")
+    assert isinstance(report, VideoReport)
+    assert (report.verdict, report.codec, report.sampled_frames) == ("forged", "webp", 5)
+    assert report.decoded_share == 1.0
+    # Two frames are pages: a video needs three to be judged.
+    real.save(tmp_path / "b.webp", save_all=True, append_images=[forged], duration=200, lossless=True)
+    pages = judge_file(tiny_detector, tmp_path / "b.webp")
+    assert isinstance(pages, Report)
+    assert (pages.verdict, pages.page, pages.pages) == ("forged", 2, 2)
+    assert pages.warnings == ("this is page 2 of 2; of all pages: 1 forged, 1 real",)
+
+
+def jpeg_with(segments: bytes) -> bytes:
+    stream = io.BytesIO()
+    PILImage.fromarray(scene()).save(stream, "JPEG")
+    return stream.getvalue()[:2] + segments + stream.getvalue()[2:]
+
+
+def png_with(chunks: bytes) -> bytes:
+    stream = io.BytesIO()
+    PILImage.fromarray(scene()).save(stream, "PNG")
+    return stream.getvalue()[:33] + chunks + stream.getvalue()[33:]
+
+
+def gif_with(blocks: bytes) -> bytes:
+    stream = io.BytesIO()
+    PILImage.fromarray(scene()).convert("L").save(stream, "GIF")
+    content = stream.getvalue()
+    start = 13 + (3 << (content[10] & 7) + 1)
+    return content[:start] + blocks + content[start:]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (jpeg_with(b"\xff\xfe\x00\x02" * 5_000), "segments of metadata"),
+        (jpeg_with(b"\xff\xfe\x00\x02" + bytes(70_000)), "bytes between the segments of a JPEG"),
+        (jpeg_with(b"\xff" * 70_000), "bytes between the segments of a JPEG"),
+        (jpeg_with((b"\xff\xe5\xff\xff" + bytes(65_533)) * 1_000), "bytes of metadata"),
+        (png_with((bytes(4) + b"teXt" + bytes(4)) * 5_000), "chunks in a PNG of its size"),
+        (png_with(struct.pack(">I", 65_000_000) + b"teXt" + bytes(65_000_004)), "bytes of metadata"),
+        (gif_with(b"\x21\xfe\x00" * 30_000), "frames and extensions in a GIF"),
+        (gif_with(b"\x21\xfe" + b"\x01a" * 50_000 + b"\0"), "blocks in a GIF"),
+        (b"RIFF\0\0\0\0WEBP" + b"ABCD\0\0\0\0" * 5_000, "chunks in a WebP"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + b"\0\0\0\x08free" * 5_000, "boxes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_metadata_is_bounded_before_it_is_parsed(
+    content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forgerank.media.images._DECODERS", {})  # none is asked
+    with pytest.raises(MediaError, match=f"more than [0-9]+ {reason}") as refusal:
+        read_photo("bomb", data=content)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_cameras_write_is_far_from_the_limits() -> None:
+    several = (b"\xff\xe2\xff\xff" + bytes(65_533)) * 200 + b"\xff" * 100
+    assert read_photo("photo", data=jpeg_with(several)).shape == (64, 96, 3)
