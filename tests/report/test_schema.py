@@ -70,6 +70,9 @@ GOLDEN: dict[str, Any] = {
                 }
             ],
             "credentials": None,
+            "page": 1,
+            "pages": 1,
+            "warnings": [],
         },
         {
             "path": None,
@@ -80,6 +83,9 @@ GOLDEN: dict[str, Any] = {
             "reason": "no face found",
             "faces": [],
             "credentials": None,
+            "page": 1,
+            "pages": 1,
+            "warnings": [],
         },
     ],
     "videos": [

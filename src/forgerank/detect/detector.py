@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from forgerank.detect.verdict import MIN_SIZE, calibrate, judge_face, judge_imag
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.media.files import read_file
-from forgerank.media.images import MAX_PIXELS, read_pages
+from forgerank.media.images import MAX_PIXELS, read_first, read_pages
 from forgerank.types import Face, Image, InputError
 from forgerank.weights.description import METADATA_FILE, load_weights
 
@@ -152,28 +151,26 @@ def dissimilarity_map(similarity: Map) -> Map:
 def load_image(image: LoadedImage | Image | Path | str, *, max_pixels: int = MAX_PIXELS) -> LoadedImage:
     """An image with its hash from a file, of at most `max_pixels` pixels, or an array.
 
-    A file is decoded as far as it goes (`media.images.read_pages`); of several images in it, this is the
-    first. Raises InputError for a file that cannot be read and for an array that is not (H, W, 3) uint8.
+    A file is decoded as far as it goes; of several images in it, this is the first (`media.images.read_first`).
+    Raises InputError for a file that cannot be read and for an array that is not (H, W, 3) uint8.
     """
     if isinstance(image, LoadedImage):
         return image
     if isinstance(image, (str, Path)):
-        first = next(load_pages(image, max_pixels=max_pixels))
-        if first.pages == 1:
-            return first
-        others = f"it holds {first.pages} images; the first was judged"
-        return replace(first, pages=1, warnings=(*first.warnings, others))
+        content = read_file(image)
+        page = read_first(image, data=content, max_pixels=max_pixels)
+        return LoadedImage(
+            str(image), hashlib.sha256(content).hexdigest(), page.image, warnings=page.warnings
+        )
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise InputError(f"an image must be an (H, W, 3) uint8 array or a path, got {kind}")
     return LoadedImage(None, hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest(), image)
 
 
-def load_pages(
-    path: Path | str, *, data: bytes | None = None, max_pixels: int = MAX_PIXELS
-) -> Iterator[LoadedImage]:
+def load_pages(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Iterator[LoadedImage]:
     """The images of a file one by one, with the file's hash; see `media.images.read_pages`."""
-    content = read_file(path) if data is None else data
+    content = read_file(path)
     sha256 = hashlib.sha256(content).hexdigest()
     for page in read_pages(path, data=content, max_pixels=max_pixels):
         yield LoadedImage(str(path), sha256, page.image, page.number, page.total, page.warnings)

@@ -122,6 +122,15 @@ def read_pages(
         raise failed
 
 
+def read_first(path: str | Path, *, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> Page:
+    """The first of `read_pages`; where there are others, its warnings say that they were not judged."""
+    first = next(read_pages(path, data=data, max_pixels=max_pixels))
+    if first.total == 1:
+        return first
+    others = f"it holds {first.total} images; the first was judged"
+    return Page(first.image, 1, 1, (*first.warnings, others))
+
+
 @contextmanager
 def opened(path: str | Path, content: bytes) -> Iterator[ImageFile]:
     """An image file opened by the decoder that its first bytes name; nothing is decoded yet.
@@ -144,6 +153,8 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
         if structure.format is None:
             raise UnknownFormatError(path, _unknown(content))
         return _decoder(structure.format, path)(_Content(content))
+    except (SyntaxError, IndexError, TypeError, struct.error):  # from what only begins like an image
+        raise UnknownFormatError(path, _unknown(content)) from None
     except Exception as error:  # as above
         raise _media_error(path, error) from None
 
@@ -186,7 +197,7 @@ _DECODERS: dict[str, Callable[[BytesIO], ImageFile]] = {
 
 def _unknown(content: bytes) -> str:
     kind = known_format(content[:HEAD_BYTES])
-    if kind is None:
+    if kind is None or image_format(content[:HEAD_BYTES]):
         return f"not an image ({READ} are read)"
     return f"a {kind} file, which is not read: save it as JPEG or PNG"
 

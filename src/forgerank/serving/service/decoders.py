@@ -18,7 +18,7 @@ import numpy as np
 
 from forgerank.detect.result import LoadedImage
 from forgerank.media.files import MediaError
-from forgerank.media.images import read_photo
+from forgerank.media.images import read_first
 from forgerank.processes import start_process
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials
@@ -212,7 +212,7 @@ class _Process:
             if isinstance(answer[0], type):
                 kind, reason = answer
                 raise kind(task.name, reason)
-            shape, credentials = answer
+            shape, warnings, credentials = answer
             pixels = np.empty(shape, np.uint8)
             connection.recv_bytes_into(pixels.data.cast("B"))
         except (EOFError, ConnectionError):
@@ -223,7 +223,8 @@ class _Process:
         except (TimeoutError, CancelledError):
             self.close()
             raise
-        return Decoded(LoadedImage(task.name, hashlib.sha256(content).hexdigest(), pixels), credentials)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return Decoded(LoadedImage(task.name, sha256, pixels, warnings=warnings), credentials)
 
     def close(self, *, patience: float = 0.0) -> int | None:
         """End the process, in so many seconds by force; its exit code, None where there was none."""
@@ -271,10 +272,10 @@ def _serve(connection: Connection) -> None:
         except EOFError:
             return
         try:
-            image = read_photo(name, data=content, max_pixels=max_pixels)
+            page = read_first(name, data=content, max_pixels=max_pixels)
             credentials = read_credentials(BytesIO(content))
         except MediaError as error:
             connection.send((type(error), error.reason))
             continue
-        connection.send((image.shape, credentials))
-        connection.send_bytes(np.ascontiguousarray(image).data.cast("B"))
+        connection.send((page.image.shape, page.warnings, credentials))
+        connection.send_bytes(np.ascontiguousarray(page.image).data.cast("B"))
