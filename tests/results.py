@@ -21,7 +21,7 @@ def face_report(
         detection_score=0.98,
         quality=quality,
         verdict=verdict,
-        reason="between the thresholds" if verdict == "undetermined" else None,
+        reason="no clear evidence either way" if verdict == "undetermined" else None,
         forged_probability=0.934 if verdict == "forged" else 0.1,
         components=components,
         alignment=Alignment(np.eye(2, 3), 8),
@@ -34,7 +34,7 @@ def moments(start: float, verdicts: str, step: float = 0.5) -> tuple[Moment, ...
     """One moment per letter and step: f forged, u undetermined, r real, a blank where the face is absent."""
     names: dict[str, tuple[Verdict, float, str | None]] = {
         "f": ("forged", 0.95, None),
-        "u": ("undetermined", 0.4, "between the thresholds"),
+        "u": ("undetermined", 0.4, "no clear evidence either way"),
         "r": ("real", 0.05, None),
     }
     found = []

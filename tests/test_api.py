@@ -246,3 +246,15 @@ def test_the_example_prints_a_line_for_each_face(photo: Path, tmp_path: Path) ->
     assert done.stdout.splitlines()[0] == "path,face,verdict,forged_probability,sequence"
     assert done.stdout.splitlines()[1].startswith(f"{tmp_path / 'photo.png'},1,")
     assert done.stderr.startswith(f"{tmp_path / 'broken.jpg'}: not an image")
+
+
+def test_the_most_suspicious_page_of_a_file_is_the_one_that_is_drawn(
+    detector: Detector, astronaut: Pixels, forged_astronaut: Pixels, tmp_path: Path
+) -> None:
+    first, second = (PILImage.fromarray(pixels) for pixels in (astronaut, forged_astronaut))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    for source in (tmp_path / "pages.tif", (tmp_path / "pages.tif").read_bytes()):
+        report = detector.detect(source)
+        assert (report.verdict, report.page, report.pages) == ("forged", 2, 2)
+        plain = detector.detect(forged_astronaut)
+        assert report.faces[0].heatmap("nose").tobytes() == plain.faces[0].heatmap("nose").tobytes()

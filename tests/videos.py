@@ -112,7 +112,7 @@ def damage_file(path: Path, *, at: float = 0.5, size: int = 400) -> Path:
 
 
 def write_hdr_video(path: Path, levels: NDArray[np.float64], transfer: int, count: int = 4) -> Path:
-    """A grey video of BT.2020 with 10 bits; `levels` (H, W) is its signal, 0..1, in the `transfer` of H.273."""
+    """A grey 10-bit video of BT.2020; `levels` (H, W) is its signal, 0..1, coded as `transfer` of H.273."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx265", rate=RATE, options={"x265-params": "log-level=none:qp=4"})
         stream.height, stream.width = levels.shape

@@ -14,7 +14,7 @@ import os
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast, overload
 
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import track
 
 from forgerank.detect import detector as engine
-from forgerank.detect.detector import load_image
+from forgerank.detect.detector import load_pages
 from forgerank.detect.result import FaceReport, LoadedImage, Report, VideoReport
 from forgerank.files import make_folder, write_atomic
 from forgerank.judging import judge_file
@@ -176,13 +176,14 @@ class Detector:
             answer = judge_file(self.engine, path, name=shown, max_pixels=max_pixels, **sampling)
             if isinstance(answer, VideoReport):
                 return self._result(answer, None, max_pixels)
-            image = load_image(path, max_pixels=max_pixels)
-        return self._result(answer, LoadedImage(name, image.sha256, image.image), max_pixels)
+            image = _page(path, answer.page, max_pixels)
+        return self._result(answer, replace(image, path=name), max_pixels)
 
     def _result(
         self, answer: Report | VideoReport, origin: Path | LoadedImage | None, max_pixels: int
     ) -> "ImageResult | VideoResult":
-        source = _Origin(self.engine, origin, answer.sha256, max_pixels)
+        page = answer.page if isinstance(answer, Report) else 1
+        source = _Origin(self.engine, origin, answer.sha256, page, max_pixels)
         if isinstance(answer, VideoReport):
             return VideoResult(**_values(answer), origin=source)
         faces = tuple(FaceResult(**_values(face), origin=source) for face in answer.faces)
@@ -196,13 +197,14 @@ class _Origin:
     engine: engine.Detector
     source: Path | LoadedImage | None  # None: frames of a video are in its report
     sha256: str
+    page: int  # of a file of several images
     max_pixels: int
 
     def image(self) -> LoadedImage:
         if isinstance(self.source, LoadedImage):
             return self.source
         assert self.source is not None
-        image = load_image(self.source, max_pixels=self.max_pixels)
+        image = _page(self.source, self.page, self.max_pixels)
         if image.sha256 != self.sha256:
             raise MediaError(self.source, "changed since it was judged")
         return image
@@ -335,6 +337,10 @@ class Failure:
     def of(cls, error: InputError, name: str | None) -> "Failure":
         """Of the error that it raised."""
         return cls(name, error.reason if isinstance(error, MediaError) else str(error))
+
+
+def _page(path: Path, page: int, max_pixels: int) -> LoadedImage:
+    return next(image for image in load_pages(path, max_pixels=max_pixels) if image.page == page)
 
 
 def _from_memory(source: Any, channel_order: ChannelOrder) -> LoadedImage:

@@ -1,18 +1,23 @@
 """`forgerank detect` from the outside: outputs, bad input, exit codes."""
 
+import csv
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as PILImage
+from typer.testing import CliRunner
 
 from commands import detect
 from forgerank.cli.detect import Outputs
+from forgerank.cli.main import app
 from forgerank.types import InputError
 
 Pixels = NDArray[np.uint8]
@@ -30,12 +35,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory, astronaut: Pixels, forged_a
 def test_table_of_a_folder(photos: Path, weights: list[str]) -> None:
     result = detect(photos, *weights)
     assert result.exit_code == 0
-    rows = [line.split() for line in result.stdout.splitlines()]
+    rows = [line.split() for line in result.stdout.splitlines()[:-2]]
     verdicts = [word for row in rows for word in row if word in ("real", "forged", "undetermined")]
     assert verdicts == ["undetermined", "forged", "real"]  # sorted by name: empty, forged, real
     assert "1 nose" in result.stdout
     assert "2 lip" in result.stdout
     assert "no face found" in result.stdout
+    assert result.stdout.splitlines()[-2] == "3 images: 1 forged, 1 real, 1 undetermined"
+    assert result.stdout.splitlines()[-1].startswith("forged from ")
     assert result.stderr == ""
 
 
@@ -155,3 +162,83 @@ def test_console_script_ends_with_one_line(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [
         f"forgerank: {tmp_path}/forgerank.json: cannot read the weights (No such file or directory)"
     ]
+
+
+def test_the_table_in_csv_the_case_and_what_was_written(
+    photos: Path, weights: list[str], tmp_path: Path
+) -> None:
+    table, page, data = tmp_path / "t.csv", tmp_path / "r.html", tmp_path / "r.json"
+    outputs = ["--csv", table, "--html", page, "--json", data]
+    result = detect(photos, *outputs, "--case", "2026/17 <b>", *weights)
+    assert result.stdout.splitlines()[-2].endswith(f"; wrote {page}, {data}, {table}")
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert [row["verdict"] for row in rows] == ["undetermined", "forged", "real"]
+    assert (rows[0]["reason"], rows[0]["face"], rows[0]["likelihood_ratio"]) == ("no face found", "", "")
+    assert rows[1]["sequence"] == "nose lip"
+    assert float(rows[1]["forged_probability"]) > 0.8
+    assert float(rows[1]["nose"]) > float(rows[1]["eye"])
+    report = json.loads(data.read_text(encoding="utf-8"))
+    assert report["case"] == "2026/17 <b>"
+    assert datetime.fromisoformat(report["created"]).tzinfo is not None
+    face = report["reports"][1]["faces"][0]
+    odds = face["forged_probability"] / (1 - face["forged_probability"])
+    assert face["likelihood_ratio"] == pytest.approx(odds, rel=1e-3)
+    assert "2026/17 &lt;b&gt;" in page.read_text(encoding="utf-8")
+
+
+def test_the_most_suspicious_first(photos: Path, weights: list[str]) -> None:
+    rows = detect(photos, "--sort", "probability", *weights).stdout.splitlines()[1:4]
+    assert [Path(row.split()[0]).name for row in rows] == ["forged.png", "real.png", "empty.png"]
+
+
+def test_quiet_prints_errors_alone(photos: Path, weights: list[str], tmp_path: Path) -> None:
+    result = detect(photos / "real.png", tmp_path / "missing.jpg", "-q", *weights)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"forgerank: {tmp_path / 'missing.jpg'}: no such file or folder\n"
+
+
+def test_patterns_are_expanded_and_one_that_matches_nothing_is_named(
+    photos: Path, weights: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a[1].png").write_bytes((photos / "real.png").read_bytes())
+    result = detect(photos / "*e*.png", tmp_path / "a[1].png", photos / "*.gif", *weights)
+    names = [Path(line.split()[0]).name for line in result.stdout.splitlines()[1:5]]
+    assert names == ["empty.png", "forged.png", "real.png", "a[1].png"]
+    assert result.exit_code == 2
+    assert result.stderr.endswith("*.gif: no file matches this pattern\n")
+
+
+def test_the_same_file_is_judged_once(photos: Path, weights: list[str], tmp_path: Path) -> None:
+    link = tmp_path / "link.png"
+    link.symlink_to(photos / "real.png")
+    result = detect(photos / "real.png", photos / "real.png", link, *weights)
+    assert result.exit_code == 0
+    assert "1 image: 1 real" in result.stdout
+    assert result.stderr.splitlines() == [
+        f"forgerank: {photos / 'real.png'}: named twice, judged once",
+        f"forgerank: {link}: the same file as {photos / 'real.png'}, judged once",
+    ]
+
+
+def test_standard_input(photos: Path, weights: list[str], tmp_path: Path) -> None:
+    data = tmp_path / "r.json"
+    content = (photos / "forged.png").read_bytes()
+    arguments = ["detect", "-", "--json", str(data), *weights]
+    result = CliRunner().invoke(app, arguments, input=content)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[1].startswith("<stdin>")
+    report = json.loads(data.read_text(encoding="utf-8"))["reports"][0]
+    assert (report["path"], report["sha256"]) == ("<stdin>", hashlib.sha256(content).hexdigest())
+
+
+def test_a_face_that_cannot_be_judged_shows_no_percentage(
+    forged_astronaut: Pixels, weights: list[str], tmp_path: Path
+) -> None:
+    small = PILImage.fromarray(forged_astronaut).resize((180, 180))
+    small.save(tmp_path / "small.png")
+    result = detect(tmp_path / "small.png", "--html", tmp_path / "r.html", *weights)
+    row = result.stdout.splitlines()[1]
+    assert "undetermined" in row
+    assert "face too small" in row
+    assert "%" not in row
+    assert "Probability of forgery" not in (tmp_path / "r.html").read_text(encoding="utf-8")

@@ -67,7 +67,7 @@ def test_forged_frames_alone_decide_the_components() -> None:
     [
         (0.7, 3, ("forged", None)),
         (0.2, 9, ("real", None)),
-        (0.5, 9, ("undetermined", "between the thresholds")),
+        (0.5, 9, ("undetermined", "no clear evidence either way")),
         (0.9, 2, ("undetermined", "only 2 frames of this face can be judged, 3 are needed")),
         (0.9, 1, ("undetermined", "only 1 frame of this face can be judged, 3 are needed")),
     ],

@@ -36,8 +36,8 @@ def face(verdict: Verdict, reason: str | None = None) -> FaceReport:
     ("probability", "verdict", "reason"),
     [
         (0.7, "forged", None),
-        (0.6999, "undetermined", "between the thresholds"),
-        (0.3, "undetermined", "between the thresholds"),
+        (0.6999, "undetermined", "no clear evidence either way"),
+        (0.3, "undetermined", "no clear evidence either way"),
         (0.2999, "real", None),
     ],
 )

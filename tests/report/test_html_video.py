@@ -52,7 +52,7 @@ def test_what_a_reader_of_a_video_needs(shown: str) -> None:
 def test_the_plot_says_what_it_shows(shown: str) -> None:
     tags = parse(shown)
     texts = re.findall(r'<rect class="target"[^>]*><title>([^<]*)</title>', shown)
-    assert texts[0] == "0:00.0: 40 %, undetermined (between the thresholds)"
+    assert texts[0] == "0:00.0: 40 %, undetermined (no clear evidence either way)"
     assert texts[2] == "0:01.0: 95 %, forged"
     assert len(texts) == 10
     assert "Highest 95 % at 0:01.0; forged from 0:00.8 to 0:02.2." in tags.text

@@ -52,7 +52,7 @@ def test_the_slider_reads_the_plot(frame: Frame) -> None:
     for _ in range(3):
         slider.press("ArrowLeft")
     shown = frame.locator("output").first.text_content()
-    assert shown == "0:00.0: 40 %, undetermined (between the thresholds)"
+    assert shown == "0:00.0: 40 %, undetermined (no clear evidence either way)"
     slider.press("ArrowRight")
     assert slider.get_attribute("aria-valuetext") == "0:00.5: 5 %, real"
     cursor = frame.locator(".cursor").first

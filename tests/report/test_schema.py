@@ -42,6 +42,8 @@ MOMENT = {
 GOLDEN: dict[str, Any] = {
     "schema_version": 2,
     "forgerank_version": __version__,
+    "created": None,
+    "case": None,
     "model": {
         "name": "tiny",
         "version": "1",
@@ -65,6 +67,7 @@ GOLDEN: dict[str, Any] = {
                     "verdict": "forged",
                     "reason": None,
                     "forged_probability": 0.934,
+                    "likelihood_ratio": 14.15,
                     "components": COMPONENTS,
                     "warnings": [],
                 }
@@ -112,6 +115,7 @@ GOLDEN: dict[str, Any] = {
                     "verdict": "forged",
                     "reason": None,
                     "forged_probability": 0.91,
+                    "likelihood_ratio": 10.11,
                     "components": COMPONENTS,
                     "quality": {**QUALITY, "size": 80.0, "yaw": 40.0},
                     "warnings": ["small face (80 px)", "turned sideways (40°)"],

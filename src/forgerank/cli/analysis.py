@@ -2,7 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -14,7 +14,11 @@ from forgerank.types import Face, InputError
 
 def detect(
     paths: Annotated[
-        list[Path], typer.Argument(help="Photographs, videos, or folders of them.", metavar="PATH")
+        list[Path],
+        typer.Argument(
+            help="Photographs, videos, folders of them, or quoted patterns ('*.jpg'); - for standard input.",
+            metavar="PATH",
+        ),
     ],
     json: Annotated[
         str | None, typer.Option(help="Write the report as JSON; - for standard output.", metavar="FILE|-")
@@ -27,6 +31,16 @@ def detect(
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write one self-contained HTML report.", metavar="FILE")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write a table with a line per face.", metavar="FILE")
+    ] = None,
+    sort: Annotated[
+        Literal["input", "probability"], typer.Option(help="Order of the table: as given, or forged first.")
+    ] = "input",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
+    case: Annotated[
+        str | None, typer.Option(help="A reference that the reports repeat.", metavar="TEXT")
     ] = None,
     fps: Annotated[float, typer.Option(min=0.01, help="Frames looked at in a second of video.")] = 2.0,
     max_frames: Annotated[
@@ -49,14 +63,19 @@ def detect(
     * `forgerank detect clip.mp4 --fps 4 --html report.html`
 
     * `forgerank detect portrait.jpg --json - | jq '.reports[].verdict'`
+
+    * `forgerank detect 'uploads/**/*.jpg' --sort probability --csv faces.csv`
+
+    * `curl -s https://example.com/a.jpg | forgerank detect -`
     """
-    from forgerank.cli.detect import Outputs, Sampling, detect_files
+    from forgerank.cli.detect import Outputs, Sampling, Shown, detect_files
     from forgerank.detect.detector import Detector
 
     out, err = Console(), Console(stderr=True)
     judge = Detector(weights, detector, detector_weights)
     sampling = Sampling(fps, max_frames)
-    code = detect_files(paths, judge, Outputs(json, heatmaps, html), out, err, sampling, max_pixels)
+    outputs, shown = Outputs(json, heatmaps, html, csv), Shown(sort == "probability", quiet, case)
+    code = detect_files(paths, judge, outputs, out, err, sampling, max_pixels, shown)
     raise typer.Exit(code)
 
 

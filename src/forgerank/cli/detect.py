@@ -1,10 +1,15 @@
-"""`forgerank detect`: photographs, videos and folders in, table, JSON, heatmaps and HTML out."""
+"""`forgerank detect`: photographs, videos and folders in, table, JSON, CSV, heatmaps and HTML out."""
 
+import glob
 import json as json_library
+import os
 import sys
+import tempfile
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
@@ -17,16 +22,24 @@ from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.files import check_outputs, write_atomic
 from forgerank.media.animations import is_animation
-from forgerank.media.files import by_kind, find_media
+from forgerank.media.files import MediaError, by_kind, find_media
 from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
 from forgerank.media.suffixes import media_kind
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import encodable
-from forgerank.report.words import clock, percent, printable
+from forgerank.report.words import clock, percent, printable, ratio, support, verdict_label
 from forgerank.types import InputError
+from forgerank.weights.description import Thresholds
 
 STDOUT = "-"
 _COLOURS = {"forged": "bold red", "real": "green", "undetermined": "yellow"}
+_TITLES = {
+    **{"name": "File", "face": "Face", "seen": "Seen", "verdict": "Verdict", "forged": "Forged"},
+    **{"ratio": "Ratio", "found": "Manipulated, first to last"},
+}
+_NUMBERS = ("face", "forged", "ratio")  # stand at the right of their columns
+_GAP, _NARROW = 2, 72  # columns of the terminal
+_SHORTEST = 8  # name
 _BATCH_IMAGES, _BATCH_PIXELS = 8, 24_000_000
 
 
@@ -37,13 +50,20 @@ class Outputs:
     json: str | None = None  # a file, or "-" for standard output, which then carries nothing else
     heatmaps: Path | None = None  # a folder, made where it is missing
     html: Path | None = None
+    csv: Path | None = None
+
+    @property
+    def written(self) -> list[str]:
+        """The files and folders, as they were named."""
+        json = None if self.json == STDOUT else self.json
+        return [str(path) for path in (self.html, json, self.csv, self.heatmaps) if path is not None]
 
     def prepare(self, inputs: Sequence[Path] = ()) -> None:
         """Fail before the work rather than after it. Raises InputError, also for an output that is an input
         or another output, and for a folder of another run's heatmaps.
         """
         json = None if self.json in (None, STDOUT) else Path(str(self.json))
-        check_outputs([self.html, json], inputs, folders=[self.heatmaps])
+        check_outputs([self.html, json, self.csv], inputs, folders=[self.heatmaps])
         if self.heatmaps is not None:
             try:
                 self.heatmaps.mkdir(parents=True, exist_ok=True)
@@ -64,16 +84,28 @@ class Sampling:
     max_frames: int = MAX_FRAMES
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is printed, and what the reports carry."""
+
+    by_probability: bool = False  # the table: most probably forged first
+    quiet: bool = False  # errors alone
+    case: str | None = None  # a reference that the reports repeat
+
+
 class _Run:
     """The report on what has been judged so far, and the heatmaps of it."""
 
-    def __init__(self, detector: Detector, outputs: Outputs) -> None:
+    def __init__(self, detector: Detector, outputs: Outputs, case: str | None) -> None:
         self.detector, self.outputs = detector, outputs
-        self.report = ReportBuilder(detector, page=outputs.html is not None)
+        self.report = ReportBuilder(detector, page=outputs.html is not None, case=case)
+        self.names: dict[Path, str] = {}  # other than their paths
         self._failures: dict[str, None] = {}
 
     def add(self, result: Report | VideoReport, path: Path, image: LoadedImage | None = None) -> None:
         """Keep a result and write what can be written at once, so that no image has to be kept."""
+        if path in self.names:
+            result = replace(result, path=self.names[path])
         reported = self.outputs.html is not None or self.outputs.json is not None
         self.report.add(result, path if reported else None, image)
         if self.outputs.heatmaps is not None:
@@ -85,6 +117,9 @@ class _Run:
         if self.outputs.html is not None:
             html = self.outputs.html
             self._try(lambda: write_atomic(html, self.report.html().encode()))
+        if self.outputs.csv is not None:
+            csv = self.outputs.csv
+            self._try(lambda: write_atomic(csv, self.report.csv().encode()))
         if self.outputs.json == STDOUT:
             write_stdout(self.report.json())
         elif self.outputs.json is not None:
@@ -108,17 +143,42 @@ def detect_files(
     err: Console,
     sampling: Sampling = Sampling(),
     max_pixels: int = MAX_PIXELS,
+    shown: Shown = Shown(),
 ) -> int:
     """Judge every photograph and video, print and write what was asked for; bad input stops nothing.
 
-    `max_pixels` limits a photograph and a frame.
-    All reports are written before the table is printed. Returns the exit code: 2 if an input failed or an
-    output could not be written, else 0. Raises InputError for outputs that are refused, before any work.
+    A path that names nothing and holds `*`, `?` or `[` is a pattern; "-" is standard input. A file that is
+    named twice is judged once. `max_pixels` limits a photograph and a frame. All reports are written before
+    the table is printed. Returns the exit code: 2 if an input failed or an output could not be written,
+    else 0. Raises InputError for outputs that are refused, before any work.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        stdin = Path(folder, "-")
+        return _detect_files(paths, stdin, detector, outputs, out, err, sampling, max_pixels, shown)
+
+
+def _detect_files(
+    paths: Sequence[Path],
+    standard_input: Path,  # a file for what comes that way
+    detector: Detector,
+    outputs: Outputs,
+    out: Console,
+    err: Console,
+    sampling: Sampling,
+    max_pixels: int,
+    shown: Shown,
+) -> int:
     others: Counter[str] = Counter()
-    found, missing = find_media(paths, others)
-    outputs.prepare([*paths, *found, *detector.files])
-    run = _Run(detector, outputs)
+    named, unmatched = _expanded(paths)
+    if Path(STDOUT) in named:
+        standard_input.write_bytes(sys.stdin.buffer.read())
+        named[named.index(Path(STDOUT))] = standard_input
+    found, missing = find_media(named, others)
+    missing = [*unmatched, *missing]
+    outputs.prepare([*named, *found, *detector.files])
+    found, repeated = _without_repetitions(found)
+    run = _Run(detector, outputs, shown.case)
+    run.names[standard_input] = "<stdin>"
     report = run.report
     for error in missing:
         report.fail(error.path, error.reason)
@@ -139,8 +199,16 @@ def detect_files(
                     run.add(result, path, image)
             progress.update(files, completed=len(report.results) + len(report.errors) - len(missing))
     unwritten = run.write()
-    if outputs.json != STDOUT and report.results:
-        out.print(report_table(report.results))
+    if outputs.json != STDOUT and not shown.quiet and report.results:
+        ordered: list[Report | VideoReport] = list(report.results)
+        written = [] if unwritten else outputs.written
+        if shown.by_probability:
+            ordered.sort(key=_probability, reverse=True)
+        print_table(out, report_table(ordered, out.width if out.is_terminal else None))
+        out.print(Text(totals(ordered, len(report.errors), written)), soft_wrap=True)
+        out.print(Text(legend(detector.metadata.thresholds), style="dim"), soft_wrap=not out.is_terminal)
+    for line in repeated:
+        print_error(err, line)
     for judged in report.results:
         for warning in judged.warnings:
             print_error(err, f"{_name(judged)}: {warning}")
@@ -150,6 +218,51 @@ def detect_files(
         print_error(err, reason)
     print_left_out(err, others)
     return 2 if report.errors or unwritten else 0
+
+
+def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
+    """The paths with patterns replaced by the files that match them, and patterns that match none."""
+    named: list[Path] = []
+    errors = []
+    for path in paths:
+        if not glob.has_magic(str(path)) or path.exists():
+            named.append(path)
+        elif matches := sorted(glob.glob(str(path), recursive=True)):
+            named += map(Path, matches)
+        else:
+            errors.append(MediaError(path, "no file matches this pattern"))
+    return named, errors
+
+
+def _without_repetitions(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Each file once, whatever its names, and a line for each further name."""
+    first: dict[str, Path] = {}
+    kept, lines = [], []
+    for path in paths:
+        known = first.setdefault(os.path.realpath(path), path)
+        if known is path:
+            kept.append(path)
+        else:
+            same = "named twice" if known == path else f"the same file as {known}"
+            lines.append(f"{path}: {same}, judged once")
+    return kept, lines
+
+
+def _probability(result: Report | VideoReport) -> float:
+    """Of the face that is most probably forged, of those that can be judged; -1 without one."""
+    judged = (face.forged_probability for face in faces_of(result) if face.likelihood_ratio is not None)
+    return max(judged, default=-1.0)
+
+
+def print_table(out: Console, table: Table) -> None:
+    """The table as it is on a terminal; elsewhere each row on one line, however long."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    wide = Console(file=StringIO(), width=100_000, color_system=None)
+    wide.print(table)
+    for line in wide.file.getvalue().splitlines():  # type: ignore[attr-defined]
+        out.file.write(line.rstrip() + "\n")
 
 
 def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress, max_pixels: int) -> None:
@@ -237,47 +350,118 @@ def print_error(err: Console, message: str) -> None:
     err.print(Text(f"forgerank: {printable(message)}"), soft_wrap=True)
 
 
-def report_table(results: Sequence[Report | VideoReport]) -> Table:
-    """A row per face or track, or one with the reason for a file without any."""
-    videos = any(isinstance(result, VideoReport) for result in results)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("File" if videos else "Image", overflow="fold", ratio=2)
-    table.add_column("Face", justify="right")
-    if videos:
-        table.add_column("Seen", no_wrap=True)
-    table.add_column("Verdict", no_wrap=True)
-    table.add_column("Forged", justify="right", no_wrap=True)
-    table.add_column("Manipulated, first to last", overflow="fold", ratio=3)
-    for result in results:
-        name = printable(_name(result))
-        faces = faces_of(result)
-        for number, face in enumerate(faces, start=1):
-            seen = ""
-            if isinstance(face, TrackReport):
-                seen = f"{clock(face.start, digits=0)}-{clock(face.end, digits=0)}"
-            table.add_row(
-                Text(name if number == 1 else ""),
-                str(number),
-                *([seen] if videos else []),
-                _verdict(face.verdict),
-                percent(face.forged_probability),
-                Text(_components(face)),
-            )
-        if not faces:
-            empty = ["", ""] if videos else [""]
-            table.add_row(Text(name), *empty, _verdict(result.verdict), "", Text(result.reason or ""))
+def report_table(results: Sequence[Report | VideoReport], width: int | None = None) -> Table:
+    """A row per face or track, or one with the reason for a file without any.
+
+    `width` in columns: names are shortened in the middle and the last column is broken between its parts;
+    None: nothing is.
+    """
+    rows = [row for result in results for row in _rows(result)]
+    titles = dict(_TITLES)
+    if not any(isinstance(result, VideoReport) for result in results):
+        titles["name"] = "Image"
+        del titles["seen"]
+    if width is not None and width < _NARROW:
+        titles = {key: title for key, title in titles.items() if key not in ("seen", "ratio")}
+    widths = {key: max(len(title), *(len(row[key]) for row in rows)) for key, title in titles.items()}
+    if width is not None:
+        taken = sum(size for key, size in widths.items() if key not in ("name", "found"))
+        room = width - taken - _GAP * (len(titles) - 1)
+        parts = [part for row in rows for part in break_parts(row["found"], 1)]
+        least = max(map(len, parts), default=0)
+        widths["found"] = min(widths["found"], max(room - widths["name"], room * 3 // 5, least))
+        widths["name"] = min(widths["name"], max(room - widths["found"], _SHORTEST))
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    for key, title in titles.items():
+        table.add_column(
+            "\n".join(break_parts(title, widths[key])),
+            justify="right" if key in _NUMBERS else "left",
+            no_wrap=True,
+            overflow="crop",
+            min_width=widths[key],
+        )
+    for row in rows:
+        cells = {**row, "name": shorten(row["name"], widths["name"])}
+        cells["found"] = "\n".join(break_parts(row["found"], widths["found"]))
+        table.add_row(
+            *(Text(cells[key], style=_COLOURS[row["colour"]] if key == "verdict" else "") for key in titles)
+        )
     return table
+
+
+def _rows(result: Report | VideoReport) -> Iterator[dict[str, str]]:
+    """The cells of a file by the keys of _TITLES, and the verdict as "colour"."""
+    name, faces = printable(_name(result)), faces_of(result)
+    nothing = dict.fromkeys(_TITLES, "")
+    for number, face in enumerate(faces, start=1):
+        row = {**nothing, "name": name if number == 1 else "", "face": str(number), "colour": face.verdict}
+        if isinstance(face, TrackReport):
+            row["seen"] = f"{clock(face.start, digits=0)}-{clock(face.end, digits=0)}"
+        if face.likelihood_ratio is not None:  # else a probability says nothing
+            row |= {"forged": percent(face.forged_probability), "ratio": ratio(face.likelihood_ratio)}
+        yield {**row, "verdict": verdict_label(face.verdict, face.reason), "found": _components(face)}
+    if not faces:
+        verdict = verdict_label(result.verdict, result.reason)
+        found = result.reason or ""
+        yield {**nothing, "name": name, "verdict": verdict, "found": found, "colour": result.verdict}
+
+
+def shorten(path: str, width: int) -> str:
+    """A path in at most `width` characters, its middle left out: the name tells more than its folders.
+
+    >>> shorten("holiday/2024/august/IMG_0001.jpg", 20)
+    'holiday…IMG_0001.jpg'
+    """
+    if len(path) <= width:
+        return path
+    end = min(max(len(path) - path.rfind("/") - 1, width // 2), width * 2 // 3, width - 1)
+    return f"{path[: width - 1 - end]}…{path[len(path) - end :]}"
+
+
+def break_parts(text: str, width: int) -> list[str]:
+    """Lines of at most `width` characters where that can be: a list is broken after its commas, a sentence
+    between words.
+
+    >>> break_parts("1 nose 82 %, 2 lip 94 %, 3 hair 89 %", 25)
+    ['1 nose 82 %, 2 lip 94 %,', '3 hair 89 %']
+    """
+    space = "\N{NO-BREAK SPACE}"  # which is not broken at
+    listed = text.endswith("%")
+    kept = ", ".join(part.replace(" ", space) for part in text.split(", ")) if listed else text
+    lines = textwrap.wrap(kept, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(space, " ") for line in lines] or [""]
+
+
+def totals(results: Sequence[Report | VideoReport], failed: int, written: Sequence[str]) -> str:
+    """How many files had which verdict, and what was written."""
+    images = sum(isinstance(result, Report) for result in results)
+    kinds = ((images, "image"), (len(results) - images, "video"))
+    files = " and ".join(f"{count} {kind}{'' if count == 1 else 's'}" for count, kind in kinds if count)
+    verdicts = Counter(verdict_label(result.verdict, result.reason) for result in results)
+    order = ("forged", "real", "no clear evidence", "undetermined")
+    parts = [f"{verdicts[name]} {name}" for name in order if verdicts[name]]
+    if failed:
+        parts.append(f"{failed} not read")
+    line = f"{files or 'nothing judged'}: {', '.join(parts)}"
+    return line + (f"; wrote {', '.join(written)}" if written else "")
+
+
+def legend(thresholds: Thresholds) -> str:
+    """What decides, in words."""
+    forged, real = (f"{value:.1%}".replace("%", " %") for value in (thresholds.forged, thresholds.real))
+    return (
+        f"forged from {forged}, real below {real}; ratio: how much more probable this is of a forged face "
+        "than of a real one"
+    )
 
 
 def _name(result: Report | VideoReport) -> str:
     return (result.name if isinstance(result, Report) else result.path) or "image"
 
 
-def _verdict(verdict: str) -> Text:
-    return Text(verdict, style=_COLOURS[verdict])
-
-
 def _components(face: FaceReport | TrackReport) -> str:
+    if face.verdict == "undetermined" and face.likelihood_ratio is not None:
+        return support(face.likelihood_ratio)
     if face.verdict != "forged":
         return face.reason or ""
     named = [

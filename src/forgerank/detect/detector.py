@@ -151,8 +151,9 @@ def dissimilarity_map(similarity: Map) -> Map:
 def load_image(image: LoadedImage | Image | Path | str, *, max_pixels: int = MAX_PIXELS) -> LoadedImage:
     """An image with its hash from a file, of at most `max_pixels` pixels, or an array.
 
-    A file is decoded as far as it goes; of several images in it, this is the first (`media.images.read_first`).
-    Raises InputError for a file that cannot be read and for an array that is not (H, W, 3) uint8.
+    A file is decoded as far as it goes; of several images in it, this is the first
+    (`media.images.read_first`). Raises InputError for a file that cannot be read and for an array that is not
+    (H, W, 3) uint8.
     """
     if isinstance(image, LoadedImage):
         return image

@@ -10,6 +10,9 @@ from forgerank.types import Image, Quality, Verdict
 
 Map = NDArray[np.float32]
 
+NO_EVIDENCE = "no clear evidence either way"  # the reason of a face that lies between the thresholds
+_LARGEST_RATIO = 1000.0  # validation holds some thousand faces of a class: they tell no more
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedImage:
@@ -52,6 +55,11 @@ class FaceReport:
     def sequence(self) -> tuple[Component, ...]:
         """The manipulated components, first to last."""
         return _ranked(self.components)
+
+    @property
+    def likelihood_ratio(self) -> float | None:
+        """`likelihood_ratio` of its probability; None for a face that cannot be judged."""
+        return likelihood_ratio(self.forged_probability) if is_judged(self.reason) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +127,11 @@ class TrackReport:
         """The manipulated components, first to last."""
         return _ranked(self.components)
 
+    @property
+    def likelihood_ratio(self) -> float | None:
+        """`likelihood_ratio` of its probability; None for a face that cannot be judged."""
+        return likelihood_ratio(self.forged_probability) if is_judged(self.reason) else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoReport:
@@ -139,6 +152,23 @@ class VideoReport:
     verdict: Verdict
     reason: str | None  # why it is undetermined
     tracks: tuple[TrackReport, ...]
+
+
+def likelihood_ratio(probability: float) -> float:
+    """How much more probable this evidence is if the face is forged than if it is real, 0.001 to 1000.
+
+    The odds of a calibrated probability: it is calibrated at even prior odds.
+
+    >>> likelihood_ratio(0.5), round(likelihood_ratio(0.9), 2), likelihood_ratio(0.0)
+    (1.0, 9.0, 0.001)
+    """
+    odds = probability / max(1.0 - probability, 1e-9)
+    return min(max(odds, 1 / _LARGEST_RATIO), _LARGEST_RATIO)
+
+
+def is_judged(reason: str | None) -> bool:
+    """Whether a verdict with this reason is one on what was seen: not where there is too little to see."""
+    return reason is None or reason.endswith(NO_EVIDENCE)
 
 
 def _ranked(components: tuple[Component, ...]) -> tuple[Component, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from forgerank.detect.result import Component, FaceReport, TrackReport
+from forgerank.detect.result import NO_EVIDENCE, Component, FaceReport, TrackReport
 from forgerank.labels import Order
 from forgerank.types import Quality, Verdict
 from forgerank.weights.description import Calibration, Thresholds
@@ -69,7 +69,7 @@ def judge_probability(probability: float, thresholds: Thresholds) -> tuple[Verdi
         return "forged", None
     if probability < thresholds.real:
         return "real", None
-    return "undetermined", "between the thresholds"
+    return "undetermined", NO_EVIDENCE
 
 
 def order_components(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +99,8 @@ def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | 
     transfer = TRANSFERS.get(frame.color_trc)
     pixel_format = "rgb24" if transfer is None else "rgb48le"
     try:
-        pixels = frame.to_ndarray(format=pixel_format, width=width, height=height)
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        pixels: Any = frame.to_ndarray(format=pixel_format, width=width, height=height)
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     except (av.FFmpegError, ValueError):
         return None
     if transfer is not None:

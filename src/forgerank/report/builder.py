@@ -1,19 +1,26 @@
 """One report for any number of files: its JSON text and its HTML page."""
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from forgerank.detect.detector import Detector, load_pages
-from forgerank.detect.result import LoadedImage, Report, VideoReport
+from forgerank.detect.result import LoadedImage, Report, TrackReport, VideoReport, faces_of
 from forgerank.media.images import MAX_PIXELS
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials, ErrorEntry
 from forgerank.report.html import html_page, section
 from forgerank.report.schema import encodable, report_file
 
+CSV_COLUMNS = (
+    *("file", "sha256", "face", "start_seconds", "end_seconds", "verdict", "reason", "forged_probability"),
+    *("likelihood_ratio", "sequence"),
+)
 _NO_IMAGE = np.zeros((1, 1, 3), dtype=np.uint8)
 
 
@@ -29,8 +36,11 @@ class ReportBuilder:
         builder.json(), builder.html()
     """
 
-    def __init__(self, detector: Detector, *, page: bool = True) -> None:
-        """Without `page` no section is rendered, and `html` must not be called."""
+    def __init__(self, detector: Detector, *, page: bool = True, case: str | None = None) -> None:
+        """Without `page` no section is rendered, and `html` must not be called. `case` is a reference, such
+        as a file number, that the reports repeat.
+        """
+        self._case, self._created = case, datetime.now(UTC).isoformat(timespec="seconds")
         self._detector, self.page = detector, page
         self._results: list[Report | VideoReport] = []
         self._errors: list[ErrorEntry] = []
@@ -81,14 +91,59 @@ class ReportBuilder:
         images = [result for result in self._results if isinstance(result, Report)]
         videos = [result for result in self._results if isinstance(result, VideoReport)]
         metadata, sha256 = self._detector.metadata, self._detector.sha256
-        return report_file(metadata, sha256, images, self._errors, videos, self._credentials).to_json()
+        return report_file(
+            metadata,
+            sha256,
+            images,
+            self._errors,
+            videos,
+            self._credentials,
+            created=self._created,
+            case=self._case,
+        ).to_json()
+
+    def csv(self) -> str:
+        """A line for each face or track, and one for a file without any: see `CSV_COLUMNS`.
+
+        After these, a column for each component holds its probability, 0..1.
+        """
+        labels = self._detector.metadata.labels
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow([*CSV_COLUMNS, *labels])
+        for result in self._results:
+            file = [encodable(result.path or ""), result.sha256]
+            faces = faces_of(result)
+            for number, face in enumerate(faces, start=1):
+                ratio = face.likelihood_ratio
+                rows.writerow(
+                    [
+                        *file,
+                        number,
+                        *((face.start, face.end) if isinstance(face, TrackReport) else ("", "")),
+                        face.verdict,
+                        face.reason or "",
+                        f"{face.forged_probability:.6f}",
+                        "" if ratio is None else f"{ratio:.4g}",
+                        " ".join(component.name for component in face.sequence),
+                        *(f"{component.probability:.6f}" for component in face.components),
+                    ]
+                )
+            if not faces:
+                rows.writerow(
+                    [*file, "", "", "", result.verdict, result.reason or "", *[""] * (3 + len(labels))]
+                )
+        return text.getvalue()
 
     def html(self) -> str:
         """The page, one self-contained file. Raises ValueError for a builder without `page`."""
         if not self.page:
             raise ValueError("this report was collected without its page")
         metadata, sha256 = self._detector.metadata, self._detector.sha256
-        return html_page(self._sections, self._results, metadata, sha256, self._errors)
+        about = {"Written": self._created.replace("T", " ").replace("+00:00", " UTC")}
+        if self._case is not None:
+            about = {"Case": self._case, **about}
+        return html_page(self._sections, self._results, metadata, sha256, self._errors, about)
 
 
 def _page(file: Path | str, result: Report) -> LoadedImage:

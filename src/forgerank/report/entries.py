@@ -51,6 +51,12 @@ class FaceEntry(Entry):
     verdict: Verdict = Field(description="of this face")
     reason: str | None = Field(default=None, description=_WHY)
     forged_probability: Probability = Field(description="calibrated P(x), Eq. 9 of the paper, 0..1")
+    likelihood_ratio: float | None = Field(
+        default=None,
+        description="how much more probable the evidence is of a forged face than of a real one: the odds of "
+        "`forged_probability`, calibrated at even prior odds, in 0.001..1000; null for a face that cannot "
+        "be judged",
+    )
     components: tuple[ComponentEntry, ...] = Field(
         description="all components in the order of `model.labels`, whatever the verdict"
     )
@@ -150,6 +156,12 @@ class TrackEntry(Entry):
     verdict: Verdict = Field(description="of this face over the video")
     reason: str | None = Field(description=_WHY)
     forged_probability: Probability = Field(description="pooled over the usable moments, 0..1")
+    likelihood_ratio: float | None = Field(
+        default=None,
+        description="how much more probable the evidence is of a forged face than of a real one: the odds of "
+        "`forged_probability`, calibrated at even prior odds, in 0.001..1000; null for a face that cannot "
+        "be judged",
+    )
     components: tuple[ComponentEntry, ...] = Field(
         description="all components in the order of `model.labels`; probabilities and ranks by consensus"
     )

@@ -3,7 +3,7 @@
 The templates are in `templates/`. Every value in them is escaped, whatever a file name holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -28,10 +28,12 @@ def html_page(
     metadata: WeightsMetadata,
     sha256: str,
     errors: Sequence[ErrorEntry] = (),
+    about: Mapping[str, str] | None = None,
 ) -> str:
     """The page around the sections, one made by `section` for each report, in its order.
 
-    `sha256` is that of the ONNX file. The page also works inside an `iframe srcdoc` that allows scripts.
+    `sha256` is that of the ONNX file, `about` what the foot says of the report itself. The page also works
+    inside an `iframe srcdoc` that allows scripts.
     """
     colours = ", ".join(f"rgb({r} {g} {b})" for r, g, b in palette()[::15])
     films = any(isinstance(report, VideoReport) for report in reports)
@@ -42,7 +44,7 @@ def html_page(
         names=[_name(number, report) for number, report in enumerate(reports, start=1)],
         errors=[f"{words.printable(error.path)}: {error.reason}" for error in errors],
         limits=(*words.LIMITS, *(words.VIDEO_LIMITS if films else ())),
-        model=_model(metadata, sha256),
+        model={**(about or {}), **_model(metadata, sha256)},
         style=Markup(_asset("page.css").replace("SCALE", colours)),
         script=Markup(_asset("page.js")),
     )
@@ -91,9 +93,12 @@ def _environment() -> Environment:
         heat_layer=heatmap.heat_layer,
         jpeg=heatmap.jpeg,
         levels=levels,
+        label=lambda report: words.verdict_label(report.verdict, report.reason),
         quality_warnings=quality_warnings,
+        ratio=words.ratio,
         sentence=words.verdict_sentence,
         state_sentence=words.state_sentence,
+        support=words.support,
     )
     environment.globals["plot_track"] = plot_track
     return environment

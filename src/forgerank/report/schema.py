@@ -55,6 +55,10 @@ class ReportFile(Entry):
     forgerank_version: str = Field(
         default=__version__, description="version of the package that wrote the file"
     )
+    created: str | None = Field(
+        default=None, description="when the file was written, ISO 8601 in UTC; null before version 0.1.0"
+    )
+    case: str | None = Field(default=None, description="reference that was given for it; null where none was")
     model: ModelEntry = Field(description="the weights that answered")
     reports: tuple[ImageEntry, ...] = Field(
         description="one per image that could be read, in the order of the input"
@@ -88,13 +92,17 @@ def report_file(
     errors: Sequence[ErrorEntry] = (),
     videos: Sequence[VideoReport] = (),
     credentials: Mapping[str, Credentials] | None = None,
+    created: str | None = None,
+    case: str | None = None,
 ) -> ReportFile:
     """Everything of one run, ready for `to_json()`. `sha256` is that of the ONNX file.
 
-    `credentials` belong to the file with the SHA-256 that is their key.
+    `credentials` belong to the file with the SHA-256 that is their key; `created` is a time in ISO 8601.
     """
     signed = credentials or {}
     return ReportFile(
+        created=created,
+        case=None if case is None else encodable(case),
         model=ModelEntry(
             name=metadata.name,
             version=metadata.version,
@@ -156,6 +164,7 @@ def _face(face: FaceReport) -> FaceEntry:
         verdict=face.verdict,
         reason=face.reason,
         forged_probability=_digits(face.forged_probability, 6),
+        likelihood_ratio=_ratio(face),
         components=_components(face.components),
         warnings=quality_warnings(face.quality),
     )
@@ -169,6 +178,7 @@ def _track(track: TrackReport) -> TrackEntry:
         verdict=track.verdict,
         reason=track.reason,
         forged_probability=_digits(track.forged_probability, 6),
+        likelihood_ratio=_ratio(track),
         components=_components(track.components),
         quality=_quality(track.quality),
         warnings=quality_warnings(track.quality),
@@ -203,6 +213,10 @@ def _quality(quality: Quality) -> QualityEntry:
 def _box(box: Box) -> Box:
     x0, y0, x1, y1 = (_digits(value, 2) for value in box)
     return (x0, y0, x1, y1)
+
+
+def _ratio(face: FaceReport | TrackReport) -> float | None:
+    return None if face.likelihood_ratio is None else float(f"{face.likelihood_ratio:.4g}")
 
 
 def _digits(value: float, digits: int) -> float:

@@ -1,6 +1,6 @@
 """Verdicts, sequences, times and paths in words, for the terminal and for the HTML report."""
 
-from forgerank.detect.result import FaceReport, Report, TrackReport, VideoReport, faces_of
+from forgerank.detect.result import FaceReport, Report, TrackReport, VideoReport, faces_of, is_judged
 from forgerank.report.entries import ActionEntry, Credentials
 
 LIMITS = (
@@ -9,6 +9,7 @@ LIMITS = (
     "“Forged” means that traces like those of known edits were found. Make-up, beauty filters, heavy "
     "compression or repairs of a scan can leave similar traces.",
     "“Undetermined” means that the image cannot be judged, not that it is suspicious.",
+    "“No clear evidence” means that it was judged, and that what was seen speaks too little for either side.",
     "The order is read from faint traces of repeated saving. It is the least certain part of the answer.",
     "Only faces are judged. A changed background, caption, date or place goes unnoticed.",
     "A verdict alone proves nothing about a person. Have it checked by somebody who knows the image.",
@@ -56,10 +57,50 @@ def percent(probability: float) -> str:
     return "<1 %" if probability < 0.01 else f"{probability:.0%}".replace("%", " %")
 
 
+def verdict_label(verdict: str, reason: str | None) -> str:
+    """The verdict as people read it: "undetermined" is left for what cannot be judged.
+
+    >>> verdict_label("undetermined", "face 2: no clear evidence either way")
+    'no clear evidence'
+    """
+    return "no clear evidence" if verdict == "undetermined" and is_judged(reason) else verdict
+
+
+# ENFSI guideline for evaluative reporting in forensic science (2015): likelihood ratios from this one on.
+_SUPPORT = ((1000, "strong"), (100, "moderately strong"), (10, "moderate"), (2, "weak"))
+
+
+def support(likelihood_ratio: float) -> str:
+    """A likelihood ratio on the verbal scale of the ENFSI guideline (2015).
+
+    >>> support(25.0), support(0.004), support(1.3)
+    ('moderate support for a forgery', 'moderately strong support for a real face', 'no support either way')
+    """
+    strength = max(likelihood_ratio, 1 / likelihood_ratio)
+    side = "a forgery" if likelihood_ratio > 1 else "a real face"
+    for least, word in _SUPPORT:
+        if strength >= least * (1 - 1e-9):
+            return f"{word} support for {side}"
+    return "no support either way"
+
+
+def ratio(likelihood_ratio: float) -> str:
+    """A likelihood ratio with two digits.
+
+    >>> ratio(9.03), ratio(123.4), ratio(0.0312), ratio(1000.0), ratio(0.001)
+    ('9', '120', '0.031', '≥1000', '≤0.001')
+    """
+    if likelihood_ratio >= 1000:
+        return "≥1000"
+    return "≤0.001" if likelihood_ratio <= 0.001 else f"{float(f'{likelihood_ratio:.2g}'):g}"
+
+
 def verdict_sentence(report: Report | VideoReport) -> str:
     """The verdict on an image or a video as one sentence."""
     kind, faces = "video" if isinstance(report, VideoReport) else "image", faces_of(report)
     if report.verdict == "undetermined":
+        if is_judged(report.reason):
+            return f"{report.reason}."[:1].upper() + f"{report.reason}."[1:]
         return f"This {kind} could not be judged: {report.reason}."
     if report.verdict == "real":
         found = "its face" if len(faces) == 1 else f"its {len(faces)} faces"
@@ -133,7 +174,7 @@ def action_phrase(action: ActionEntry) -> str:
 def face_sentence(face: FaceReport | TrackReport) -> str:
     """The verdict on a face or a track as one sentence, with the components first to last if it is forged."""
     if face.verdict == "undetermined":
-        return f"Not judged: {face.reason}."
+        return "No clear evidence either way." if is_judged(face.reason) else f"Not judged: {face.reason}."
     if face.verdict == "real":
         return "No sign of forgery was found."
     names = [component.name for component in face.sequence]
