@@ -45,6 +45,27 @@ def test_prepare_says_what_became_of_every_frame(tmp_path: Path, astronaut: np.n
     assert isinstance(call(*command, "--set", "groups=connected").exception, InputError)
 
 
+def test_retinaface_finds_the_faces_where_its_weights_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Blind:
+        def __init__(self, detector: str, weights: Path | None) -> None:
+            assert (detector, weights) == ("retinaface", tmp_path / "r.onnx")
+
+        def analyze(self, image: np.ndarray) -> list[object]:
+            return []
+
+    monkeypatch.setattr("forgerank.data.prepare.video_faces.FaceAnalyzer", Blind)
+    layouts.write_dfd(tmp_path / "in")
+    (tmp_path / "r.onnx").write_bytes(b"weights")
+    out = tmp_path / "out"
+    command = ("prepare", "dfd", tmp_path / "in", "--out", out, "--frames", 1)
+    result = call(*command, "--detector-weights", tmp_path / "r.onnx")
+    assert result.exit_code == 0, result.exception
+    assert result.stdout.endswith("7 skipped (7 no face); faces found by retinaface\n")
+    assert json.loads((out / "prepare.json").read_text())["detector"] == "retinaface"
+
+
 def test_check_prints_counts_and_problems(tmp_path: Path) -> None:
     layouts.write_folder(tmp_path / "own", count=12)
     result = call("check", "folder", tmp_path / "own")

@@ -120,7 +120,8 @@ def _open_run(title: str, checkpoint: Path, config: TrainConfig, request: Reques
     settings = on_folders(config, folders, split)
     _, source = open_split(settings, (), split, limit=None, workers=None)
     shown = settings.data.val_roots or settings.data.roots
-    place = f"{len(source)} images of the split {split} of {', '.join(root.name for root in shown)}"
+    names = ", ".join(root.name for root in shown)
+    place = f"the split {split} of {names}, {len(source)} images"
     return Trained(title, network, settings, source, place)
 
 
@@ -305,7 +306,8 @@ def draw_components(runs: Sequence[Trained]) -> tuple[Figure, Numbers]:
                     answered = answer.index(label) + 1 if label in answer else 0
                     axis = axes[b * len(runs) + r][place + 1]
                     name = labels[label - 1]
-                    _show(axis, images[b], f"{place + 1} {name}, answered {answered or 'not'}")
+                    found = f"found at {answered}" if answered else "not found"
+                    _show(axis, images[b], f"{place + 1} {name}, {found}")
                     axis.imshow(maps[b], cmap="jet", alpha=0.45, vmin=0, vmax=1)
                     facts = [run.title, shown.names[b], shown.title(b, labels), name, place + 1, answered]
                     numbers += [[*facts, *cell] for cell in _cells(_cells_of(maps[b], size))]
@@ -328,27 +330,35 @@ def _answers(run: Trained, images: Tensor) -> Sequences:
 
 def draw_histograms(runs: Sequence[Trained]) -> tuple[Figure, Numbers]:
     """Figure 5: how often each mean of u (Eq. 5) occurs in real and in forged images, one panel per run."""
-    edges = np.linspace(0, 1, BINS + 1)
+    classes = (("real", False), ("forged", True))
+    means = [
+        {name: _mean_u(run, _some(run.source, forged=forged)) for name, forged in classes} for run in runs
+    ]
+    least = min(float(values.min(initial=1.0)) for some in means for values in some.values())
+    edges = np.linspace(np.floor(20 * least - 1e-9) / 20, 1, BINS + 1)  # the same in every panel
     numbers: Numbers = [["run", "class", "pictures", "from", "to", "share", "mean_u"]]
     figure = Figure(figsize=(4.2 * len(runs), 3.3), layout="constrained")
     axes = figure.subplots(1, len(runs), squeeze=False, sharey=True)[0]
-    for axis, run in zip(axes, runs, strict=True):
-        everything = range(len(run.source))
-        for name, forged in (("real", False), ("forged", True)):
-            chosen = [i for i in everything if run.source.sample(i).forged == forged]
-            chosen = chosen[:: max(1, len(chosen) // HISTOGRAM_IMAGES)][:HISTOGRAM_IMAGES]
-            means = _mean_u(run, chosen)
-            shares = np.histogram(means, bins=edges)[0] / max(1, len(means))
-            mean = float(means.mean()) if len(means) else float("nan")
-            axis.stairs(shares, edges, label=f"{name}, {len(chosen)}: {mean:.2f}", fill=True, alpha=0.5)
+    for axis, run, some in zip(axes, runs, means, strict=True):
+        for name, values in some.items():
+            shares = np.histogram(values, bins=edges)[0] / max(1, len(values))
+            mean = float(values.mean()) if len(values) else float("nan")
+            label = f"{name}: {len(values)} images, mean {mean:.3f}"
+            axis.stairs(shares, edges, label=label, fill=True, alpha=0.5)
             for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
-                cell = [f"{low:.2f}", f"{high:.2f}", f"{share:.6f}", f"{mean:.6f}"]
-                numbers.append([run.title, name, len(chosen), *cell])
+                cell = [f"{low:.4f}", f"{high:.4f}", f"{share:.6f}", f"{mean:.6f}"]
+                numbers.append([run.title, name, len(values), *cell])
         axis.set_title(run.title, fontsize=9)
         axis.set_xlabel("mean of u in an image")
         axis.legend(fontsize=8)
     axes[0].set_ylabel("share of the images")
     return figure, numbers
+
+
+def _some(source: Source, *, forged: bool) -> list[int]:
+    """Indices of at most HISTOGRAM_IMAGES images of a class, evenly spread."""
+    chosen = [index for index in range(len(source)) if source.sample(index).forged == forged]
+    return chosen[:: max(1, len(chosen) // HISTOGRAM_IMAGES)][:HISTOGRAM_IMAGES]
 
 
 def _mean_u(run: Trained, chosen: Sequence[int]) -> NDArray[np.float64]:

@@ -167,7 +167,7 @@ def _rows(table: Table, results: Results) -> Iterator[list[str]]:
         floors.setdefault(_vocabulary(table, name), []).extend(results.values(name, FLOOR))
     for vocabulary, floor in floors.items():
         title = "answering “none” throughout" + (f", {vocabulary}" if len(floors) > 1 else "")
-        if floor:
+        if floor and set(FLOORED) & set(table.columns):
             yield [title, *_cells(columns, {}, {name: floor for name in FLOORED}), "", ""]
     for name, row in table.rows.items():
         measured = {metric: results.values(name, metric) for metric in table.columns}
