@@ -84,7 +84,8 @@ def serve(
     """
     require("web" if web else "serve")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server's own, once it runs: it finishes requests
-    from forgerank.serving.service.app import create_app, log_to_stderr, run, share_arenas
+    from forgerank.serving.service.app import create_app, run, share_arenas
+    from forgerank.serving.service.logs import log_to_stderr
     from forgerank.serving.service.service_settings import LOOPBACK
 
     options: dict[str, Any] = dict(

@@ -18,9 +18,9 @@ from sqlalchemy.exc import OperationalError
 from forgerank import __version__
 from forgerank.report.schema import ReportFile
 from forgerank.serving.service import app as application
-from forgerank.serving.service import photos
+from forgerank.serving.service import logs, photos
 from forgerank.serving.service.keys import Keys
-from forgerank.serving.service.prometheus_metrics import ACCESS_LOG
+from forgerank.serving.service.logs import ACCESS_LOG
 from forgerank.serving.service.routes import prefers_html
 from forgerank.serving.web import page_server
 
@@ -379,7 +379,7 @@ def test_a_process_without_a_file_to_spare_says_503(
 
 
 def test_the_log_says_one_thing_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
-    log, quiet = logging.getLogger("test.once"), application.OnceASecond()
+    log, quiet = logging.getLogger("test.once"), logs.OnceASecond()
     seen: list[str] = []
 
     def emit(text: str, at: float, error: Exception | None = None) -> None:

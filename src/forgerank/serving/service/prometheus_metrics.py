@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forgerank.report.words import printable
+from forgerank.serving.service.logs import ACCESS_LOG
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -67,9 +68,6 @@ class _Watched(Collector):
         for value, number in self._read().items():
             family.add_metric([value], number)
         return [family]
-
-
-ACCESS_LOG = "forgerank.access"  # name of the logger
 
 
 class MetricsMiddleware:

@@ -23,6 +23,7 @@ from forgerank.serving.judge import FileJudge, Judge
 from forgerank.serving.service.archive import ArchiveError, Limits, Member, StorageError, exhausted, unpack
 from forgerank.serving.service.database import open_database
 from forgerank.serving.service.jobs import Claim, Job, Jobs
+from forgerank.serving.service.logs import log_to_stderr
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Uploads
 from forgerank.types import InputError
@@ -40,6 +41,7 @@ def main(settings: ServiceSettings) -> None:
     """
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    log_to_stderr(access=False)
     try:
         uploads = Uploads(settings.data / "uploads")
         jobs = Jobs(open_database(settings.database_url), uploads, settings)
