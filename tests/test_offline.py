@@ -65,6 +65,7 @@ class Offline:
         self.environment = kept | {
             "HOME": str(self.home),
             "TMPDIR": str(self.temporary),
+            "USER": "tester",  # else Python asks the system's directory of users, over a local socket
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -120,12 +121,17 @@ def test_photographs(offline: Offline, photos: Path, tmp_path: Path) -> None:
     offline.forgerank("summarize", tmp_path / "out.parquet")
 
 
-def test_the_forge_and_a_run(offline: Offline, photos: Path, squares: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # of Lightning, in `trained`
+def test_the_forge_and_a_run(
+    offline: Offline, photos: Path, squares: Path, trained: Path, tmp_path: Path
+) -> None:
     offline.forgerank("forge", photos, "--out", tmp_path / "forged", "--per-photo", 1)
     config, run = tmp_path / "config.yaml", tmp_path / "run"
     config.write_text(yaml.safe_dump(tiny_settings(squares, run, epochs=1)), encoding="utf-8")
     offline.forgerank("train", config)
     offline.forgerank("evaluate", run / "weights.safetensors", "--limit", 8)
+    offline.forgerank("export", trained / "weights.safetensors", tmp_path / "weights")
+    offline.forgerank("card", tmp_path / "weights")
     offline.forgerank("data", "check", "seqdeepfake", squares, "--no-counts")
 
 
