@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 
+_CTRL_C = 130  # the exit code that Typer makes of a KeyboardInterrupt
 # What NumPy, OpenCV, torch, ONNX Runtime and the loader of libraries say where memory ends.
 _NO_MEMORY = re.compile(
     r"allocate memory|memory allocation|out of memory|bad_alloc|insufficient memory|failed to map segment",
@@ -52,13 +53,17 @@ def _terminate(*_: Any) -> NoReturn:
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Bad input, a full disk and too little memory end the command with one line on standard error and exit
-    code 2; SIGTERM with one line and that signal.
+    code 2; Ctrl-C with one line and exit code 130, SIGTERM with one line and that signal.
     """
     try:
         yield
     except InputError as error:
         _print_error(str(error))
         sys.exit(2)
+    except SystemExit as error:
+        if error.code == _CTRL_C:
+            _print_error("stopped by Ctrl-C")
+        raise
     except Terminated as error:
         if os.environ.get("RANK", "0") == "0":  # one of several processes that torchrun started
             _print_error(str(error))

@@ -179,6 +179,8 @@ def _failures_of_training() -> Iterator[None]:
     """What is no bug becomes an InputError: a loss that is not finite, and what ends a process that reads."""
     try:
         yield
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
     except FloatingPointError as error:
         raise InputError(str(error)) from error
     except (InputError, RuntimeError) as error:

@@ -10,7 +10,9 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from socket import create_connection
 
 import pyarrow as pa
@@ -18,7 +20,7 @@ import pyarrow as pa
 from forgerank.serving.scan.pool import Pool
 from forgerank.serving.scan.scan_settings import Judging, StoppedError
 from forgerank.serving.scan.task_worker import Outcome, Task, TaskWorker
-from forgerank.types import InputError
+from forgerank.types import InputError, Terminated
 
 _BLOCK = 16  # files that travel together
 _SLICE = 100_000  # files that Ray holds at once
@@ -40,7 +42,7 @@ class RayCluster:
         import ray
         import ray.data
 
-        self._ray, self._judging, self._workers = ray, judging, workers
+        self._ray, self._judging, self._workers, self._joined = ray, judging, workers, bool(address)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
@@ -51,9 +53,10 @@ class RayCluster:
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise StoppedError(f"Ray cannot be reached ({_last_line(error)})") from None
-        except BaseException:  # Ctrl-C or SIGTERM while its processes start
-            ray.shutdown()
-            raise
+        except BaseException as error:  # Ctrl-C or SIGTERM while its processes start
+            self.__exit__()
+            # What Ray makes of SIGTERM until the handler is restored.
+            raise Terminated("stopped by SIGTERM") if isinstance(error, SystemExit) else error from None
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end the process without a word
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -63,7 +66,12 @@ class RayCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End Ray where it was started here. Its agents would outlive it for a minute on a busy machine."""
+        started = {} if self._joined else _descendants(os.getpid())
         self._ray.shutdown()
+        for process in started.items() & _processes().keys():
+            with suppress(OSError):
+                os.kill(process[0], signal.SIGKILL)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """One outcome per task, in the order in which they get ready. Raises as `Pool.run` does."""
@@ -103,6 +111,28 @@ class _Actor:
             return _table(list(self._pool.run(tasks)))
         except (InputError, StoppedError) as error:
             return _table([error])
+
+
+def _processes() -> dict[tuple[int, str], int]:
+    """The parent of every process, which its number and its time of birth name; none but on Linux."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            found[int(file.parent.name), fields[19]] = int(fields[1])
+    return found
+
+
+def _descendants(ancestor: int) -> dict[int, str]:
+    """The processes below one, with their times of birth."""
+    parents, below = _processes(), {ancestor}
+    found: dict[int, str] = {}
+    while new := {
+        number: born for (number, born), parent in parents.items() if parent in below and number not in below
+    }:
+        found |= new
+        below |= new.keys()
+    return found
 
 
 def _knock(address: str) -> None:
