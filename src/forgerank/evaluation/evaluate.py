@@ -17,7 +17,13 @@ from forgerank.files import write_atomic
 from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.train.checkpoints import BEST
 from forgerank.train.config import DataConfig, TrainConfig
-from forgerank.train.loaders import Joined, limited, open_source, open_validation, plain_loader
+from forgerank.train.loaders import (
+    Joined,
+    limited,
+    open_source,
+    open_validation,
+    plain_loader,
+)
 from forgerank.train.module import add_to_metrics, unread_of
 from forgerank.types import InputError
 from forgerank.weights.description import METADATA_FILE
@@ -76,7 +82,7 @@ def evaluate(
         scorer = open_scorer(path)
         thresholds = "saved" if scorer.thresholds else "0.5"
         if tuning:
-            known = predict_split(scorer, roots, tuning[0], limit=tuning[1], **options)
+            known = predict_split(scorer, roots, tuning[0], limit=tuning[1], unread=unread, **options)
             scorer.calibration, scorer.thresholds = calibrate(known)
             thresholds = f"chosen on {tune}"
         predictions = predict_split(scorer, roots, split, limit=limit, unread=unread, **options)
@@ -130,12 +136,15 @@ def evaluate_sources(
     for name, source in open_validation(config.data).items():
         metrics = SequenceMetrics(len(data.labels), config.loss.order)
         whole = 0
+        lost: set[int] = set()
         for batch in plain_loader(config, source):
             unread = unread_of(batch)
+            lost |= unread
             kept = torch.tensor([int(index) not in unread for index in batch["index"]])
             add_to_metrics(metrics, scorer.score(batch), batch, kept)
-            whole += int(batch["whole"].sum())
-        counts = {"images": len(source), "whole_images": whole}
+            whole += int((batch["whole"] & kept).sum())
+        say_unread(why_unread(source, lost))
+        counts = {"images": len(source) - len(lost), "whole_images": whole}
         found[name] = counts | {key: float(value) for key, value in metrics.compute().items()}
     return found
 

@@ -19,7 +19,7 @@ from forgerank.labels import Sequences
 from forgerank.metrics.scores import Scores, to_scores
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig, parse_config
-from forgerank.train.loaders import why_unread
+from forgerank.train.loaders import say_unread, why_unread
 from forgerank.train.module import to_images, unread_of
 from forgerank.types import InputError
 from forgerank.weights.description import (
@@ -206,7 +206,7 @@ def predict(
     """Score the batches of a source, which must come in the order of the source.
 
     The labels are those in the batches: of images that are forged on the fly, the source knows none. Images
-    that cannot be read are left out; `unread` is told why, a line for each.
+    that cannot be read are left out; `unread`, or else standard error, is told why, a line for each.
     """
     shown: Iterable[Any] = track(batches, description="predict") if progress else batches
     parts, truths, lost = [], [], set[int]()
@@ -218,8 +218,11 @@ def predict(
     truth = {name: torch.cat([part[name] for part in truths]).numpy() for name in truths[0]}
     samples = [source.sample(index) for index in range(len(source))]
     own = [part.sequences for part in parts if part.sequences is not None]
-    if unread is not None:
-        unread += why_unread(source, lost)
+    reasons = why_unread(source, lost)
+    if unread is None:
+        say_unread(reasons)
+    else:
+        unread += reasons
     predictions = Predictions(
         probability=torch.cat([part.probability for part in parts]).double().numpy(),
         components=torch.cat([part.components for part in parts]).double().numpy(),

@@ -46,6 +46,7 @@ from forgerank.train.loaders import (
     open_source,
     open_validation,
     plain_loader,
+    say_unread,
     train_loader,
     why_unread,
 )
@@ -74,7 +75,8 @@ def run(
     weights. With `resume` a run continues from last.ckpt, with exactly the losses of a run that was not
     interrupted; if there is no last.ckpt, it begins. Processes started by torchrun train one run together, on
     the batches that a single process would see. In the place of an image that cannot be read comes another;
-    `unread` is told why, a line for each. After SIGTERM the step in hand is finished and saved.
+    `unread`, or else standard error, is told why, a line for each. After SIGTERM the step in hand is finished
+    and saved.
 
     Raises InputError, one line, where the folder holds a run already and `resume` is not set, or one that was
     trained with other settings; for a batch size that the processes cannot divide evenly; for data of one
@@ -114,9 +116,13 @@ def run(
         if trainer.interrupted:
             raise KeyboardInterrupt
         (metrics,) = trainer.validate(module, checking, verbose=False)
+    reasons: list[str] = []
+    for part, lost in zip((source, validation), module.unread, strict=True):
+        reasons += why_unread(part, _of_all_processes(lost, trainer.world_size))
     if unread is not None:
-        for part, lost in zip((source, validation), module.unread, strict=True):
-            unread += why_unread(part, _of_all_processes(lost, trainer.world_size))
+        unread += reasons
+    elif trainer.is_global_zero:
+        say_unread(reasons)
     if trainer.is_global_zero:
         # From the checkpoint: this process may hold only a part of the weights.
         save_weights(load_network(last)[0], config, config.output / WEIGHTS, metrics)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.text import Text
 from torch.utils.data import DataLoader
 
 from forgerank.data.augmentation import AugmentConfig
@@ -95,6 +96,12 @@ def why_unread(source: Source, indices: Iterable[int]) -> list[str]:
         else:
             reasons.append(f"{source.sample(index).image}: could not be used when it was asked for")
     return reasons
+
+
+def say_unread(reasons: Iterable[str]) -> None:
+    """The images that cannot be read, on standard error."""
+    for reason in reasons:
+        Console(stderr=True).print(Text(f"left out: {reason}"), soft_wrap=True)
 
 
 def limited(source: Source, count: int | None) -> Source:
