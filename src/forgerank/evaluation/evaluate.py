@@ -23,6 +23,8 @@ from forgerank.train.loaders import (
     open_source,
     open_validation,
     plain_loader,
+    say_unread,
+    why_unread,
 )
 from forgerank.train.module import add_to_metrics, unread_of
 from forgerank.types import InputError
