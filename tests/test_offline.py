@@ -132,7 +132,6 @@ def test_the_forge_and_a_run(
     offline.forgerank("evaluate", run / "weights.safetensors", "--limit", 8)
     offline.forgerank("export", trained / "weights.safetensors", tmp_path / "weights")
     offline.forgerank("card", tmp_path / "weights")
-    offline.forgerank("data", "check", "seqdeepfake", squares, "--no-counts")
 
 
 @pytest.fixture
