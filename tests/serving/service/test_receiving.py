@@ -98,7 +98,6 @@ def test_a_damaged_photograph(start: Start, photo: bytes) -> None:
     client = start().client
     answer = client.post("/v1/detect", content=photo[: len(photo) // 2])
     assert answer.status_code == 200
-    assert "its end is missing" in answer.text
     answer = client.post("/v1/detect", content=photo[:50])
     assert answer.status_code == 422
     assert "truncated" in answer.json()["detail"]
