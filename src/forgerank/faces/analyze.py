@@ -147,7 +147,7 @@ def _face(image: Image, detection: Detection, mesh: Mesh) -> Face:
     box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
     alignment = estimate_alignment(five_points(mesh.landmarks), CROP_SIZE)
     crop = alignment.crop(image)
-    quality = measure_quality(crop, alignment, (height, width), mesh.landmarks, mesh.depth, box)
+    quality = measure_quality(image, crop, alignment, mesh.landmarks, mesh.depth, box)
     return Face(box, detection.score, mesh.landmarks, quality, crop)
 
 

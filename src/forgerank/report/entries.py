@@ -32,6 +32,15 @@ class QualityEntry(Entry):
     yaw: float = Field(description="degrees, positive when the face turns to image right")
     pitch: float = Field(description="degrees, positive when the face looks up")
     roll: float = Field(description="degrees, positive clockwise in the image")
+    grain: float = Field(
+        default=0.0,
+        description="variance of the Laplacian over that of the luma on the image's pixels, at its worst scale",
+    )
+    flat: float = Field(default=0.0, description="share of pixels that equal all their neighbours, 0..1")
+    steps: float = Field(default=0.0, description="how much of the histogram stands in spikes, 0..2")
+    blocks: float = Field(
+        default=0.0, description="gradient at the edges of a regular grid over the mean gradient"
+    )
 
 
 class ComponentEntry(Entry):
