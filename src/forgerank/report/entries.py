@@ -34,7 +34,7 @@ class QualityEntry(Entry):
     roll: float = Field(description="degrees, positive clockwise in the image")
     grain: float = Field(
         default=0.0,
-        description="variance of the Laplacian over that of the luma on the image's pixels, at its worst scale",
+        description="variance of the Laplacian over that of the luma, at the worst scale of the image",
     )
     flat: float = Field(default=0.0, description="share of pixels that equal all their neighbours, 0..1")
     steps: float = Field(default=0.0, description="how much of the histogram stands in spikes, 0..2")
