@@ -1,6 +1,7 @@
 """Videos made on the spot: scenes of 240 px with the one real face there is and a second made of it."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -134,4 +135,17 @@ def write_hdr_video(path: Path, levels: NDArray[np.float64], transfer: int, coun
                 plane.update(padded.tobytes())
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return path
+
+
+def join_streams(path: Path, *parts: Path) -> Path:
+    """One file with the video stream of each part."""
+    with av.open(str(path), "w") as joined, ExitStack() as stack:
+        sources = [stack.enter_context(av.open(str(part))) for part in parts]
+        streams = [joined.add_stream_from_template(source.streams.video[0]) for source in sources]
+        for source, stream in zip(sources, streams, strict=True):
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    joined.mux(packet)
     return path

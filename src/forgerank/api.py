@@ -27,7 +27,7 @@ from rich.progress import track
 
 from forgerank.detect import detector as engine
 from forgerank.detect.detector import load_pages
-from forgerank.detect.result import FaceReport, LoadedImage, Report, VideoReport
+from forgerank.detect.result import FaceReport, LoadedImage, Report, VideoReport, deciding_probability
 from forgerank.files import make_folder, write_atomic
 from forgerank.judging import judge_file
 from forgerank.media.files import MediaError
@@ -321,7 +321,7 @@ class VideoResult(_Written, VideoReport):
         return self.origin.engine
 
     def __repr__(self) -> str:
-        tracks = ", ".join(f"{track.verdict} {percent(track.forged_probability)}" for track in self.tracks)
+        tracks = ", ".join(f"{track.verdict} {percent(deciding_probability(track))}" for track in self.tracks)
         people = _count(len(self.tracks), "person", "people")
         return f"<{_shown(self.path)} {self.verdict}, {people}: [{tracks}]>"
 

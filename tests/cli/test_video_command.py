@@ -51,6 +51,36 @@ def test_videos_and_photographs_together(files: Path, weights: list[str], tmp_pa
     }
 
 
+def test_a_forged_stretch_is_named_everywhere(
+    astronaut: Pixels, forged_astronaut: Pixels, weights: list[str], tmp_path: Path
+) -> None:
+    real, forged = videos.first_person(astronaut), videos.first_person(forged_astronaut)
+    path = write_video(tmp_path / "part.mp4", shots((real, 10), (forged, 3), (real, 10)))
+    page, data = tmp_path / "r.html", tmp_path / "r.json"
+    result = detect(path, "--json", data, "--html", page, *weights)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "forged from 0:10 to 0:13, 1 nose" in result.stdout
+    [track] = json.loads(data.read_text(encoding="utf-8"))["videos"][0]["tracks"]
+    [stretch] = track["stretches"]
+    assert (track["verdict"], stretch["moments"]) == ("forged", 6)
+    assert (stretch["start"], stretch["end"]) == pytest.approx((9.75, 12.75), abs=0.25)
+    assert 0 < stretch["chance"] < 0.01
+    assert "signs of forgery from 0:10 to 0:13" in page.read_text(encoding="utf-8")
+
+
+def test_warnings_stand_under_the_table_and_on_stderr(
+    files: Path, weights: list[str], tmp_path: Path
+) -> None:
+    cut = videos.cut_file(files / "two.mp4", 0.5).rename(tmp_path / "cut.mp4")
+    both = videos.join_streams(tmp_path / "both.mp4", files / "two.mp4", files / "two.mp4")
+    result = detect(cut, both, *weights)
+    assert result.exit_code == 0
+    shown = " ".join(result.stdout.split())
+    for path, warning in ((cut, "of the 2.0 s that it states"), (both, "2 video streams")):
+        assert warning in shown
+        assert any(str(path) in line and warning in line for line in result.stderr.splitlines())
+
+
 def test_sampling_options(files: Path, weights: list[str]) -> None:
     for options, count in ((("--fps", 5), 10), (("--max-frames", 3), 3)):
         result = detect(files / "two.mp4", "--json", "-", *options, *weights)
@@ -81,9 +111,10 @@ def test_bad_videos_are_one_line_each_and_stop_nothing(
         assert sum(name in line and reason in line for line in lines) == 1, lines
 
 
-def test_the_same_photograph_twice_is_answered_twice(files: Path, weights: list[str]) -> None:
+def test_the_same_photograph_twice_is_answered_once(files: Path, weights: list[str]) -> None:
     result = detect(files / "real.png", files / "real.png", "--json", "-", *weights)
-    assert len(json.loads(result.stdout)["reports"]) == 2
+    assert len(json.loads(result.stdout)["reports"]) == 1
+    assert "real.png" in result.stderr
 
 
 SLOW = """

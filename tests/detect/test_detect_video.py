@@ -80,6 +80,29 @@ def test_a_forged_person_with_the_order(judge: Callable[..., VideoReport], forge
     assert np.diff(times).min() >= 1
 
 
+def test_a_forged_stretch_of_a_real_video_is_named(
+    judge: Callable[..., VideoReport], real: Pixels, forged: Pixels
+) -> None:
+    report = judge((real, 9), (forged, 3), (real, 9))
+    [track] = report.tracks
+    assert (report.verdict, track.verdict, track.reason) == ("forged", "forged", None)
+    assert track.forged_probability < 0.6  # the median
+    [stretch] = track.stretches
+    assert (stretch.start, stretch.end) == pytest.approx((9, 12), abs=0.5)
+    assert stretch.moments == 6
+    assert stretch.forged_probability > 0.6
+    assert [component.name for component in track.sequence] == ["nose", "lip"]
+
+
+def test_what_is_forged_as_a_whole_has_no_stretch(
+    judge: Callable[..., VideoReport], real: Pixels, forged: Pixels
+) -> None:
+    [track] = judge((forged, 5), (real, 1)).tracks
+    assert (track.verdict, track.stretches) == ("forged", ())
+    [track] = judge((real, 9), (forged, 1), (real, 9)).tracks
+    assert (track.verdict, track.stretches) == ("real", ())
+
+
 def test_two_people(judge: Callable[..., VideoReport], forged: Pixels, other: Pixels) -> None:
     report = judge((beside(forged, other), 3))
     by_place = sorted(report.tracks, key=lambda track: track.moments[0].box[0])

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 
 from forgerank.detect import Detector
-from forgerank.detect.result import VideoReport
+from forgerank.detect.result import Stretch, VideoReport
 from forgerank.report.html import html_page, section
 from forgerank.report.timeline import absences, axis, forged_spans, runs, ticks
-from forgerank.report.words import clock
+from forgerank.report.words import clock, stretches_phrase
 from forgerank.weights.description import Thresholds
 from pages import assert_self_contained, parse
 from results import moments, track, two_people, video_report
@@ -47,6 +47,31 @@ def test_what_a_reader_of_a_video_needs(shown: str) -> None:
     assert "200 by 160 px · h264 · 25 frames per second · 8.0 s" in text
     assert "4" * 64 in text
     assert "In a video only the sampled frames are judged" in text
+
+
+def test_a_stretch_is_named_with_what_it_rests_on(tiny_detector: Detector) -> None:
+    part = replace(
+        track(1, moments(18.0, "rrrffffffrrr"), "forged"),
+        forged_probability=0.47,
+        stretches=(Stretch(19.25, 22.25, 6, 0.95, 0.0057),),
+    )
+    alone, two = (
+        page(tiny_detector, video_report(part)),
+        page(tiny_detector, video_report(*two_people().tracks, part)),
+    )
+    text = parse(alone).text
+    assert "The face in this video shows signs of forgery from 0:19 to 0:22." in text
+    assert "Signs of forgery from 0:19 to 0:22: nose, then lip." in text
+    assert "Of real faces seen as often, about 0.6 % would show as much somewhere." in text
+    assert "Over the whole video the probability is 47 %." in text
+    assert "forged with probability 95 %" in alone
+    assert "2 of 3 faces in this video show signs of forgery (face 3 from 0:19 to 0:22)." in parse(two).text
+
+
+def test_many_stretches_are_counted_not_listed() -> None:
+    parts = tuple(Stretch(10.0 * i, 10.0 * i + 4, 8, 0.95, 0.001) for i in range(5))
+    words = stretches_phrase(replace(track(1, moments(0.0, "f"), "forged"), stretches=parts))
+    assert words == "from 0:00 to 0:04, from 0:10 to 0:14, from 0:20 to 0:24 and in 2 more stretches"
 
 
 def test_the_plot_says_what_it_shows(shown: str) -> None:

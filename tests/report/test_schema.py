@@ -125,6 +125,7 @@ GOLDEN: dict[str, Any] = {
                     "warnings": ["small face (80 px)", "turned sideways (40°)"],
                     "moments": [MOMENT],
                     "key_frames": [25],
+                    "stretches": [],
                 }
             ],
             "credentials": {

@@ -18,7 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from forgerank.detect.detector import Detector, load_pages
-from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport, VideoReport, faces_of
+from forgerank.detect.result import (
+    FaceReport,
+    LoadedImage,
+    Report,
+    TrackReport,
+    VideoReport,
+    deciding_probability,
+    faces_of,
+)
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.files import check_outputs, write_atomic
 from forgerank.media.animations import is_animation
@@ -27,7 +35,15 @@ from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
 from forgerank.media.suffixes import media_kind
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import encodable
-from forgerank.report.words import clock, percent, printable, ratio, support, verdict_label
+from forgerank.report.words import (
+    clock,
+    percent,
+    printable,
+    ratio,
+    stretches_phrase,
+    support,
+    verdict_label,
+)
 from forgerank.types import InputError
 from forgerank.weights.description import Thresholds
 
@@ -250,7 +266,7 @@ def _without_repetitions(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 def _probability(result: Report | VideoReport) -> float:
     """Of the face that is most probably forged, of those that can be judged; -1 without one."""
-    judged = (face.forged_probability for face in faces_of(result) if face.likelihood_ratio is not None)
+    judged = (deciding_probability(face) for face in faces_of(result) if face.likelihood_ratio is not None)
     return max(judged, default=-1.0)
 
 
@@ -398,12 +414,14 @@ def _rows(result: Report | VideoReport) -> Iterator[dict[str, str]]:
         if isinstance(face, TrackReport):
             row["seen"] = f"{clock(face.start, digits=0)}-{clock(face.end, digits=0)}"
         if face.likelihood_ratio is not None:  # else a probability says nothing
-            row |= {"forged": percent(face.forged_probability), "ratio": ratio(face.likelihood_ratio)}
+            row |= {"forged": percent(deciding_probability(face)), "ratio": ratio(face.likelihood_ratio)}
         yield {**row, "verdict": verdict_label(face.verdict, face.reason), "found": _components(face)}
     if not faces:
         verdict = verdict_label(result.verdict, result.reason)
         found = result.reason or ""
         yield {**nothing, "name": name, "verdict": verdict, "found": found, "colour": result.verdict}
+    for warning in result.warnings:
+        yield {**nothing, "found": warning, "colour": result.verdict}
 
 
 def shorten(path: str, width: int) -> str:
@@ -467,4 +485,6 @@ def _components(face: FaceReport | TrackReport) -> str:
     named = [
         f"{component.rank} {component.name} {percent(component.probability)}" for component in face.sequence
     ]
-    return ", ".join(named) or "no single component stands out"
+    listed = ", ".join(named) or "no single component stands out"
+    stretches = stretches_phrase(face) if isinstance(face, TrackReport) else ""
+    return f"forged {stretches}, {listed}" if stretches else listed

@@ -15,6 +15,7 @@ from forgerank.detect.result import (
     LoadedImage,
     Moment,
     Report,
+    Stretch,
     TrackReport,
     VideoReport,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "LoadedImage",
     "Moment",
     "Report",
+    "Stretch",
     "TrackReport",
     "VideoReport",
 ]

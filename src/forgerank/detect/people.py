@@ -6,8 +6,9 @@ from dataclasses import astuple, dataclass, field, replace
 import numpy as np
 from PIL import Image as PILImage
 
-from forgerank.detect.pooling import consensus, judge_track, pool, quality_weight
-from forgerank.detect.result import FaceReport, KeyFrame, Moment, TrackReport
+from forgerank.detect.pooling import MIN_USABLE, consensus, judge_track, pool, quality_weight
+from forgerank.detect.result import FaceReport, KeyFrame, Moment, Stretch, TrackReport
+from forgerank.detect.stretches import find_stretches
 from forgerank.detect.verdict import order_components, unusable
 from forgerank.faces.align import Alignment
 from forgerank.media.videos import Sample
@@ -71,6 +72,12 @@ class People:
         quality = Quality(*np.median([astuple(quality) for quality in person.qualities], axis=0).tolist())
         pooled = pool(probabilities, weights)
         verdict, reason = judge_track(pooled, int(usable.sum()), quality, metadata.thresholds)
+        stretches: tuple[Stretch, ...] = ()
+        if verdict != "forged" and usable.sum() >= MIN_USABLE:
+            times = np.array([moment.time for moment in person.moments])[usable]
+            stretches = find_stretches(times, probabilities, metadata.thresholds.forged)
+        if stretches:
+            verdict, reason = "forged", None
         agreed, order = (
             consensus(np.array(values)[counted], probabilities, metadata.thresholds.forged)
             for values in (person.components, person.orders)
@@ -88,6 +95,7 @@ class People:
             moments=tuple(person.moments),
             key_frames=tuple(person.keys),
             quality=quality,
+            stretches=stretches,
         )
 
     def _drop_key_frames(self) -> None:

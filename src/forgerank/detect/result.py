@@ -107,6 +107,17 @@ class KeyFrame:
     face: FaceReport  # its box and alignment are in pixels of `image`
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Moments in a row at which a face is forged, more than a real face would show: docs/video.md."""
+
+    start: float  # seconds, half a sampling step before the first of them
+    end: float  # seconds, half a sampling step after the last
+    moments: int
+    forged_probability: float  # median over them, 0..1
+    chance: float  # that a real face shows such a run anywhere in so many moments, 0..1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackReport:
     """The answer for one person's face over a video. How it is pooled: docs/video.md."""
@@ -121,6 +132,7 @@ class TrackReport:
     moments: tuple[Moment, ...]  # by time
     key_frames: tuple[KeyFrame, ...]  # at most 3, most suspicious first
     quality: Quality  # medians over the moments
+    stretches: tuple[Stretch, ...] = ()  # by time; empty where the face is forged as a whole
 
     @property
     def sequence(self) -> tuple[Component, ...]:
@@ -129,8 +141,8 @@ class TrackReport:
 
     @property
     def likelihood_ratio(self) -> float | None:
-        """`likelihood_ratio` of its probability; None for a face that cannot be judged."""
-        return likelihood_ratio(self.forged_probability) if is_judged(self.reason) else None
+        """`likelihood_ratio` of the probability that decided; None for a face that cannot be judged."""
+        return likelihood_ratio(deciding_probability(self)) if is_judged(self.reason) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,6 +181,12 @@ def likelihood_ratio(probability: float) -> float:
 def is_judged(reason: str | None) -> bool:
     """Whether a verdict with this reason is one on what was seen: not where there is too little to see."""
     return reason is None or reason.endswith(NO_EVIDENCE)
+
+
+def deciding_probability(face: FaceReport | TrackReport) -> float:
+    """The probability that a verdict follows from: of a track that is forged for a stretch, the stretch's."""
+    stretches = face.stretches if isinstance(face, TrackReport) else ()
+    return max((stretch.forged_probability for stretch in stretches), default=face.forged_probability)
 
 
 def _ranked(components: tuple[Component, ...]) -> tuple[Component, ...]:

@@ -154,6 +154,8 @@ def _coverage(video: Video | Animation, plan: _Plan, *, stopped: bool) -> tuple[
         remarks.append(f"one frame in {1 / plan.rate:.1f} s was looked at, because the video is long")
     if video.streams > 1:
         remarks.append(f"it holds {video.streams} video streams; the first was judged")
+    if video.hdr is not None:
+        remarks.append(f"its HDR ({video.hdr}) was tone-mapped to BT.709")
     if done.lost:
         remarks.append(f"{done.lost} damaged frame{'' if done.lost == 1 else 's'} could not be used")
     # Sound can outlast the images a little, and some files count the time before the first frame.

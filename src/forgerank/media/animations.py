@@ -61,6 +61,7 @@ class Animation:
     """The interface of `videos.Video` over the frames of an image file."""
 
     streams = 1
+    hdr: str | None = None
 
     def __init__(self, path: str | Path, image: ImageFile, frames: int) -> None:
         self.path = path

@@ -103,11 +103,13 @@ def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | 
         matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     except (av.FFmpegError, ValueError):
         return None
-    if transfer is not None:
-        pixels = tone_map(pixels, transfer)
+    if transfer is None:
+        image = pixels.astype(np.uint8, copy=False)
+    else:
+        image = tone_map(pixels.astype(np.uint16, copy=False), transfer)
     if matrix is not None:
-        pixels = displayed(pixels, np.frombuffer(matrix, np.int32))
-    return np.ascontiguousarray(pixels)
+        image = displayed(image, np.frombuffer(matrix, np.int32))
+    return np.ascontiguousarray(image)
 
 
 def displayed(pixels: Image, matrix: NDArray[np.int32]) -> Image:

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from forgerank.detect.detector import Detector, load_pages
-from forgerank.detect.result import LoadedImage, Report, TrackReport, VideoReport, faces_of
+from forgerank.detect.result import (
+    LoadedImage,
+    Report,
+    TrackReport,
+    VideoReport,
+    deciding_probability,
+    faces_of,
+)
 from forgerank.media.images import MAX_PIXELS
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials, ErrorEntry
@@ -123,7 +130,7 @@ class ReportBuilder:
                         *((face.start, face.end) if isinstance(face, TrackReport) else ("", "")),
                         face.verdict,
                         face.reason or "",
-                        f"{face.forged_probability:.6f}",
+                        f"{deciding_probability(face):.6f}",
                         "" if ratio is None else f"{ratio:.4g}",
                         " ".join(component.name for component in face.sequence),
                         *(f"{component.probability:.6f}" for component in face.components),

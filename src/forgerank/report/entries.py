@@ -156,6 +156,18 @@ class MomentEntry(Entry):
     reason: str | None = Field(description=_WHY)
 
 
+class StretchEntry(Entry):
+    """Moments in a row at which a face is forged, more than a real face would show; docs/video.md."""
+
+    start: float = Field(description="seconds, half a sampling step before the first of the moments")
+    end: float = Field(description="seconds, half a sampling step after the last of them")
+    moments: int = Field(ge=1, description="number of the moments")
+    forged_probability: Probability = Field(description="median over them, 0..1")
+    chance: Probability = Field(
+        description="probability that a real face shows so long a run in as many moments as the track has"
+    )
+
+
 class TrackEntry(Entry):
     """One person's face over a video."""
 
@@ -180,6 +192,11 @@ class TrackEntry(Entry):
     )
     moments: tuple[MomentEntry, ...] = Field(description="one per sampled frame with this face, by time")
     key_frames: tuple[int, ...] = Field(description="`frame` of the most telling moments, most telling first")
+    stretches: tuple[StretchEntry, ...] = Field(
+        default=(),
+        description="where the face is forged, if that is what the verdict follows from; empty where it is "
+        "forged as a whole, or not at all",
+    )
 
 
 class VideoEntry(Entry):

@@ -12,7 +12,14 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from forgerank import __version__
-from forgerank.detect.result import FaceReport, LoadedImage, Report, TrackReport, VideoReport
+from forgerank.detect.result import (
+    FaceReport,
+    LoadedImage,
+    Report,
+    TrackReport,
+    VideoReport,
+    deciding_probability,
+)
 from forgerank.detect.verdict import quality_warnings
 from forgerank.report import heatmap, words
 from forgerank.report.entries import Credentials, ErrorEntry
@@ -88,6 +95,7 @@ def _environment() -> Environment:
         declarations=words.declarations,
         decoded_sentence=words.decoded_sentence,
         face_maps=face_maps,
+        deciding_probability=deciding_probability,
         face_sentence=words.face_sentence,
         first_map=_first_map,
         heat_layer=heatmap.heat_layer,
@@ -98,6 +106,7 @@ def _environment() -> Environment:
         ratio=words.ratio,
         sentence=words.verdict_sentence,
         state_sentence=words.state_sentence,
+        stretches_sentence=words.stretches_sentence,
         support=words.support,
     )
     environment.globals["plot_track"] = plot_track

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from forgerank import __version__
-from forgerank.detect.result import Component, FaceReport, Moment, Report, TrackReport, VideoReport
+from forgerank.detect.result import Component, FaceReport, Moment, Report, Stretch, TrackReport, VideoReport
 from forgerank.detect.verdict import quality_warnings
 from forgerank.report.entries import (
     Box,
@@ -26,6 +26,7 @@ from forgerank.report.entries import (
     ModelEntry,
     MomentEntry,
     QualityEntry,
+    StretchEntry,
     TrackEntry,
     VideoEntry,
 )
@@ -184,6 +185,17 @@ def _track(track: TrackReport) -> TrackEntry:
         warnings=quality_warnings(track.quality),
         moments=tuple(_moment(moment) for moment in track.moments),
         key_frames=tuple(key.moment.frame for key in track.key_frames),
+        stretches=tuple(_stretch(stretch) for stretch in track.stretches),
+    )
+
+
+def _stretch(stretch: Stretch) -> StretchEntry:
+    return StretchEntry(
+        start=_digits(stretch.start, 3),
+        end=_digits(stretch.end, 3),
+        moments=stretch.moments,
+        forged_probability=_digits(stretch.forged_probability, 6),
+        chance=_digits(stretch.chance, 6),
     )
 
 

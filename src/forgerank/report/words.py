@@ -32,6 +32,7 @@ SOURCE_TYPES = {
     "composite": "put together from several files",
     "screenCapture": "taken from a screen",
 }
+_MOST_STRETCHES = 3  # of a track are named
 _STATES = {
     "Valid": "Valid: file and signature agree. Whether the signer can be trusted was not checked.",
     "Trusted": "Trusted: file and signature agree, and the signer's certificate is on the reader's list.",
@@ -106,10 +107,13 @@ def verdict_sentence(report: Report | VideoReport) -> str:
         found = "its face" if len(faces) == 1 else f"its {len(faces)} faces"
         return f"No sign of forgery was found in {found}."
     if len(faces) == 1:
-        return f"The face in this {kind} shows signs of forgery."
+        return f"The face in this {kind} shows signs of forgery{_when(faces[0])}."
     forged = sum(face.verdict == "forged" for face in faces)
     show = "shows" if forged == 1 else "show"
-    return f"{forged} of {len(faces)} faces in this {kind} {show} signs of forgery."
+    when = "; ".join(
+        f"face {number}{_when(face)}" for number, face in enumerate(faces, start=1) if _when(face)
+    )
+    return f"{forged} of {len(faces)} faces in this {kind} {show} signs of forgery{when and f' ({when})'}."
 
 
 def decoded_sentence(report: VideoReport) -> str:
@@ -179,7 +183,33 @@ def face_sentence(face: FaceReport | TrackReport) -> str:
         return "No sign of forgery was found."
     names = [component.name for component in face.sequence]
     if not names:
-        return "Signs of forgery, but no single component stands out."
+        return f"Signs of forgery{_when(face)}, but no single component stands out."
+    return f"Signs of forgery{_when(face)}: {', then '.join(names)}."
+
+
+def stretches_phrase(track: TrackReport) -> str:
+    """When a face is forged, as "from 0:20 to 0:23"; empty where that is not limited to stretches."""
+    spans = [
+        f"from {clock(stretch.start, digits=0)} to {clock(stretch.end, digits=0)}"
+        for stretch in track.stretches[:_MOST_STRETCHES]
+    ]
+    more = len(track.stretches) - len(spans)
+    return ", ".join(spans) + (f" and in {more} more stretches" if more else "")
+
+
+def stretches_sentence(track: TrackReport) -> str:
+    """What the finding of stretches rests on; empty where there is none."""
+    if not track.stretches:
+        return ""
+    chance = max(stretch.chance for stretch in track.stretches)
+    share = "less than 0.1 %" if chance < 1e-3 else f"about {100 * chance:.1f} %"
     return (
-        f"Signs of forgery: {names[0]}." if len(names) == 1 else f"Signs of forgery: {', then '.join(names)}."
+        f"Forged {stretches_phrase(track)}: that many moments in a row reach the threshold. Of real faces "
+        f"seen as often, {share} would show as much somewhere. Over the whole video the probability is "
+        f"{percent(track.forged_probability)}."
     )
+
+
+def _when(face: FaceReport | TrackReport) -> str:
+    phrase = stretches_phrase(face) if isinstance(face, TrackReport) else ""
+    return f" {phrase}" if phrase else ""

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from forgerank.detect import Detector
-from forgerank.detect.result import Component, FaceReport, Quality, Report, TrackReport, VideoReport
-from forgerank.serving.scan.parquet_file import answer_of, no_answer
+from forgerank.detect.result import Component, FaceReport, Quality, Report, Stretch, TrackReport, VideoReport
+from forgerank.serving.scan.parquet_file import answer_of, no_answer, schema
 from forgerank.serving.scan.scan_settings import ScanSettings
 from forgerank.serving.scan.task_worker import Task, TaskWorker
+from results import moments, track, video_report
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,21 @@ def test_a_video_has_its_people_and_what_was_decoded() -> None:
         **{"kind": "video", "width": 1280, "height": 720, "verdict": "forged", "reason": None, "faces": 2},
         **{"forged_probability": 0.987654, "sequence": ["eye", "nose"]},
         **{"nose_probability": 0.812346, "eye_probability": 0.9, "lip_probability": 0.1},
-        **{"decoded_seconds": 2.0, "decoded_share": 0.5001},
+        **{"decoded_seconds": 2.0, "decoded_share": 0.5001, "stretches": []},
     }
+
+
+def test_a_stretch_decides_what_stands_for_its_video() -> None:
+    part = replace(
+        track(1, moments(0.0, "rrffffrr"), "forged"),
+        forged_probability=0.3,
+        stretches=(Stretch(0.75, 2.75, 4, 0.95, 0.004),),
+    )
+    answer = answer_of(video_report(part, track(2, moments(0.0, "rrr"), "real")))
+    assert answer["forged_probability"] == 0.95
+    assert answer["stretches"] == [{"start": 0.75, "end": 2.75}]
+    table = pa.Table.from_pylist([answer], schema(["nose", "eye", "lip"]))
+    assert table["stretches"].to_pylist() == [answer["stretches"]]
 
 
 def test_reasons_are_one_encodable_line() -> None:

@@ -14,7 +14,14 @@ from forgerank.report.schema import encodable
 if TYPE_CHECKING:
     from forgerank.serving.scan.journal import Journal, Row
 
-from forgerank.detect.result import FaceReport, Report, TrackReport, VideoReport, faces_of
+from forgerank.detect.result import (
+    FaceReport,
+    Report,
+    TrackReport,
+    VideoReport,
+    deciding_probability,
+    faces_of,
+)
 
 METADATA_PREFIX = "forgerank."
 _GROUP = 50_000  # rows of one row group
@@ -37,6 +44,7 @@ def schema(labels: Sequence[str]) -> pa.Schema:
         "sequence": pa.list_(pa.string()),
         "decoded_seconds": pa.float64(),
         "decoded_share": pa.float64(),
+        "stretches": pa.list_(pa.struct({"start": pa.float64(), "end": pa.float64()})),
         "error": pa.string(),
         "duplicate_of": pa.string(),
     }
@@ -107,13 +115,20 @@ def answer_of(report: Report | VideoReport) -> dict[str, Any]:
     }
     if people:
         worst = max(people, key=_suspicion)
-        answer["forged_probability"] = round(worst.forged_probability, _DIGITS)
+        answer["forged_probability"] = round(deciding_probability(worst), _DIGITS)
         for component in worst.components:
             answer[f"{component.name}_probability"] = round(component.probability, _DIGITS)
         answer["sequence"] = [component.name for component in worst.sequence]
     if isinstance(report, VideoReport):
         answer["decoded_seconds"] = round(report.decoded_seconds, 3)
         answer["decoded_share"] = round(report.decoded_share, 4)
+        answer["stretches"] = [
+            {"start": round(stretch.start, 3), "end": round(stretch.end, 3)}
+            for stretch in sorted(
+                (stretch for track in report.tracks for stretch in track.stretches),
+                key=lambda stretch: (stretch.start, stretch.end),
+            )
+        ]
     return answer
 
 
@@ -124,4 +139,4 @@ def no_answer(reason: str) -> dict[str, Any]:
 
 def _suspicion(person: FaceReport | TrackReport) -> tuple[bool, float]:
     """Orders faces: one that decided the verdict comes before a likelier one that was not judged."""
-    return person.verdict == "forged", person.forged_probability
+    return person.verdict == "forged", deciding_probability(person)

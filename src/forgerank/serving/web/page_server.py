@@ -17,7 +17,7 @@ import anyio
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
-from forgerank.detect.result import FaceReport, TrackReport, faces_of
+from forgerank.detect.result import FaceReport, TrackReport, deciding_probability, faces_of
 from forgerank.detect.videos import Cancelled
 from forgerank.media.files import MediaError
 from forgerank.report.builder import ReportBuilder
@@ -241,7 +241,7 @@ def answer(judge: Judge, path: Path, name: str, progress: Progress) -> dict[str,
 def _face(face: FaceReport | TrackReport) -> dict[str, Any]:
     return {
         "verdict": face.verdict,
-        "probability": percent(face.forged_probability),
+        "probability": percent(deciding_probability(face)),
         "components": [component.name for component in face.sequence],
     }
 

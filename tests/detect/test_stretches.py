@@ -1,0 +1,109 @@
+"""Runs of forged moments: the exact chance against enumeration, and false alarms in simulated real tracks."""
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+
+from forgerank.detect.stretches import (
+    CORRELATION_TIME,
+    FALSE_ALARMS,
+    REAL_RATE,
+    find_stretches,
+    run_chance,
+    shortest_run,
+)
+
+THRESHOLD = 0.9
+
+
+def probabilities(letters: str) -> list[float]:
+    """f: forged; anything else is not."""
+    return [0.98 if letter == "f" else 0.4 for letter in letters]
+
+
+def spans(letters: str, step: float = 0.5) -> list[tuple[float, float, int]]:
+    times = step * np.arange(len(letters))
+    found = find_stretches(times, probabilities(letters), THRESHOLD)
+    return [(stretch.start, stretch.end, stretch.moments) for stretch in found]
+
+
+@pytest.mark.parametrize(("rate", "correlation"), [(0.01, 0.0), (0.3, 0.5), (0.9, 0.2), (0.2, 1.0)])
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9])
+def test_the_chance_is_that_of_all_sequences(length: int, rate: float, correlation: float) -> None:
+    moments, total = 8, 0.0
+    for states in product([0, 1], repeat=moments):
+        chance = rate if states[0] else 1 - rate
+        for before, after in pairwise(states):
+            forged = rate + correlation * (before - rate)
+            chance *= forged if after else 1 - forged
+        total += chance * ("1" * length in "".join(map(str, states)))
+    assert run_chance(length, moments, rate, correlation) == pytest.approx(total, abs=1e-12)
+
+
+def test_the_shortest_run_is_the_first_that_is_rare_enough() -> None:
+    for moments in (1, 5, 86, 600):
+        length = shortest_run(moments, REAL_RATE, 0.4)
+        assert run_chance(length, moments, REAL_RATE, 0.4) <= FALSE_ALARMS
+        assert length == 1 or run_chance(length - 1, moments, REAL_RATE, 0.4) > FALSE_ALARMS
+    assert shortest_run(5, 1.0, 0.4) == 6  # none is rare where all are forged
+
+
+def test_three_forged_seconds_of_43_are_found() -> None:
+    assert spans("." * 40 + "f" * 6 + "." * 40) == [(19.75, 22.75, 6)]
+    assert spans("f" * 6 + "." * 80) == [(0.0, 2.75, 6)]
+    assert spans("." * 80 + "f" * 6) == [(39.75, 42.5, 6)]
+    assert spans("." * 40 + "f" * 6 + "." * 14 + "f" * 8 + "." * 40) == [(19.75, 22.75, 6), (29.75, 33.75, 8)]
+
+
+def test_less_is_not_a_finding() -> None:
+    assert spans("." * 40 + "f" * 4 + "." * 40) == []
+    assert spans("." * 40 + "fff.fff" + "." * 40) == []
+    assert spans("." * 300 + "f" * 6 + "." * 300) == []  # among so many moments, a real face may show it
+    assert spans("") == spans("f") == spans("ff") == spans("." * 9) == []
+    assert spans("." * 40 + "f" * 6 + "." * 40, step=0.1) == []  # moments so close say the same
+
+
+def test_a_face_that_reaches_the_threshold_again_and_again_is_tested_at_its_own_rate() -> None:
+    assert spans("ff..f..fff..f...ff..fff..f..ff." + "f" * 6 + "..ff..f...fff..f..ff..f..fff.f.") == []
+
+
+def test_a_run_ends_where_the_face_is_away() -> None:
+    times = np.r_[0.5 * np.arange(43), 60 + 0.5 * np.arange(43)]
+    assert find_stretches(times, probabilities("." * 40 + "f" * 6 + "." * 40), THRESHOLD) == ()
+    [found] = find_stretches(times, probabilities("." * 37 + "f" * 6 + "." * 43), THRESHOLD)
+    assert (found.start, found.end) == (18.25, 21.25)
+
+
+@pytest.mark.parametrize("step", [0.5, 0.2])
+@pytest.mark.parametrize("count", [60, 240])
+@pytest.mark.parametrize(("between", "within"), [(0.0, 1.0), (0.75, 0.75), (0.95, 0.55)])
+def test_false_alarms_of_real_faces(between: float, within: float, count: int, step: float) -> None:
+    """Scores of 1,000 people who differ and wander: 1 % of all moments reach the threshold.
+
+    Their correlation falls as in a real video: to 0.67 in half a second.
+    """
+    rng = np.random.default_rng(0)
+    people = 1000
+    kept = 0.67 ** (step / 0.5)
+    wander = rng.normal(size=(count, people))
+    for number in range(1, count):
+        wander[number] = kept * wander[number - 1] + np.sqrt(1 - kept**2) * wander[number]
+    scores = (rng.normal(0, between, people) + within * wander).T
+    threshold = 2.3263 * np.hypot(between, within)
+    assert (scores >= threshold).mean() == pytest.approx(REAL_RATE, abs=0.004)
+    judged = scores[np.median(scores, axis=1) < threshold]  # the others are forged as a whole
+    alarms = sum(bool(find_stretches(step * np.arange(count), row, threshold)) for row in judged)
+    assert alarms / people <= FALSE_ALARMS
+
+
+def test_false_alarms_of_the_model_itself() -> None:
+    rng = np.random.default_rng(1)
+    count, people, correlation = 86, 4000, float(np.exp(-0.5 / CORRELATION_TIME))
+    states = np.empty((count, people), bool)
+    states[0] = rng.random(people) < REAL_RATE
+    for number in range(1, count):
+        forged = REAL_RATE + correlation * (states[number - 1] - REAL_RATE)
+        states[number] = rng.random(people) < forged
+    alarms = [bool(find_stretches(0.5 * np.arange(count), row, 0.5)) for row in states.T.astype(float)]
+    assert np.mean(alarms) <= FALSE_ALARMS + 2.5 * np.sqrt(FALSE_ALARMS / people)
