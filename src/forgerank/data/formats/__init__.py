@@ -4,5 +4,5 @@
 >>> sorted(DATASETS)
 ['folder', 'forge', 'pack', 'packforge', 'prepared', 'seqdeepfake', 'shards']
 >>> sorted(CLIPS)
-['celebdf', 'deepfakebench', 'dfd', 'dfdc', 'faceforensics', 'wilddeepfake']
+['celebdf', 'deepfakebench', 'dfd', 'dfdc', 'dfdcpreview', 'faceforensics', 'wilddeepfake']
 """
