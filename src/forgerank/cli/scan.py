@@ -234,12 +234,11 @@ def _progress(err: Console) -> Iterator[Callable[[str, int, int | None], None]]:
 
 def print_summary(summary: "Summary", console: Console) -> None:
     """Counts, histogram, the most suspicious files and the reasons, as text."""
-    from forgerank.report.words import percent, printable
+    from forgerank.report.words import percent, printable, ratio
+    from forgerank.serving.scan.summary import counts, left_out, row_label
 
-    counts = [(name, summary.verdicts[name]) for name in ("forged", "undetermined", "real")]
-    counts += [("not read", summary.errors.total()), ("duplicates", summary.duplicates)]
     table = _table("Files", "", f"{summary.files:,}")
-    for name, count in counts:
+    for name, count in counts(summary):
         table.add_row(name, f"{count / max(1, summary.files):.1%}", f"{count:,}")
     console.print(table, "")
     table = _table("Probability of forgery", "", "Files")
@@ -249,13 +248,20 @@ def print_summary(summary: "Summary", console: Console) -> None:
         table.add_row(f"{low:.2f} to {high:.2f}", "█" * round(24 * count / most), f"{count:,}")
     console.print(table, "")
     if summary.worst:
-        table = _table("Most suspicious", "Verdict", "Forged", "Manipulated, first to last")
+        table = _table("Most suspicious", "Verdict", "Ratio", "Forged", "Manipulated, first to last")
         for row in summary.worst:
             names = ", then ".join(row["sequence"] or ())
+            value = row["likelihood_ratio"]
             table.add_row(
-                Text(printable(row["path"])), row["verdict"], percent(row["forged_probability"]), names
+                Text(printable(row["path"])),
+                row_label(row),
+                "" if value is None else ratio(value),
+                percent(row["forged_probability"]),
+                names,
             )
         console.print(table, "")
+    if said := left_out(summary):
+        console.print(said, "", soft_wrap=True)
     for title, reasons in (("Undetermined because", summary.reasons), ("Not read because", summary.errors)):
         _print_reasons(title, reasons, console)
 

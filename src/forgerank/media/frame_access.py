@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+_ROUNDING = 1e-3  # seconds: times are kept in milliseconds
+
 
 class Frame(NamedTuple):
     """One frame that could be read."""
@@ -81,6 +83,22 @@ def read_video(path: Path, count: int | None) -> Iterator[Frame | Lost]:
             yield from _decode(container, streams[0], packets, present)
     except MediaError as error:
         yield Lost(None, f"unreadable: {error.reason}")
+
+
+def read_frame(path: Path, time: float) -> Frame | None:
+    """The frame that is shown at `time` seconds from the start of the file; None where it does not decode.
+
+    Raises MediaError for what is no video.
+    """
+    with open_container(path) as (container, streams):
+        stream = streams[0]
+        packets = _scan(container, stream)
+        start, unit = (container.start_time or 0) / 1e6, float(stream.time_base or 0)
+        if not packets.times or not unit:
+            return None
+        number = max(0, bisect_right(packets.times, round((time + start) / unit) + _ROUNDING / unit) - 1)
+        frames = _decode(container, stream, packets, [number])
+        return next((frame for frame in frames if isinstance(frame, Frame)), None)
 
 
 def _scan(container: "InputContainer", stream: "VideoStream") -> _Packets:

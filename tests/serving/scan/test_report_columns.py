@@ -8,7 +8,16 @@ import pyarrow as pa
 import pytest
 
 from forgerank.detect import Detector
-from forgerank.detect.result import Component, FaceReport, Quality, Report, Stretch, TrackReport, VideoReport
+from forgerank.detect.result import (
+    Component,
+    FaceReport,
+    Moment,
+    Quality,
+    Report,
+    Stretch,
+    TrackReport,
+    VideoReport,
+)
 from forgerank.serving.scan.parquet_file import answer_of, no_answer, schema
 from forgerank.serving.scan.scan_settings import ScanSettings
 from forgerank.serving.scan.task_worker import Task, TaskWorker
@@ -26,20 +35,30 @@ def test_a_forged_face_comes_before_a_likelier_one_that_was_not_judged(face: Fac
     report = Report("a.jpg", "0" * 64, 10, 20, "forged", None, (small, forged))
     assert answer_of(report)["forged_probability"] == 0.7
     assert answer_of(replace(report, faces=(small,)))["forged_probability"] == 0.999
+    blurred = replace(small, reason="too blurred")
+    judged = replace(
+        face, verdict="undetermined", reason="no clear evidence either way", forged_probability=0.6
+    )
+    answer = answer_of(replace(report, faces=(blurred, judged)))
+    assert (answer["forged_probability"], answer["likelihood_ratio"]) == (0.6, 1.5)
+    assert answer["face_box"] == [round(edge) for edge in face.box]
+    assert "likelihood_ratio" not in answer_of(replace(report, faces=(blurred,)))
     assert "forged_probability" not in answer_of(replace(report, faces=()))
 
 
 def test_a_video_has_its_people_and_what_was_decoded() -> None:
     components = (Component("nose", 0.81234567, 2), Component("eye", 0.9, 1), Component("lip", 0.1, None))
     quality = Quality(100.0, 100.0, 0.5, 0.0, 0.0, 0.0, 0.0)
-    track = TrackReport(1, 0.0, 2.0, "forged", None, 0.98765432, components, (), (), quality)
+    moment = Moment(10, 0.4004, (1.4, 2.0, 30.6, 40.0), 0.9, 0.98, "forged", None)
+    track = TrackReport(1, 0.0, 2.0, "forged", None, 0.98765432, components, (moment,), (), quality)
     report = VideoReport(
         *("v.mp4", "0" * 64, 1280, 720, 4.0, 2.0004, 0.50008, 25.0, "h264", 4, 2.0, (), "forged", None),
         (track, replace(track, number=2, verdict="real", forged_probability=0.1)),
     )
     assert answer_of(report) == {
         **{"kind": "video", "width": 1280, "height": 720, "verdict": "forged", "reason": None, "faces": 2},
-        **{"forged_probability": 0.987654, "sequence": ["eye", "nose"]},
+        **{"forged_probability": 0.987654, "sequence": ["eye", "nose"], "likelihood_ratio": 80.0},
+        **{"face_box": [1, 2, 31, 40], "face_time": 0.4},
         **{"nose_probability": 0.812346, "eye_probability": 0.9, "lip_probability": 0.1},
         **{"decoded_seconds": 2.0, "decoded_share": 0.5001, "stretches": []},
     }

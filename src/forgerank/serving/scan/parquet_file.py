@@ -39,9 +39,13 @@ def schema(labels: Sequence[str]) -> pa.Schema:
         "verdict": pa.string(),
         "reason": pa.string(),
         "forged_probability": pa.float64(),
+        "likelihood_ratio": pa.float64(),
         "faces": pa.int32(),
         **{f"{label}_probability": pa.float64() for label in labels},
         "sequence": pa.list_(pa.string()),
+        "face_box": pa.list_(pa.int32()),
+        "face_time": pa.float64(),
+        "page": pa.int32(),
         "decoded_seconds": pa.float64(),
         "decoded_share": pa.float64(),
         "stretches": pa.list_(pa.struct({"start": pa.float64(), "end": pa.float64()})),
@@ -119,6 +123,11 @@ def answer_of(report: Report | VideoReport) -> dict[str, Any]:
         for component in worst.components:
             answer[f"{component.name}_probability"] = round(component.probability, _DIGITS)
         answer["sequence"] = [component.name for component in worst.sequence]
+        if worst.likelihood_ratio is not None:
+            answer["likelihood_ratio"] = float(f"{worst.likelihood_ratio:.6g}")
+        answer |= _place(worst)
+    if isinstance(report, Report) and report.pages > 1:
+        answer["page"] = report.page
     if isinstance(report, VideoReport):
         answer["decoded_seconds"] = round(report.decoded_seconds, 3)
         answer["decoded_share"] = round(report.decoded_share, 4)
@@ -137,6 +146,16 @@ def no_answer(reason: str) -> dict[str, Any]:
     return {"error": encodable(" ".join(reason.split()))}
 
 
-def _suspicion(person: FaceReport | TrackReport) -> tuple[bool, float]:
+def _suspicion(person: FaceReport | TrackReport) -> tuple[bool, bool, float]:
     """Orders faces: one that decided the verdict comes before a likelier one that was not judged."""
-    return person.verdict == "forged", deciding_probability(person)
+    return person.verdict == "forged", person.likelihood_ratio is not None, deciding_probability(person)
+
+
+def _place(person: FaceReport | TrackReport) -> dict[str, Any]:
+    """Where a face is seen: its box, and of a person in a video the time of the most telling moment."""
+    if isinstance(person, FaceReport):
+        return {"face_box": [round(edge) for edge in person.box]}
+    moments = [key.moment for key in person.key_frames] or person.moments
+    if not moments:
+        return {}
+    return {"face_box": [round(edge) for edge in moments[0].box], "face_time": round(moments[0].time, 3)}
