@@ -1,4 +1,5 @@
 import io
+import math
 import json
 import shutil
 from pathlib import Path
@@ -240,10 +241,14 @@ def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
     save_weights(network, config.model_copy(update={"seed": config.seed + 1}), other, {})
     assert repr(evaluate_sources(other, config.data)) == repr(found)  # of what has no value, NaN
     text = io.StringIO()
-    print_sources(found, Console(file=text, width=100))
+    print_sources(found, Console(file=text, width=250))
     lines = text.getvalue().splitlines()
     for name in ("alpha", "gamma", "forged", "mean"):
-        assert sum(f" {name} " in line for line in lines) == 1
+        assert sum(line.split("│")[1:2] == [f" {name:<6} "] for line in lines) == 1
+    for row in found.values():
+        assert row["auc_low"] <= row["auc"] <= row["auc_high"] or math.isnan(row["auc_low"])
+        assert "cllr" not in row  # without calibration there are no likelihood ratios
+        assert row["min_cllr"] <= 1
     with pytest.raises(InputError, match=r"name no data\.sources"):
         evaluate_sources(weights, config.data.model_copy(update={"sources": (), "roots": (pack_root,)}))
     assert identify_dataset(pack_root) == "pack"

@@ -11,9 +11,11 @@ from forgerank.metrics.detection import (
     accuracy,
     auc,
     average_precision,
+    cllr,
     equal_error_rate,
     false_positive_rate,
     mean_average_precision,
+    min_cllr,
     threshold_at_fpr,
     tpr_at_fpr,
     true_positive_rate,
@@ -167,3 +169,26 @@ def test_precision_of_labels_known_in_part() -> None:
         == average_precision(presence, scores).tolist()
     )
     assert math.isnan(mean_average_precision(presence, scores, ~everything))
+
+
+def test_cllr_is_one_for_ratios_that_say_nothing_and_more_for_those_that_mislead() -> None:
+    labels = [0, 0, 1, 1, 1]
+    assert cllr(labels, np.ones(5)) == 1.0
+    assert cllr(labels, [1e-9, 1e-9, 1e9, 1e9, 1e9]) == pytest.approx(0, abs=1e-6)
+    assert cllr(labels, [1e9, 1e9, 1e-9, 1e-9, 1e-9]) > 20
+    # By hand: log2(1 + 1/4) for the forged, log2(1 + 1/2) for the real one.
+    assert cllr([0, 1], [0.5, 4.0]) == pytest.approx((np.log2(1.25) + np.log2(1.5)) / 2)
+    assert np.isnan(cllr([1, 1], [1.0, 2.0]))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_no_calibration_costs_less_than_the_least(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([[0, 1], rng.integers(0, 2, 60)])
+    scores = rng.normal(1.5 * labels, 1.0)
+    least = min_cllr(labels, scores)
+    assert 0 <= least <= 1 + 1e-9
+    for slope, shift in ((1.0, 0.0), (1.5, -1.1), (0.3, 0.4)):
+        assert least <= cllr(labels, np.exp(slope * scores + shift)) + 1e-9
+    assert min_cllr(labels, np.exp(scores)) == pytest.approx(least)  # the order alone counts
+    assert np.isnan(min_cllr([0, 0], [1.0, 2.0]))

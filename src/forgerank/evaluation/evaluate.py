@@ -5,15 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.formats.registry import DATASETS, identify_dataset
 from forgerank.data.sample import Source
-from forgerank.evaluation.calibration import calibrate
+from forgerank.detect.result import likelihood_ratio
+from forgerank.detect.verdict import calibrated
+from forgerank.evaluation.calibration import calibrate, verdict_rates
 from forgerank.evaluation.protocols import best_of, summarize
 from forgerank.evaluation.scorers import Predictions, Scorer, open_scorer, predict
 from forgerank.files import write_atomic
+from forgerank.metrics import detection
+from forgerank.metrics.bootstrap import bootstrap_interval
 from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.train.checkpoints import BEST
 from forgerank.train.config import DataConfig, TrainConfig
@@ -126,7 +132,9 @@ def evaluate_sources(
     """Metrics of a network on the validation split of every source of `data`, by the source's name.
 
     limit: images of each source. Images that are forged on the fly come from one seed: every network is
-    evaluated on the same images. Raises InputError for data without sources.
+    evaluated on the same images. Beside the metrics of a validation: the 95 % interval of the AUC over
+    groups, EER, C_llr, and with thresholds the shares of verdicts. Raises InputError for data without
+    sources.
     """
     if not data.sources:
         raise InputError("the settings name no data.sources to evaluate on")
@@ -139,16 +147,47 @@ def evaluate_sources(
         metrics = SequenceMetrics(len(data.labels), config.loss.order)
         whole = 0
         lost: set[int] = set()
+        probability, forged, rows = [], [], list[int]()
         for batch in plain_loader(config, source):
             unread = unread_of(batch)
             lost |= unread
             kept = torch.tensor([int(index) not in unread for index in batch["index"]])
-            add_to_metrics(metrics, scorer.score(batch), batch, kept)
+            scores = scorer.score(batch)
+            add_to_metrics(metrics, scores, batch, kept)
+            probability.append(scores.probability[kept].double().numpy())
+            forged.append(batch["forged"][kept].numpy() > 0.5)
+            rows += batch["index"][kept].tolist()
             whole += int((batch["whole"] & kept).sum())
         say_unread(why_unread(source, lost))
         counts = {"images": len(source) - len(lost), "whole_images": whole}
         found[name] = counts | {key: float(value) for key, value in metrics.compute().items()}
+        found[name] |= _verdicts(
+            scorer,
+            np.concatenate(probability),
+            np.concatenate(forged).astype(np.int64),
+            [source.sample(row).group for row in rows],
+        )
     return found
+
+
+def _verdicts(
+    scorer: Scorer, probability: NDArray[np.float64], forged: NDArray[np.int64], groups: Sequence[str]
+) -> dict[str, float]:
+    """What calibration and thresholds make of P(x), and the interval of its AUC over groups."""
+    area = bootstrap_interval(lambda i: detection.auc(forged[i], probability[i]), groups)
+    values = {
+        "auc_low": area.low,
+        "auc_high": area.high,
+        "equal_error_rate": detection.equal_error_rate(forged, probability),
+        "tpr_at_1_percent_fpr": detection.tpr_at_fpr(forged, probability, 0.01),
+        "min_cllr": detection.min_cllr(forged, probability),
+    }
+    if scorer.calibration is None or scorer.thresholds is None:
+        return values
+    found = calibrated(probability, scorer.calibration)
+    values["cllr"] = detection.cllr(forged, [likelihood_ratio(value) for value in found])
+    called, cleared = found >= scorer.thresholds.forged, found < scorer.thresholds.real
+    return values | verdict_rates(forged, called, cleared)
 
 
 def find_checkpoints(place: Path) -> list[Path]:

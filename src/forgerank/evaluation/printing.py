@@ -1,5 +1,6 @@
 """Results of an evaluation as tables in the terminal."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,31 @@ from rich.table import Table
 
 from forgerank.evaluation.protocols import flat_metrics
 
-_SHOWN = ("auc", "map", "accuracy", "fixed", "order")  # of each source
+# Of each source: the title of a column, and the key of its metric.
+_SHOWN = {
+    **{"AUC": "auc", "from": "auc_low", "to": "auc_high", "EER": "equal_error_rate"},
+    **{"TPR at 1 % FPR": "tpr_at_1_percent_fpr", "C_llr": "cllr", "min C_llr": "min_cllr"},
+    **{"real called forged": "false_positive_rate", "real called real": "real_rate"},
+    **{"forged called forged": "true_positive_rate", "forged called real": "miss_rate"},
+    **{"neither": "undetermined", "mAP": "map", "order": "order"},
+}
 
 
 def print_sources(found: dict[str, dict[str, float]], console: Console | None = None) -> None:
-    """A row for each source, and the mean AUC."""
+    """A row for each source, and the mean over them; 95 % intervals of the AUC over groups."""
     table = Table("source", "images", *_SHOWN)
+
+    def add(name: str, images: str, metrics: dict[str, float]) -> None:
+        values = (metrics.get(key, math.nan) for key in _SHOWN.values())
+        table.add_row(name, images, *("-" if math.isnan(value) else f"{value:.3f}" for value in values))
+
     for name, metrics in found.items():
-        cells = (_show(None if metrics[key] != metrics[key] else metrics[key]) for key in _SHOWN)
-        table.add_row(name, str(int(metrics["images"])), *cells)
-    areas = [metrics["auc"] for metrics in found.values()]
-    table.add_row("mean", "", _show(sum(areas) / len(areas)))
+        add(name, str(int(metrics["images"])), metrics)
+    means = {}
+    for key in {*_SHOWN.values()} - {"auc_low", "auc_high"}:
+        known = [part[key] for part in found.values() if not math.isnan(part.get(key, math.nan))]
+        means[key] = sum(known) / len(known) if known else math.nan
+    add("mean", "", means)
     (console or Console()).print(table)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics
+from sklearn.isotonic import IsotonicRegression
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -86,6 +87,37 @@ def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> float:
     right = int(np.argmax(difference >= 0))
     low, high = difference[right - 1], difference[right]
     return float(fpr[right - 1] + (fpr[right] - fpr[right - 1]) * (-low / (high - low)))
+
+
+def cllr(labels: ArrayLike, odds: ArrayLike) -> float:
+    """Cost of likelihood ratios, bits (Brümmer and du Preez 2006): 0 for perfect ones, 1 for ratios of 1.
+
+    labels (M,) in {0, 1}; odds (M,) > 0: of forged against real. Above 1, the ratios mislead more than they
+    help. NaN where a class is missing.
+
+    >>> cllr([0, 1], [1.0, 1.0])
+    1.0
+    """
+    truth, ratios = np.asarray(labels), np.asarray(odds, dtype=np.float64)
+    if truth.min() == truth.max():
+        return float("nan")
+    forged, real = np.log2(1 + 1 / ratios[truth == 1]), np.log2(1 + ratios[truth == 0])
+    return float((forged.mean() + real.mean()) / 2)
+
+
+def min_cllr(labels: ArrayLike, scores: ArrayLike) -> float:
+    """`cllr` of the best calibration that keeps the order of the scores: what they could tell at most.
+
+    The pool-adjacent-violators algorithm finds it. NaN where a class is missing.
+    """
+    truth = np.asarray(labels)
+    if truth.min() == truth.max():
+        return float("nan")
+    weights = np.where(truth == 1, 1 / (truth == 1).sum(), 1 / (truth == 0).sum())
+    isotonic = IsotonicRegression(y_min=0.0, y_max=1.0)
+    fitted = isotonic.fit_transform(np.asarray(scores, dtype=np.float64), truth, sample_weight=weights)
+    kept = np.clip(fitted, 1e-12, 1 - 1e-12)
+    return cllr(truth, kept / (1 - kept))
 
 
 def video_scores(
