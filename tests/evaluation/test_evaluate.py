@@ -1,6 +1,6 @@
 import io
-import math
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
