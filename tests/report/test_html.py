@@ -53,6 +53,11 @@ def test_print_is_light_without_controls(page: str) -> None:
     assert "break-inside: avoid" in printed
 
 
+def test_no_image_is_embedded_twice(page: str) -> None:
+    images = re.findall(r"data:image/jpeg[^\"]+", page)
+    assert len(images) == len(set(images))
+
+
 def test_file_names_are_escaped(page: str) -> None:
     tags = parse(page)
     assert [tag for tag, _ in tags.tags].count("script") == 1

@@ -77,13 +77,48 @@ def test_many_stretches_are_counted_not_listed() -> None:
 def test_the_plot_says_what_it_shows(shown: str) -> None:
     tags = parse(shown)
     texts = re.findall(r'<rect class="target"[^>]*><title>([^<]*)</title>', shown)
-    assert texts[0] == "0:00.0: 40 %, undetermined (no clear evidence either way)"
+    assert texts[0] == "0:00.0: 40 %, no clear evidence"
     assert texts[2] == "0:01.0: 95 %, forged"
     assert len(texts) == 10
     assert "Highest 95 % at 0:01.0; forged from 0:00.8 to 0:02.2." in tags.text
-    assert shown.count('class="threshold forged"') == shown.count('class="threshold real"') == 2
+    assert (
+        shown.count('class="threshold forged"') == shown.count('class="threshold real"') == 4
+    )  # a row and its plot
     sliders = [a for tag, a in tags.tags if tag == "input" and "Time" in (a.get("aria-label") or "")]
     assert [(a["min"], a["max"], a["step"]) for a in sliders] == [("0.000", "6.000", "0.500")] * 2
+
+
+def test_eight_people_are_one_legend_and_rows_by_suspicion(tiny_detector: Detector) -> None:
+    small = "face too small (31 px, at least 64 are needed)"
+    seen = moments(0.0, "ru")
+    people = [
+        *(replace(track(number, seen, "real"), forged_probability=number / 100) for number in (1, 2, 3)),
+        replace(track(4, seen, "undetermined"), reason=small, forged_probability=0.99),
+        replace(
+            track(5, seen, "undetermined"), reason="no clear evidence either way", forged_probability=0.5
+        ),
+        *(replace(track(number, seen, "forged"), forged_probability=0.9 + number / 100) for number in (6, 7)),
+        replace(
+            track(8, seen, "forged"), forged_probability=0.2, stretches=(Stretch(20.0, 23.0, 7, 0.99, 1e-4),)
+        ),
+    ]
+    shown = page(tiny_detector, video_report(*people))
+    rows = re.findall(r"<summary>.*?</summary>", shown, re.S)
+    words = [" ".join(re.sub(r"<[^>]*>", " ", row).split()) for row in rows]
+    assert [re.findall(r"Face (\d)", text)[0] for text in words] == list("87653214")
+    assert "▲ forged forged from 0:20 to 0:23 ratio 99 forged 99 %" in words[0]
+    assert "◆ no clear evidence seen from 0:00 to 0:00 ratio 1 forged 50 %" in words[3]
+    assert "○ undetermined" in words[7]
+    assert "ratio" not in words[7]
+    assert shown.count('class="legend') == 1
+    assert shown.count('class="small"') == 8
+    assert not re.search(r"<details[^>]* open>", shown)
+    assert not parse(shown).open
+
+
+def test_one_person_is_open_at_once(tiny_detector: Detector) -> None:
+    shown = page(tiny_detector, video_report(track(1, moments(0.0, "rr"), "real"), verdict="real"))
+    assert len(re.findall(r"<details[^>]* open>", shown)) == 1
 
 
 def test_each_track_has_its_own_maps_and_frames(shown: str) -> None:
@@ -115,7 +150,7 @@ def test_many_spans_are_counted_not_listed() -> None:
     flickering = track(1, moments(0.0, "frfrfrfrfrfrfrfr"), "forged")
     part = section(1, video_report(flickering), None, THRESHOLDS)
     assert "0:04.8 to 0:05.2 and 2 more spans." in part
-    assert part.count('class="band forged"') == 8
+    assert part.count('class="band forged"') == 2 * 8
 
 
 def test_one_missing_sample_is_an_absence_and_jitter_is_not() -> None:

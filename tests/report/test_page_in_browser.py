@@ -41,6 +41,9 @@ def frame(page: Page, report: str) -> Frame:
     box = '<iframe sandbox="allow-scripts" style="width:380px;height:700px;border:0" srcdoc="{}"></iframe>'
     page.set_content(box.format(escape(report, quote=True)))
     frame = page.frames[1]
+    frame.wait_for_selector("summary")
+    for row in frame.locator("details > summary").all():
+        row.click()
     frame.wait_for_selector("output")
     assert [message for message in messages if not message.startswith("data:image/")] == []
     return frame
@@ -52,7 +55,7 @@ def test_the_slider_reads_the_plot(frame: Frame) -> None:
     for _ in range(3):
         slider.press("ArrowLeft")
     shown = frame.locator("output").first.text_content()
-    assert shown == "0:00.0: 40 %, undetermined (no clear evidence either way)"
+    assert shown == "0:00.0: 40 %, no clear evidence"
     slider.press("ArrowRight")
     assert slider.get_attribute("aria-valuetext") == "0:00.5: 5 %, real"
     cursor = frame.locator(".cursor").first
@@ -67,6 +70,69 @@ def test_the_pointer_reads_the_plot(frame: Frame) -> None:
     assert size is not None
     plot.hover(position={"x": size["width"] * 1.5 / 6, "y": 20})
     assert frame.locator("output").nth(1).text_content() == "0:01.5: 5 %, real"
+
+
+def test_rows_open_and_close_by_keyboard_and_print_open(page: Page, report: str) -> None:
+    assert page.context.browser is not None
+    alone = page.context.browser.new_page()
+    alone.set_content(report)
+    rows = alone.locator("details")
+    assert rows.count() == 4
+    assert alone.locator("details[open]").count() == 0
+    alone.locator("summary").first.press("Enter")
+    assert alone.locator("details[open]").count() == 1
+    count = "document.querySelectorAll('details[open]').length"
+    alone.evaluate(f"addEventListener('beforeprint', () => {{ window.open_rows = {count} }})")
+    alone.pdf()
+    assert alone.evaluate("window.open_rows") == 4
+    assert alone.locator("details[open]").count() == 1
+    alone.close()
+
+
+def test_an_image_is_enlarged_beside_its_heatmap(page: Page, frame: Frame) -> None:
+    second = frame.locator(".maps").nth(1)  # of a real face: no map is shown at first
+    button = second.locator(".enlarge").first
+    button.focus()
+    button.press("Enter")
+    view = frame.get_by_role("dialog")
+    assert view.locator("svg").count() == 2
+    assert view.locator("svg").nth(0).locator(".heat, .box").count() == 0
+    assert (
+        view.locator("svg").nth(1).locator(".layer:not(.hidden)").get_attribute("data-map") == "dissimilarity"
+    )
+    view.get_by_text("lip", exact=True).click()
+    assert view.locator("svg").nth(1).locator(".layer:not(.hidden)").get_attribute("data-map") == "lip"
+    boxes = [view.locator("svg").nth(i).bounding_box() for i in range(2)]
+    assert boxes[0] is not None
+    assert boxes[1] is not None
+    assert boxes[0]["x"] == boxes[1]["x"]  # a phone: one below the other
+    assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
+    frame.locator("body").press("Escape")
+    assert view.count() == 0
+    assert button.evaluate("node => node === document.activeElement")
+    assert second.locator(".choices").count() == 1
+    assert second.locator(".layer:not(.hidden)").count() == 0
+    button.click()
+    view.get_by_role("button", name="Close").click()
+    assert view.count() == 0
+
+
+def test_a_wide_screen_shows_both_side_by_side(page: Page, report: str) -> None:
+    assert page.context.browser is not None
+    wide = page.context.browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="dark")
+    wide.set_content(report)
+    wide.locator("summary").first.click()
+    wide.locator(".enlarge").first.click()
+    left, right = (wide.locator("dialog svg").nth(i).bounding_box() for i in range(2))
+    assert left is not None
+    assert right is not None
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] < right["x"] < 1280 - right["width"] + 1
+    assert left["height"] > 600
+    assert (
+        wide.locator("dialog").evaluate("node => getComputedStyle(node).backgroundColor") == "rgb(22, 21, 23)"
+    )
+    wide.close()
 
 
 def test_a_map_is_chosen_for_the_frames_of_one_track(frame: Frame) -> None:

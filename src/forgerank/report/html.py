@@ -90,6 +90,7 @@ def _environment() -> Environment:
     environment = template_environment("forgerank.report")
     environment.filters.update(
         action_phrase=words.action_phrase,
+        by_suspicion=_by_suspicion,
         clock=words.clock,
         crop_to_image=heatmap.crop_to_image,
         declarations=words.declarations,
@@ -106,6 +107,7 @@ def _environment() -> Environment:
         ratio=words.ratio,
         sentence=words.verdict_sentence,
         state_sentence=words.state_sentence,
+        stretches_phrase=words.stretches_phrase,
         stretches_sentence=words.stretches_sentence,
         support=words.support,
     )
@@ -120,6 +122,11 @@ def _asset(name: str) -> str:
 def _name(number: int, report: Report | VideoReport) -> str:
     name = report.name if isinstance(report, Report) else report.path
     return name or f"image {number}"
+
+
+def _by_suspicion(tracks: Sequence[TrackReport]) -> list[TrackReport]:
+    """Most suspicious first, those that cannot be judged last."""
+    return sorted(tracks, key=lambda track: (track.verdict != "forged", -(track.likelihood_ratio or 0.0)))
 
 
 def _first_map(faces: Sequence[FaceReport | TrackReport]) -> str:

@@ -39,3 +39,61 @@ for (const link of document.querySelectorAll('a[href^="#"]')) {
     document.getElementById(link.hash.slice(1)).scrollIntoView();
   });
 }
+
+// An image, enlarged beside its heatmap. The copies last as long as it is open, so that the file holds no image twice.
+function enlarge(button) {
+  const group = button.closest(".maps");
+  const image = button.querySelector("svg");
+  const choice = group.querySelector(":scope > figcaption");
+  const view = document.createElement("dialog");
+  view.className = "view";
+  view.setAttribute("aria-label", image.getAttribute("aria-label"));
+  const close = document.createElement("button");
+  close.type = "button";
+  close.textContent = "Close";
+  close.addEventListener("click", () => view.close());
+  const pair = document.createElement("div");
+  pair.className = "pair";
+  const picture = (label) => {
+    const copy = image.cloneNode(true);
+    copy.setAttribute("aria-label", label);
+    pair.append(copy);
+    return copy;
+  };
+  for (const part of picture("the image").querySelectorAll(".heat, .box")) part.remove();
+  const pick = (name) => {
+    const radio = choice.querySelector(`input[value="${name}"]`);
+    radio.checked = true;
+    radio.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  let none = false;
+  view.append(close, pair);
+  group.append(view);
+  if (choice) {
+    picture("the image under the heatmap");
+    view.append(choice);
+    none = choice.querySelector("input:checked").value === "none";
+    if (none) pick("dissimilarity");
+  }
+  view.addEventListener("click", ({ target }) => {
+    if (target === view || target === pair) view.close();
+  });
+  view.addEventListener("close", () => {
+    if (choice) group.append(choice);
+    if (none) pick("none");
+    view.remove();
+    button.focus();
+  });
+  view.showModal();
+}
+for (const button of document.querySelectorAll(".enlarge")) button.addEventListener("click", () => enlarge(button));
+
+// On paper every row is open.
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const row of closed) row.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const row of closed) row.open = false;
+});

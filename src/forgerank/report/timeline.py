@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from forgerank.detect.result import Moment, TrackReport, VideoReport
-from forgerank.report.words import clock, percent
+from forgerank.detect.result import Moment, TrackReport, VideoReport, is_judged
+from forgerank.report.words import clock, percent, verdict_label
 from forgerank.weights.description import Thresholds
 
 _TICKS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)  # seconds
@@ -30,6 +30,7 @@ class Point(NamedTuple):
     """A moment on the curve, and the strip in which the pointer reads it."""
 
     moment: Moment
+    kind: str  # its verdict; "unjudged" where it cannot be judged
     x: float
     y: float
     left: float
@@ -157,14 +158,17 @@ def _points(moments: Sequence[Moment], step: float, start: float, end: float) ->
 
 def _point(moment: Moment, before: float, after: float, start: float, scale: float) -> Point:
     left, right = moment.time - before / 2, moment.time + after / 2
-    title = f"{clock(moment.time)}: {percent(moment.forged_probability)}, {moment.verdict}"
+    judged = is_judged(moment.reason)
+    label = verdict_label(moment.verdict, moment.reason)
+    found = f"{percent(moment.forged_probability)}, {label}" if judged else f"{label} ({moment.reason})"
     return Point(
         moment,
+        kind=moment.verdict if judged else "unjudged",
         x=(moment.time - start) * scale,
         y=_HEIGHT * (1.0 - moment.forged_probability),
         left=(left - start) * scale,
         width=(right - left) * scale,
-        title=f"{title} ({moment.reason})" if moment.reason else title,
+        title=f"{clock(moment.time)}: {found}",
     )
 
 
