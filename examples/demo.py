@@ -17,7 +17,7 @@ from forgerank.cli.detect import Outputs, detect_files
 from forgerank.cli.main import one_line_errors
 from forgerank.detect import Detector
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.forge.chain import forge_image
+from forgerank.forge.chain import Forged, forge_image
 from forgerank.forge.photos import Photo
 
 SEQUENCE = ("eyebrow", "nose", "eye", "lip")
@@ -26,14 +26,9 @@ SEED = 1
 
 def main(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    image = data.astronaut()
-    real, forged = folder / "astronaut.png", folder / "astronaut-forged.jpg"
-    Image.fromarray(image).save(real)
-
-    photo = with_landmarks(image)
-    mirrored = with_landmarks(np.ascontiguousarray(image[:, ::-1]))
-    made = forge_image(photo, SEQUENCE, np.random.default_rng(SEED), lambda: ("mirrored", mirrored))
-    forged = forged.with_suffix(made.suffix)
+    made = forged_astronaut()
+    real, forged = folder / "astronaut.png", folder / f"astronaut-forged{made.suffix}"
+    Image.fromarray(data.astronaut()).save(real)
     forged.write_bytes(made.encoded)
 
     console = Console()
@@ -44,6 +39,13 @@ def main(folder: Path) -> int:
     code = detect_files([real, forged], Detector(), Outputs(html=report), console, Console(stderr=True))
     console.print(f"\nReport: {report.resolve().as_uri()}", soft_wrap=True)
     return code
+
+
+def forged_astronaut() -> Forged:
+    image = data.astronaut()
+    photo = with_landmarks(image)
+    mirrored = with_landmarks(np.ascontiguousarray(image[:, ::-1]))
+    return forge_image(photo, SEQUENCE, np.random.default_rng(SEED), lambda: ("mirrored", mirrored))
 
 
 def with_landmarks(image: np.ndarray) -> Photo:

@@ -5,6 +5,7 @@ Blocks marked `py` instead of `python` are left alone: they need a connection or
 
 import doctest
 import importlib
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -135,6 +136,20 @@ def test_doctests(path: Path) -> None:
 def test_pages_link_to_what_exists(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_images_are_what_their_command_makes() -> None:
+    """Those that show the network's answers are only looked for: they change with the weights."""
+    spec = importlib.util.spec_from_file_location("images", ROOT / "docs" / "images.py")
+    assert spec is not None
+    assert spec.loader is not None
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    assert {path.name for path in command.FOLDER.iterdir()} == set(command.MAKERS)
+    for name in ("faces.jpg", "judgeable.jpg"):
+        made = np.asarray(command.MAKERS[name]().convert("RGB"), dtype=float)
+        with PILImage.open(command.FOLDER / name) as committed:
+            assert np.abs(made - np.asarray(committed, dtype=float)).mean() < 5, name
 
 
 def test_the_tour_names_every_room_in_the_order_of_imports() -> None:

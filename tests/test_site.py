@@ -1,23 +1,30 @@
 """The site builds without a warning and asks nobody else for anything."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
-import types
 from html.parser import HTMLParser
 from pathlib import Path
 from shutil import copytree
+from types import ModuleType
 from urllib.parse import urlsplit
 
 import pytest
 
+from forgerank import api, types
+from forgerank.data.formats.folder import read_folder
+from forgerank.data.prepare.pack_writer import load_recipe
+from forgerank.detect import result
 from forgerank.losses import total
+from forgerank.report import entries
 from forgerank.reproduce.table_file import load_table, row_values
-from forgerank.train.config import parse_config
+from forgerank.train.config import load_config, parse_config
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = ROOT / "docs" / "tutorials" / "new-loss.md"
+DATA_SET = ROOT / "docs" / "tutorials" / "own-data-set.md"
 TABLES = ROOT / "docs" / "reproduce.md"
 YAML = re.compile(r"^```yaml[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TITLED = re.compile(r'^```(\w+) title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
@@ -74,14 +81,49 @@ def test_equations_and_doctests_are_rendered(site: Path) -> None:
     assert "<blockquote>" not in networks
 
 
-def titled() -> dict[str, str]:
-    """The tutorial's files by their paths."""
-    return {title: code for _, title, code in TITLED.findall(TUTORIAL.read_text(encoding="utf-8"))}
+@pytest.mark.parametrize("module", [api, result, types, entries])
+def test_the_reference_has_constructors_and_every_field(site: Path, module: ModuleType) -> None:
+    page = (site / "api" / "detection.html").read_text(encoding="utf-8")
+    ids = set(re.findall(r'id="(forgerank\.[\w.]+)"', page))
+    for name, made in vars(module).items():
+        if name.startswith("_") or getattr(made, "__module__", "") != module.__name__:
+            continue
+        if isinstance(made, type):
+            names = [*getattr(made, "__dataclass_fields__", ()), *getattr(made, "model_fields", ())]
+            wanted = {f"{module.__name__}.{name}{field and '.' + field}" for field in ("", *names)}
+            assert wanted - ids == set()
+    if module is api:
+        start = page.index('id="forgerank.api.Detector"')
+        text = re.sub(r"<[^>]+>", "", page[start : page.index('id="forgerank.api.Detector.detect"')])
+        for option in inspect.signature(api.Detector).parameters:
+            assert re.search(rf"\b{option}\s*:", text), option
+
+
+def titled(page: Path = TUTORIAL) -> dict[str, str]:
+    """A tutorial's files by their paths."""
+    return {title: code for _, title, code in TITLED.findall(page.read_text(encoding="utf-8"))}
+
+
+def test_the_files_of_the_tutorial_on_a_data_set_load(tmp_path: Path) -> None:
+    copytree(ROOT / "configs", tmp_path / "configs")
+    for name, content in titled(DATA_SET).items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    recipe = load_recipe(tmp_path / "configs" / "mine-pack.yaml")
+    config = load_config(tmp_path / "configs" / "mine.yaml")
+    assert {root for source in config.data.sources for root in source.roots} == {Path("packs/mine")}
+    assert config.init_from is not None
+    assert (ROOT / config.init_from).is_file()
+    assert config.model == load_config(ROOT / "configs" / "default.yaml").model  # so that the weights fit
+    text = DATA_SET.read_text(encoding="utf-8")
+    (table,) = re.findall(r"^```csv\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
+    samples = read_folder(tmp_path, length=len(config.data.labels))
+    assert {sample.split for sample in samples} <= set(recipe.sources[0].splits)
 
 
 def test_the_tutorials_loss_passes_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
     files = titled()
-    module = types.ModuleType("forgerank.losses.margin")
+    module = ModuleType("forgerank.losses.margin")
     exec(compile(files["src/forgerank/losses/margin.py"], "margin.py", "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     tests: dict[str, object] = {"__name__": "test_margin"}

@@ -262,7 +262,7 @@ class _Written:
 class FaceResult(FaceReport):
     """One face of a photograph, with its heatmaps."""
 
-    origin: _Origin
+    origin: _Origin  # who judged it, and where its pixels are
 
     def heatmap(self, name: str) -> PILImage.Image:
         """The photograph under the map of a component, or under "dissimilarity", as an RGB image.
@@ -284,7 +284,7 @@ class FaceResult(FaceReport):
 class ImageResult(_Written, Report):
     """The report on one photograph; `faces` hold a `FaceResult` each."""
 
-    origin: _Origin
+    origin: _Origin  # who judged it, and where its pixels are
     faces: tuple[FaceResult, ...]  # biggest first
 
     def heatmaps(self, folder: str | os.PathLike[str], stem: str | None = None) -> list[Path]:
@@ -311,7 +311,7 @@ class ImageResult(_Written, Report):
 class VideoResult(_Written, VideoReport):
     """The report on one video."""
 
-    origin: _Origin
+    origin: _Origin  # who judged it, and where its pixels are
 
     def _add_to(self, builder: ReportBuilder) -> None:
         builder.add(self, self.origin.source if isinstance(self.origin.source, Path) else None)

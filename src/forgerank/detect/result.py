@@ -41,8 +41,8 @@ class FaceReport:
 
     box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the image
     detection_score: float  # 0..1
-    quality: Quality
-    verdict: Verdict
+    quality: Quality  # what decides whether it can be judged
+    verdict: Verdict  # "real", "forged" or "undetermined"
     reason: str | None  # why it is undetermined
     forged_probability: float  # calibrated P(x), 0..1
     components: tuple[Component, ...]  # all of them, in the order of the weights' labels
@@ -66,11 +66,11 @@ class FaceReport:
 class Report:
     """The answer for one image."""
 
-    path: str | None
-    sha256: str
+    path: str | None  # as given by the caller; None for what has no name
+    sha256: str  # of the file's bytes, of the pixels for an array
     width: int  # pixels
     height: int  # pixels
-    verdict: Verdict
+    verdict: Verdict  # "forged" if a face is; else "undetermined" if one is or none was found; else "real"
     reason: str | None  # why it is undetermined
     faces: tuple[FaceReport, ...]  # biggest first
     page: int = 1  # of a file of several images, such as a TIFF
@@ -149,7 +149,7 @@ class TrackReport:
 class VideoReport:
     """The answer for one video."""
 
-    path: str
+    path: str  # as given by the caller
     sha256: str  # of the file's bytes
     width: int  # pixels of an upright frame
     height: int  # pixels of an upright frame
@@ -157,13 +157,13 @@ class VideoReport:
     decoded_seconds: float  # how much of that could be decoded
     decoded_share: float  # the same as a share of what the container states, 0..1
     frame_rate: float | None  # mean, 1/s
-    codec: str
+    codec: str  # as FFmpeg calls it, such as h264
     sampled_frames: int  # frames in which faces were looked for
     sampling_rate: float  # frames per second of video; below the rate asked for where the cap took hold
     warnings: tuple[str, ...]  # what could not be read, in words
-    verdict: Verdict
+    verdict: Verdict  # by the rule of an image, over its tracks
     reason: str | None  # why it is undetermined
-    tracks: tuple[TrackReport, ...]
+    tracks: tuple[TrackReport, ...]  # one per person, by first appearance
 
 
 def likelihood_ratio(probability: float) -> float:

@@ -8,6 +8,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -507,3 +508,19 @@ def test_without_keys_web_pages_from_elsewhere_get_nothing(
 def test_with_keys_any_host_and_origin_will_do(start: Start) -> None:
     headers = {"Host": "forgerank.example", "Origin": "https://elsewhere.example"}
     assert start(require_keys=True).client.get("/readyz", headers=headers).status_code == 200
+
+
+def test_the_tutorials_client(start: Start, photo: bytes) -> None:
+    """The Python of docs/tutorials/uploads.md against a server, with a key."""
+    page = Path(__file__).parents[3] / "docs" / "tutorials" / "uploads.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    client: dict[str, Any] = {}
+    exec(compile(code, page.name, "exec"), client)
+    live = start(require_keys=True)
+    key = Keys(live.service.engine).add("uploads")
+    report = client["judge"](photo, live.url, key)
+    assert report["reports"][0]["reason"] == "no face found"
+    assert client["priority"](report) == 0
+    assert client["judge"](b"no photograph", live.url, key)["error"].startswith("not an image")
+    faces = [{"verdict": "forged", "likelihood_ratio": 9.0}, {"verdict": "undetermined"}]
+    assert client["priority"]({"reports": [{"faces": faces}]}) == 9
