@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PILImage
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from forgerank.cli.scan import print_summary
@@ -23,6 +24,7 @@ from forgerank.serving.scan.summary import left_out, most_common, row_label, sum
 from forgerank.types import InputError
 from videos import write_video
 
+CHROMIUM = Path("/usr/bin/chromium")
 LABELS = ("nose", "eye", "eyebrow", "lip", "hair")
 
 
@@ -178,6 +180,37 @@ def test_a_video_and_an_animation_are_shown_at_the_time_of_the_face(write: Write
     results = write(rows)
     shown = thumbnails(summary_page(summarize(results), results))
     assert [round(float(np.asarray(image).mean()) / 20) for image in shown] == [6, 6]
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_in_a_browser(write: Write, tmp_path: Path, width: int) -> None:
+    names = ("short.png", "a-long-name-" * 8 + ".png")
+    rows = []
+    for name in names:
+        PILImage.fromarray(np.full((60, 80, 3), 200, np.uint8)).save(tmp_path / name)
+        place: dict[str, Any] = {"width": 80, "height": 60, "face_box": [30, 20, 50, 40]}
+        rows.append(judged(str(tmp_path / name), "forged", 0.9, sha256=sha256(tmp_path / name), **place))
+    results = write([*ROWS, *rows])
+    (tmp_path / "summary.html").write_text(summary_page(summarize(results), results), encoding="utf-8")
+    messages: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme="dark")
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("request", lambda request: messages.append(request.url))
+        page.goto((tmp_path / "summary.html").as_uri())
+        asked = [message for message in messages if not message.startswith("data:image/")]
+        assert asked == [(tmp_path / "summary.html").as_uri()]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("[...document.images].map((image) => image.naturalWidth)") == [30, 30]
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 21, 23)"
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        browser.close()
 
 
 def test_the_page_is_self_contained_and_harmless(results: Path) -> None:
