@@ -85,6 +85,12 @@ function enlarge(button) {
     button.focus();
   });
   view.showModal();
+  // A page around this one may have made its frame as high as the report: the view takes what is on the screen of it.
+  new IntersectionObserver(([{ intersectionRect }], observer) => {
+    view.style.top = `${intersectionRect.top}px`;
+    view.style.height = `${intersectionRect.height}px`;
+    observer.disconnect();
+  }).observe(view);
 }
 for (const button of document.querySelectorAll(".enlarge")) button.addEventListener("click", () => enlarge(button));
 

@@ -101,6 +101,29 @@ def test_a_photograph_is_judged_shown_and_downloaded(
     assert expected.sha256 in html
 
 
+def test_an_image_is_enlarged_on_what_is_on_the_screen(page: Page, photos: tuple[Path, Path]) -> None:
+    give(page, photos[0])
+    frame = slot(page).get_by_title("Report on forged.png")
+    report = frame.content_frame
+    height = report.locator("body").evaluate("body => body.offsetHeight")
+    expect(frame).to_have_css("height", f"{height}px")
+    image = report.locator(".enlarge")
+    image.scroll_into_view_if_needed()
+    image.press("Enter")
+    view = report.get_by_role("dialog")
+    expect(view.locator("svg")).to_have_count(2)
+    for part in (
+        view.get_by_role("button", name="Close"),
+        view.locator("svg").first,
+        view.locator("svg").last,
+    ):
+        expect(part).to_be_in_viewport(ratio=0.95)
+    page.keyboard.press("Escape")
+    expect(view).to_have_count(0)
+    expect(image).to_be_focused()
+    expect(frame).to_have_css("height", f"{height}px")
+
+
 def test_two_images_are_compared(page: Page, photos: tuple[Path, Path]) -> None:
     page.get_by_role("radio", name="Compare two").check()
     give(page, photos[0], "First file")
