@@ -1,40 +1,51 @@
 """Results of an evaluation as tables in the terminal."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from forgerank.evaluation.protocols import flat_metrics
 
-# Of each source: the title of a column, and the key of its metric.
-_SHOWN = {
+# Of each source, in two tables that fit 80 columns: the title of a column, and the key of its metric.
+_SEPARATION = {
     **{"AUC": "auc", "from": "auc_low", "to": "auc_high", "EER": "equal_error_rate"},
-    **{"TPR at 1 % FPR": "tpr_at_1_percent_fpr", "C_llr": "cllr", "min C_llr": "min_cllr"},
-    **{"real called forged": "false_positive_rate", "real called real": "real_rate"},
-    **{"forged called forged": "true_positive_rate", "forged called real": "miss_rate"},
-    **{"neither": "undetermined", "mAP": "map", "order": "order"},
+    **{"found at\n1 % FPR": "tpr_at_1_percent_fpr", "mAP": "map", "order": "order"},
+}
+_VERDICTS = {
+    **{"real →\nforged": "false_positive_rate", "real →\nreal": "real_rate"},
+    **{"forged →\nforged": "true_positive_rate", "forged →\nreal": "miss_rate", "neither": "undetermined"},
+    **{"C_llr": "cllr", "least\nC_llr": "min_cllr"},
 }
 
 
 def print_sources(found: dict[str, dict[str, float]], console: Console | None = None) -> None:
-    """A row for each source, and the mean over them; 95 % intervals of the AUC over groups."""
-    table = Table("source", "images", *_SHOWN)
+    """A row for each source, and the mean over them: how well P(x) parts real from forged, with 95 %
+    intervals of the AUC over groups, and which verdicts it gives.
+    """
+    console = console or Console()
+    for columns in (_SEPARATION, _VERDICTS):
+        table = Table("source", "images", *columns, box=box.SIMPLE_HEAD, pad_edge=False)
+        table.columns[0].no_wrap = True
+        rows = {name: (str(int(metrics["images"])), metrics) for name, metrics in found.items()}
+        for name, (images, metrics) in {**rows, "mean": ("", _means(found, columns.values()))}.items():
+            values = (metrics.get(key, math.nan) for key in columns.values())
+            table.add_row(name, images, *("-" if math.isnan(value) else f"{value:.3f}" for value in values))
+        console.print(table)
 
-    def add(name: str, images: str, metrics: dict[str, float]) -> None:
-        values = (metrics.get(key, math.nan) for key in _SHOWN.values())
-        table.add_row(name, images, *("-" if math.isnan(value) else f"{value:.3f}" for value in values))
 
-    for name, metrics in found.items():
-        add(name, str(int(metrics["images"])), metrics)
+def _means(found: dict[str, dict[str, float]], keys: Iterable[str]) -> dict[str, float]:
+    """Over the sources that have a value; none of the bounds of intervals."""
     means = {}
-    for key in {*_SHOWN.values()} - {"auc_low", "auc_high"}:
+    for key in keys:
         known = [part[key] for part in found.values() if not math.isnan(part.get(key, math.nan))]
-        means[key] = sum(known) / len(known) if known else math.nan
-    add("mean", "", means)
-    (console or Console()).print(table)
+        if known and key not in ("auc_low", "auc_high"):
+            means[key] = sum(known) / len(known)
+    return means
 
 
 def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
