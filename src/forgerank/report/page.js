@@ -85,10 +85,13 @@ function enlarge(button) {
     button.focus();
   });
   view.showModal();
-  // A page around this one may have made its frame as high as the report: the view takes what is on the screen of it.
+  // A page around this one may have made its frame as high as the report: the view takes what is on the screen of it,
+  // and on a phone at least the height of two images.
+  const least = matchMedia("(max-width: 40rem)").matches ? Math.min(innerHeight, 1.8 * innerWidth) : 0;
   new IntersectionObserver(([{ intersectionRect }], observer) => {
-    view.style.top = `${intersectionRect.top}px`;
-    view.style.height = `${intersectionRect.height}px`;
+    const height = Math.max(intersectionRect.height, least);
+    view.style.top = `${Math.min(intersectionRect.top, innerHeight - height)}px`;
+    view.style.height = `${height}px`;
     observer.disconnect();
   }).observe(view);
 }
