@@ -86,7 +86,8 @@ def test_away_from_a_terminal_every_row_is_one_line() -> None:
         max(1, len(result.tracks if isinstance(result, VideoReport) else result.faces))
         for result in mixed_files()
     )
-    assert len(lines) == 1 + rows + 2
+    warnings = sum(len(result.warnings) for result in mixed_files())
+    assert len(lines) == 1 + rows + warnings + 2
     assert "holiday/2024/august/the-whole-family-at-the-lake.jpeg" in lines[3]
 
 

@@ -244,7 +244,7 @@ def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
     print_sources(found, Console(file=text, width=80))
     lines = text.getvalue().splitlines()
     for name in ("alpha", "gamma", "forged", "mean"):
-        assert sum(line.split()[:1] == [name] for line in lines) == 2
+        assert sum(line.startswith(f" {name} ") for line in lines) == 2
     assert "…" not in text.getvalue()
     for row in found.values():
         assert row["auc_low"] <= row["auc"] <= row["auc_high"] or math.isnan(row["auc_low"])

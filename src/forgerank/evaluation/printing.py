@@ -18,7 +18,7 @@ _SEPARATION = {
 }
 _VERDICTS = {
     **{"real →\nforged": "false_positive_rate", "real →\nreal": "real_rate"},
-    **{"forged →\nforged": "true_positive_rate", "forged →\nreal": "miss_rate", "neither": "undetermined"},
+    **{"forged →\nforged": "true_positive_rate", "forged →\nreal": "miss_rate", "none": "undetermined"},
     **{"C_llr": "cllr", "least\nC_llr": "min_cllr"},
 }
 
