@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import track
 
 from forgerank.detect import detector as engine
-from forgerank.detect.detector import load_pages
+from forgerank.detect.detector import load_page
 from forgerank.detect.result import FaceReport, LoadedImage, Report, VideoReport, deciding_probability
 from forgerank.files import make_folder, write_atomic
 from forgerank.judging import judge_file
@@ -176,7 +176,7 @@ class Detector:
             answer = judge_file(self.engine, path, name=shown, max_pixels=max_pixels, **sampling)
             if isinstance(answer, VideoReport):
                 return self._result(answer, None, max_pixels)
-            image = _page(path, answer.page, max_pixels)
+            image = load_page(path, answer.page, max_pixels=max_pixels)
         return self._result(answer, replace(image, path=name), max_pixels)
 
     def _result(
@@ -204,7 +204,7 @@ class _Origin:
         if isinstance(self.source, LoadedImage):
             return self.source
         assert self.source is not None
-        image = _page(self.source, self.page, self.max_pixels)
+        image = load_page(self.source, self.page, max_pixels=self.max_pixels)
         if image.sha256 != self.sha256:
             raise MediaError(self.source, "changed since it was judged")
         return image
@@ -337,10 +337,6 @@ class Failure:
     def of(cls, error: InputError, name: str | None) -> "Failure":
         """Of the error that it raised."""
         return cls(name, error.reason if isinstance(error, MediaError) else str(error))
-
-
-def _page(path: Path, page: int, max_pixels: int) -> LoadedImage:
-    return next(image for image in load_pages(path, max_pixels=max_pixels) if image.page == page)
 
 
 def _from_memory(source: Any, channel_order: ChannelOrder) -> LoadedImage:

@@ -177,6 +177,11 @@ def load_pages(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Iterator[Lo
         yield LoadedImage(str(path), sha256, page.image, page.number, page.total, page.warnings)
 
 
+def load_page(path: Path | str, page: int, *, max_pixels: int = MAX_PIXELS) -> LoadedImage:
+    """The image of `load_pages` with this number, from 1. Raises InputError as `load_pages` does."""
+    return next(image for image in load_pages(path, max_pixels=max_pixels) if image.page == page)
+
+
 def _report(image: LoadedImage, faces: tuple[FaceReport, ...], smallest: float) -> Report:
     """`smallest`: pixels of the smallest face that was looked for."""
     verdict, reason = judge_image(faces)

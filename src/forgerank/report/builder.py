@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forgerank.detect.detector import Detector, load_pages
+from forgerank.detect.detector import Detector, load_page
 from forgerank.detect.result import (
     LoadedImage,
     Report,
@@ -156,7 +156,7 @@ class ReportBuilder:
 def _page(file: Path | str, result: Report) -> LoadedImage:
     """The image of a file that a result is about, of the same size."""
     most = result.width * result.height if result.pages == 1 else MAX_PIXELS
-    return next(image for image in load_pages(file, max_pixels=most) if image.page == result.page)
+    return load_page(file, result.page, max_pixels=most)
 
 
 def _without_frames(result: Report | VideoReport) -> Report | VideoReport:
