@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from PIL import Image as PILImage
 import forgerank
 import videos
 from forgerank.api import Detector, Failure, ImageResult, VideoResult
+from forgerank.detect.result import NO_EVIDENCE
+from forgerank.report.words import verdict_label
 from forgerank.types import InputError
 
 Pixels = NDArray[np.uint8]
@@ -180,6 +183,17 @@ def test_reports_are_short_in_print_and_whole_in_json(detector: Detector, photo:
     assert values["model"]["sha256"] == detector.engine.sha256
 
 
+def test_print_says_what_people_read(astronaut: Pixels) -> None:
+    """Between the thresholds "no clear evidence", as in the table; the JSON keeps its verdict."""
+    detector = Detector()
+    assert repr(detector).startswith("<Detector forgerank-default version ")
+    report = detector.detect(astronaut)
+    between = replace(report, verdict="undetermined", reason=NO_EVIDENCE)
+    assert repr(between).startswith("<image no clear evidence, 1 face")
+    unjudged = replace(report, verdict="undetermined", reason="no face")
+    assert repr(unjudged).startswith("<image undetermined, 1 face")
+
+
 def test_reports_are_saved_by_suffix(detector: Detector, forged_astronaut: Pixels, tmp_path: Path) -> None:
     report = detector.detect(forged_astronaut)
     saved = report.save(tmp_path / "new" / "report.json")
@@ -223,7 +237,7 @@ def test_videos_are_judged_from_a_path_and_from_bytes(detector: Detector, clip: 
         report = detector.detect(source, fps=1.0)
         assert isinstance(report, VideoResult)
         assert report.to_dict()["videos"][0]["verdict"] == report.verdict
-        assert report.verdict in repr(report)
+        assert verdict_label(report.verdict, report.reason) in repr(report)
         assert report.to_html().startswith("<!doctype html>")
 
 

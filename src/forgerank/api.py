@@ -34,7 +34,7 @@ from forgerank.media.files import MediaError
 from forgerank.media.images import MAX_PIXELS
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.heatmap import face_maps, image_layer, overlay, save_heatmaps
-from forgerank.report.words import percent, printable
+from forgerank.report.words import percent, printable, verdict_label
 from forgerank.types import Image, InputError
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | PILImage.Image | NDArray[Any] | LoadedImage
@@ -69,6 +69,10 @@ class Detector:
         self.engine = engine.Detector(
             weights, detector, detector_weights, threads=threads, batch_size=batch_size
         )
+
+    def __repr__(self) -> str:
+        weights = self.engine.metadata
+        return f"<Detector {weights.name} version {weights.version}>"
 
     @overload
     def detect(
@@ -277,7 +281,8 @@ class FaceResult(FaceReport):
 
     def __repr__(self) -> str:
         named = " ".join(component.name for component in self.sequence)
-        return f"<face {self.verdict} {percent(self.forged_probability)}{': ' if named else ''}{named}>"
+        label = verdict_label(self.verdict, self.reason)
+        return f"<face {label} {percent(self.forged_probability)}{': ' if named else ''}{named}>"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
@@ -304,7 +309,8 @@ class ImageResult(_Written, Report):
         return self.origin.engine
 
     def __repr__(self) -> str:
-        return f"<{_shown(self.path)} {self.verdict}, {_count(len(self.faces), 'face')}: {list(self.faces)}>"
+        label = verdict_label(self.verdict, self.reason)
+        return f"<{_shown(self.path)} {label}, {_count(len(self.faces), 'face')}: {list(self.faces)}>"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
@@ -321,9 +327,13 @@ class VideoResult(_Written, VideoReport):
         return self.origin.engine
 
     def __repr__(self) -> str:
-        tracks = ", ".join(f"{track.verdict} {percent(deciding_probability(track))}" for track in self.tracks)
+        label = verdict_label(self.verdict, self.reason)
+        tracks = ", ".join(
+            f"{verdict_label(track.verdict, track.reason)} {percent(deciding_probability(track))}"
+            for track in self.tracks
+        )
         people = _count(len(self.tracks), "person", "people")
-        return f"<{_shown(self.path)} {self.verdict}, {people}: [{tracks}]>"
+        return f"<{_shown(self.path)} {label}, {people}: [{tracks}]>"
 
 
 @dataclass(frozen=True, slots=True)
