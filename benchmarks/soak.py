@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def make_files(photos: list[bytes], folder: Path) -> dict[str, bytes]:
-    """A file of every kind that jobs take; `damaged` is a photograph without its second half."""
+    """A file of every kind that jobs take; `damaged` is a photograph that ends before its pixels."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for number, photo in enumerate(photos[:3]):
@@ -131,7 +131,7 @@ def make_files(photos: list[bytes], folder: Path) -> dict[str, bytes]:
         "photo": photos[0],
         "archive": packed.getvalue(),
         "video": (folder / "clip.mp4").read_bytes(),
-        "damaged": photos[0][: len(photos[0]) // 2],
+        "damaged": photos[0][: photos[0].index(b"\xff\xda")],
     }
 
 
