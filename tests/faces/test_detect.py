@@ -87,6 +87,19 @@ def test_several_faces_of_different_sizes(detector: BlazeFaceDetector, portrait:
     assert scores == sorted(scores, reverse=True)
 
 
+def test_beside_a_face_that_can_be_judged_the_search_is_coarse(
+    detector: BlazeFaceDetector, portrait: np.ndarray
+) -> None:
+    """A face of 24 pixels is found by itself and not beside one of 120: it cannot be judged anyway."""
+    side = round(24 * portrait.shape[0] / (FACE[2] - FACE[0]))
+    small = (portrait, (900, 700), side)
+    (alone,) = detector.detect(on_canvas((900, 1200), small))
+    assert round(alone.box[2] - alone.box[0]) in range(18, 34)
+    larger = (portrait, (100, 100), round(120 * portrait.shape[0] / (FACE[2] - FACE[0])))
+    (found,) = detector.detect(on_canvas((900, 1200), small, larger))
+    assert round(found.box[2] - found.box[0]) in range(100, 140)
+
+
 def test_turned_by_twenty_degrees(detector: BlazeFaceDetector) -> None:
     turned = np.asarray(PILImage.fromarray(astronaut()).rotate(-20, PILImage.Resampling.BICUBIC))
     (face,) = detector.detect(turned)

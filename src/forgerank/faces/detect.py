@@ -24,9 +24,8 @@ _SMALLEST_SHARE, _SMALLEST_JUDGED = 0.02, 64.0
 _LONGEST = 3.0  # an image longer than this many times its short side is searched in pieces
 _PIECE_OVERLAP = 1.25  # of the short side
 _SMALLEST_FACE = 16.0  # pixels: nothing below is found, however large the image is drawn
-# Beside a face of at least this share of the long side, a face under this many pixels is not worth the time:
-# it is background, and too small to be judged.
-_LARGE_SHARE, _SMALLEST_FACE_BESIDE_LARGE = 0.2, 48.0
+# Beside a face that is large enough to be judged, one under this many pixels is not worth the time.
+_SMALLEST_FACE_BESIDE_JUDGED = 48.0
 _WORTH_TILING = 1.2  # below this, tiles would show the image hardly larger than the whole view did
 _TILE_OVERLAP = 48  # input pixels
 _FLAT = 4.0  # grey levels: a tile with less contrast than this holds no face
@@ -88,8 +87,8 @@ class BlazeFaceDetector:
     In images of 3,200 pixels and more, faces from 64 pixels and 1 % of the long side on; an image longer than
     three times its short side, and than 1,600 pixels, is searched in pieces.
 
-    Coarse to fine, and no finer than it can matter: beside a face of at least 20 % of the long side only
-    faces of at least 48 pixels are looked for, which leaves the common portrait at two small views.
+    Coarse to fine, and no finer than it can matter: beside a face that is large enough to be judged, 64
+    pixels, only those of at least 48 are looked for, which leaves the common portrait at two small views.
 
     The mouth corners in `Detection.points` are estimated from the mouth's centre and the line of the eyes;
     the mesh gives the exact ones.
@@ -238,7 +237,7 @@ def _resize(image: PILImage.Image, scale: float) -> PILImage.Image:
 def _smallest_wanted(found: list[Detection], long_side: int) -> float:
     """Long side in pixels of the smallest face worth a search, given the faces found so far."""
     largest = max((max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (face.box for face in found)), default=0.0)
-    floor = _SMALLEST_FACE_BESIDE_LARGE if largest >= _LARGE_SHARE * long_side else _SMALLEST_FACE
+    floor = _SMALLEST_FACE_BESIDE_JUDGED if largest >= _SMALLEST_JUDGED else _SMALLEST_FACE
     share = _SMALLEST_SHARE * long_side
     return max(floor, min(share, max(_SMALLEST_JUDGED, share / 2)))
 
