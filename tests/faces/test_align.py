@@ -57,6 +57,16 @@ def test_labels_follow_the_pixels() -> None:
     assert np.mean((mask > 0) == (alignment.crop(image)[..., 0] > 127)) > 0.99
 
 
+@pytest.mark.parametrize("centre", [(20.0, 30.0), (100.0, 60.0), (195.0, 118.0)])
+def test_what_a_crop_shows_of_the_image(centre: tuple[float, float]) -> None:
+    angle = np.array([[0.8, -0.6], [0.6, 0.8]], dtype=np.float32)
+    points = ((TEMPLATE - FACE_CENTRE) * 90) @ angle.T + np.array(centre, dtype=np.float32)
+    alignment = estimate_alignment(points.astype(np.float32), 64)
+    shown = alignment.crop_mask(np.ones((120, 200), dtype=np.uint8)) > 0
+    assert np.array_equal(alignment.covered((120, 200, 3)), shown)
+    assert 0 < shown.mean() < 1 or centre[0] == 100.0
+
+
 def test_a_large_face_does_not_alias() -> None:
     checks = np.indices((800, 800)).sum(0) % 2 * 255
     image = np.repeat(checks.astype(np.uint8)[..., None], 3, axis=2)

@@ -122,6 +122,12 @@ class Alignment:
         (left, top), (right, bottom) = np.clip(low, 0, limit), np.clip(high, 0, limit)
         return int(left), int(top), int(right), int(bottom)
 
+    def covered(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Where the crop shows the image (H, W, ...) and not what lies beyond its border, (size, size)."""
+        inverse, centres = self._inverse(), np.arange(self.size) + 0.5
+        x, y = (row[0] * centres + row[1] * centres[:, None] + row[2] for row in inverse)
+        return np.asarray((x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0]))
+
     def crop_mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A label image (H, W) under the same transform, nearest neighbour, 0 outside."""
         return np.asarray(

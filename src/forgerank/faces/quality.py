@@ -44,7 +44,7 @@ def measure_quality(
     """
     luma = crop.astype(np.float32) @ _LUMA  # (side, side)
     outline = fill_polygons([alignment.to_crop(face_oval(landmarks))], (CROP_SIZE, CROP_SIZE))
-    inside = outline & (alignment.crop_mask(np.ones(image.shape[:2], dtype=np.uint8)) > 0)
+    inside = outline & alignment.covered(image.shape)
     x0, y0, x1, y1 = box
     yaw, pitch, roll = head_pose(landmarks, depth)
     return Quality(
