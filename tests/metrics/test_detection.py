@@ -16,6 +16,7 @@ from forgerank.metrics.detection import (
     false_positive_rate,
     mean_average_precision,
     min_cllr,
+    threshold_at_fnr,
     threshold_at_fpr,
     tpr_at_fpr,
     true_positive_rate,
@@ -59,6 +60,22 @@ def test_thresholds_keep_the_rate_and_could_not_be_lower(rows: list[tuple[int, i
         assert (
             false_positive_rate(labels, scores, lower.max()) > rate or lower.max() not in scores[labels == 0]
         )
+
+
+def test_weights_count_as_copies_and_both_sides_mirror_each_other() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 60), rng.integers(0, 12, 60) / 12
+    copies = rng.integers(1, 4, 60)
+    repeated = np.repeat(labels, copies), np.repeat(scores, copies)
+    for rate in (0.0, 0.05, 0.3, 1.0):
+        assert threshold_at_fpr(labels, scores, rate, copies) == threshold_at_fpr(*repeated, rate)
+    for rate in (0.0, 0.05, 0.3):
+        threshold = threshold_at_fnr(labels, scores, rate)
+        forged = scores[labels == 1]
+        assert (forged < threshold).mean() <= rate < (forged < np.nextafter(threshold, 2)).mean()
+        assert threshold_at_fnr(labels, scores, rate, copies) == threshold_at_fnr(*repeated, rate)
+    with pytest.raises(ValueError, match="at least one forged"):
+        threshold_at_fnr([0, 0], [0, 1], 0.1)
 
 
 def pairs_won(labels: Array, scores: Array) -> float:
@@ -181,6 +198,7 @@ def test_cllr_is_one_for_ratios_that_say_nothing_and_more_for_those_that_mislead
     assert np.isnan(cllr([1, 1], [1.0, 2.0]))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_no_calibration_costs_less_than_the_least(seed: int) -> None:
     rng = np.random.default_rng(seed)

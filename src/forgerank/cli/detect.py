@@ -28,7 +28,7 @@ from forgerank.detect.result import (
     faces_of,
 )
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
-from forgerank.files import check_outputs, write_atomic
+from forgerank.files import check_outputs, make_folder, write_atomic
 from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, find_media
 from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
@@ -81,15 +81,12 @@ class Outputs:
         json = None if self.json in (None, STDOUT) else Path(str(self.json))
         check_outputs([self.html, json, self.csv], inputs, folders=[self.heatmaps])
         if self.heatmaps is not None:
-            try:
-                self.heatmaps.mkdir(parents=True, exist_ok=True)
-                if any(path.suffix == ".png" for path in self.heatmaps.iterdir()):
-                    raise InputError(
-                        f"{self.heatmaps}: holds images already, which nothing would tell from the new ones: "
-                        "name another folder for the heatmaps"
-                    )
-            except OSError as error:
-                raise InputError(f"{self.heatmaps}: cannot make this folder ({error.strerror})") from None
+            make_folder(self.heatmaps)
+            if any(path.suffix == ".png" for path in self.heatmaps.iterdir()):
+                raise InputError(
+                    f"{self.heatmaps}: holds images already, which nothing would tell from the new ones: "
+                    "name another folder for the heatmaps"
+                )
 
 
 @dataclass(frozen=True, slots=True)

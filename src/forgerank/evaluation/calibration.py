@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from forgerank.detect.verdict import calibrated, logit
 from forgerank.evaluation.scorers import Predictions, join
+from forgerank.metrics.detection import threshold_at_fnr, threshold_at_fpr
 from forgerank.types import InputError
 from forgerank.weights.description import Calibration, Thresholds
 
@@ -78,15 +79,15 @@ def choose_thresholds(
     if real.all() or not real.any():
         raise ValueError("thresholds need real and forged images")
     # Of separable classes the threshold may be low: below 0.5 nothing is called forged.
-    upper = max(0.5, _reached_by(values[real], weights[real], FALSE_POSITIVES))
+    upper = max(0.5, threshold_at_fpr(labels, values, FALSE_POSITIVES, weights))
     if sources is not None:
         names = np.asarray(sources)
         for name in np.unique(names):
             rows = real & (names == name)
             if rows.sum() >= _FEWEST:
-                upper = max(upper, _reached_by(values[rows], weights[rows], FALSE_POSITIVES_OF_ONE))
+                upper = max(upper, threshold_at_fpr(labels[rows], values[rows], FALSE_POSITIVES_OF_ONE))
     upper = min(1.0, upper)
-    lower = min(upper, -_reached_by(-values[~real], weights[~real], FALSE_NEGATIVES, strictly=True))
+    lower = min(upper, threshold_at_fnr(labels, values, FALSE_NEGATIVES, weights))
     scores = np.asarray(components, dtype=np.float64)
     best = []
     for i, rows in enumerate((truth >= 0).T):
@@ -168,17 +169,6 @@ def verdict_rates(
         rates["miss_rate"] = share(labels == 1, cleared)
     rates["undetermined"] = share(labels >= 0, ~(called | cleared))
     return rates
-
-
-def _reached_by(
-    values: NDArray[np.float64], weights: NDArray[np.float64], rate: float, *, strictly: bool = False
-) -> float:
-    """The smallest threshold that at most the share `rate` of the weight reaches, or exceeds (`strictly`)."""
-    order = np.argsort(-values, kind="stable")
-    share = np.cumsum(weights[order]) / weights.sum()
-    over = int(np.argmax(share > rate + 1e-9))
-    value = float(values[order[over]])
-    return value if strictly else float(np.nextafter(value, np.inf))
 
 
 def _most_accurate(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

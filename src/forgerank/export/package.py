@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgerank.extras import require
-from forgerank.files import check_outputs, write_atomic
+from forgerank.files import check_outputs, make_folder, write_atomic
 from forgerank.types import InputError
 from forgerank.weights.description import (
     METADATA_FILE,
@@ -70,10 +70,7 @@ def export(
             f"{weights}: was trained on whole images (data.align: false), a detector aligns faces"
         )
     names = [out / name for name in ("forgerank.onnx", "forgerank.safetensors", METADATA_FILE)]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be created: {error.strerror}") from error
+    make_folder(out)
     check_outputs(names, [weights, weights.with_suffix(".json")])
     options: dict[str, Any] = {"limit": limit, "workers": workers, "progress": progress}
     options |= {"roots": roots, "split": split}

@@ -41,13 +41,36 @@ def mean_average_precision(presence: ArrayLike, scores: ArrayLike, known: ArrayL
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
-def threshold_at_fpr(labels: ArrayLike, scores: ArrayLike, rate: float) -> float:
-    """The smallest threshold t for which at most `rate` of the real images score t or more."""
-    real = np.sort(np.asarray(scores, dtype=np.float64)[np.asarray(labels) == 0])[::-1]
+def threshold_at_fpr(
+    labels: ArrayLike, scores: ArrayLike, rate: float, weights: ArrayLike | None = None
+) -> float:
+    """The smallest threshold t for which at most `rate` of the real images score t or more.
+
+    labels (M,) in {0, 1}; weights (M,) >= 0: what each image counts, None: all the same. Raises ValueError
+    where none is real.
+    """
+    rows = np.asarray(labels) == 0
+    real = np.asarray(scores, dtype=np.float64)[rows]
     if not len(real):
         raise ValueError("a threshold needs at least one real image")
-    allowed = int(np.floor(rate * len(real) + 1e-9))
-    return float(np.nextafter(real[allowed], np.inf)) if allowed < len(real) else float(real[-1])
+    counts = np.ones(len(real)) if weights is None else np.asarray(weights, dtype=np.float64)[rows]
+    order = np.argsort(-real, kind="stable")
+    over = np.cumsum(counts[order]) / counts.sum() > rate + 1e-9
+    # Where a rate of 1 allows all of them, the lowest score is low enough.
+    return float(np.nextafter(real[order[over.argmax()]], np.inf)) if over.any() else float(real.min())
+
+
+def threshold_at_fnr(
+    labels: ArrayLike, scores: ArrayLike, rate: float, weights: ArrayLike | None = None
+) -> float:
+    """The largest threshold t for which at most `rate` of the forged images, a rate below 1, score below t.
+
+    labels, weights as in `threshold_at_fpr`. Raises ValueError where none is forged.
+    """
+    if not np.any(np.asarray(labels) == 1):
+        raise ValueError("a threshold needs at least one forged image")
+    flipped = 1 - np.asarray(labels), -np.asarray(scores, dtype=np.float64)
+    return -float(np.nextafter(threshold_at_fpr(*flipped, rate, weights), -np.inf))
 
 
 def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, rate: float) -> float:
