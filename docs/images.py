@@ -21,6 +21,7 @@ FOLDER = ROOT / "docs" / "images"
 HEAD = (60, 0, 380, 320)  # x0, y0, x1, y1 in the photograph
 GAP, CAPTION = 10, 42  # pixels between tiles and above them
 CHROMIUM = "/usr/bin/chromium"
+FORGED = "four-edits.jpg"  # of the examples of the web page and of `make demo`
 
 
 def faces() -> Image.Image:
@@ -56,18 +57,19 @@ def demo() -> Image.Image:
     """The portrait, the forged version of it that `make demo` judges, and heatmaps over that."""
     from forgerank import Detector
 
-    made, sequence = _forged()
+    made, truth = _forged()
     face = Detector().detect(made).faces[0]
     maps = {name: face.heatmap(name).crop(HEAD) for name in ("nose", "lip", "dissimilarity")}
-    caption = f"forged: {', '.join(sequence)}"
-    return _row({"original": _head(), caption: Image.open(BytesIO(made)).crop(HEAD), **maps})
+    return _row(
+        {"original": _head(), truth.replace(" then", ""): Image.open(BytesIO(made)).crop(HEAD), **maps}
+    )
 
 
 def web() -> Image.Image:
     """The web page's verdict on that forged version."""
     from playwright.sync_api import sync_playwright
 
-    name, made = "astronaut-forged.jpg", _forged()[0]
+    name, made = FORGED, _forged()[0]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         command = [sys.executable, "-m", "forgerank", "serve", "--web", "--port", "0", "--data", folder]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -97,12 +99,11 @@ MAKERS: dict[str, Callable[[], Image.Image]] = {
 }
 
 
-def _forged() -> tuple[bytes, tuple[str, ...]]:
-    """The file of `examples/demo.py`, and its edits in order."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    from demo import SEQUENCE, forged_astronaut
+def _forged() -> tuple[bytes, str]:
+    """The forged version with the most edits, and what was done to it."""
+    from forgerank.serving.web.examples import EXAMPLES, example_bytes
 
-    return forged_astronaut().encoded, SEQUENCE
+    return example_bytes(FORGED), EXAMPLES[FORGED].truth
 
 
 def _head() -> Image.Image:

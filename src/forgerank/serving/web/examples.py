@@ -1,9 +1,13 @@
-"""Examples to try, made on the spot: a photograph that scikit-image ships, and forged versions of it."""
+"""Examples to try, made on the spot: a photograph that scikit-image ships, and forged versions of it.
+
+The page offers them, and `examples/demo.py` judges some.
+"""
 
 import io
 import threading
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 
 import numpy as np
 from PIL import Image
@@ -11,9 +15,16 @@ from PIL import Image
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.forge.chain import forge_image
 from forgerank.forge.photos import Photo
+from forgerank.forge.whole_faces import whole_face
 from forgerank.types import Image as LoadedImage
 
 _FRAMES, _REAL_FRAMES, _RATE, _SIDE = 72, 12, 12, 512  # of the video: the rest is forged; 1/s; pixels
+_SEED = 0  # of every forgery: the first one, whatever comes out
+_QUALITY = 95  # of the JPEG of a whole-face forgery
+_KINDS = {
+    "face_swap": "another person's face",
+    "self_blend": "face blended with a changed copy of itself",
+}
 _turn = threading.Lock()
 
 
@@ -24,15 +35,25 @@ class Example:
     title: str
     media_type: str
     sequence: tuple[str, ...] = ()  # components, first to last
-    seed: int = 0
+    kind: str | None = None  # of a whole-face forgery, a name of `FORGERIES`
     thumbnail: str | None = None  # another example that stands for it
 
+    @property
+    def truth(self) -> str:
+        """What was done to it, in words."""
+        if self.kind is not None:
+            return f"forged: {_KINDS[self.kind]}"
+        return f"forged: {', then '.join(self.sequence)}" if self.sequence else "real"
 
-# By file name. NASA's portrait of Eileen Collins, in the public domain.
+
+# By file name. NASA's portrait of Eileen Collins, and as donor of a face the US Navy's of Grace Hopper, which
+# Matplotlib ships; both are in the public domain.
 EXAMPLES = {
     "astronaut.png": Example("Real photograph", "image/png"),
-    "four-edits.jpg": Example("Four edits", "image/jpeg", ("eyebrow", "nose", "eye", "lip"), seed=16),
-    "two-edits.jpg": Example("Two edits", "image/jpeg", ("nose", "eye"), seed=1),
+    "four-edits.jpg": Example("Four edits", "image/jpeg", ("eyebrow", "nose", "eye", "lip")),
+    "two-edits.jpg": Example("Two edits", "image/jpeg", ("nose", "eye")),
+    "face-swap.jpg": Example("Face swap", "image/jpeg", kind="face_swap"),
+    "self-blend.jpg": Example("Self-blend", "image/jpeg", kind="self_blend"),
     "half-forged.mp4": Example("Forged video", "video/mp4", thumbnail="four-edits.jpg"),
 }
 
@@ -48,22 +69,35 @@ def _make(name: str) -> bytes:
     example = EXAMPLES[name]
     if example.media_type == "video/mp4":
         return _video(_make("astronaut.png"), _make("four-edits.jpg"))
-    photo = _photo(mirrored=False)
-    if not example.sequence:
-        buffer = io.BytesIO()
-        Image.fromarray(photo.image).save(buffer, "PNG")
-        return buffer.getvalue()
-    rng = np.random.default_rng(example.seed)
-    return forge_image(photo, example.sequence, rng, lambda: ("mirrored", _photo(mirrored=True))).encoded
+    photo, rng = _astronaut(mirrored=False), np.random.default_rng(_SEED)
+    if example.sequence:
+        return forge_image(
+            photo, example.sequence, rng, lambda: ("mirrored", _astronaut(mirrored=True))
+        ).encoded
+    image = photo.image
+    if example.kind is not None:
+        donor = _other_person() if example.kind == "face_swap" else photo
+        image = whole_face(photo, rng, donor, {example.kind: 1.0}).image
+    buffer = io.BytesIO()
+    options = {"quality": _QUALITY} if example.media_type == "image/jpeg" else {}
+    Image.fromarray(image).save(buffer, example.media_type.removeprefix("image/"), **options)
+    return buffer.getvalue()
 
 
 @cache
-def _photo(*, mirrored: bool) -> Photo:
+def _astronaut(*, mirrored: bool) -> Photo:
     from skimage import data
 
     image: LoadedImage = data.astronaut()  # type: ignore[no-untyped-call]
-    if mirrored:
-        image = np.ascontiguousarray(image[:, ::-1])
+    return _prepared(np.ascontiguousarray(image[:, ::-1]) if mirrored else image)
+
+
+def _other_person() -> Photo:
+    content = files("matplotlib").joinpath("mpl-data/sample_data/grace_hopper.jpg").read_bytes()
+    return _prepared(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+
+
+def _prepared(image: LoadedImage) -> Photo:
     return Photo.prepare(image, FaceAnalyzer().analyze(image)[0].landmarks)
 
 
