@@ -52,8 +52,9 @@ class Detector:
     [0, 1]. Colours are RGB unless `channel_order` is "bgr", as OpenCV reads them; what is transparent is laid
     on white. Whether a file is a photograph or a video its content decides. Nothing is fetched.
 
-    `weights`, `detector`, `detector_weights`, `threads` and `batch_size` as for `forgerank.detect.Detector`,
-    which is `engine` here and judges images in batches, for programs of many parts.
+    `weights`, `detector`, `detector_weights`, `threads`, `batch_size` and `thorough` as for
+    `forgerank.detect.Detector`, which is `engine` here and judges images in batches, for programs of many
+    parts.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class Detector:
         *,
         threads: int | None = None,
         batch_size: int = 8,
+        thorough: bool = False,
     ) -> None:
         """Raises InputError for weights that are missing or foreign, and for an unknown face detector."""
         self.engine = engine.Detector(
-            weights, detector, detector_weights, threads=threads, batch_size=batch_size
+            weights, detector, detector_weights, threads=threads, batch_size=batch_size, thorough=thorough
         )
 
     def __repr__(self) -> str:

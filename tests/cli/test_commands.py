@@ -125,21 +125,28 @@ def test_evaluate_and_export_pass_their_options_on(monkeypatch: pytest.MonkeyPat
     pytest.importorskip("torch")
     seen: dict[str, Any] = {}
 
-    def evaluate(weights: Path, **options: Any) -> str:
+    def evaluate(weights: Path, **options: Any) -> dict[str, Any]:
         seen.update(options)
-        return "measured"
+        return {"sets": {"faces": {}}}
 
     def export(weights: Path, out: Path, **options: Any) -> types.SimpleNamespace:
         seen.update(options)
         return types.SimpleNamespace(name="n", version="2", input_size=224)
 
     replace_module(monkeypatch, "forgerank.evaluation.evaluate", evaluate=evaluate)
-    replace_module(monkeypatch, "forgerank.evaluation.printing", print_evaluation=print)
+    printing = {"print_evaluation": lambda result: print("measured"), "print_sets": print, "sets_csv": str}
+    replace_module(monkeypatch, "forgerank.evaluation.printing", **printing)
     replace_module(monkeypatch, "forgerank.export.package", export=export, LICENCE="research")
     result = call("evaluate", "w", "--data", tmp_path, "--split", "test", "--wild", "--limit", 9)
     assert result.stdout == "measured\n"
     assert (seen["roots"], seen["split"], seen["wild"], seen["limit"]) == ([tmp_path], "test", True, 9)
     assert (seen["others"], seen["reverse"], seen["tune"], seen["dataset"]) == ([], None, None, None)
+    assert (seen["thorough"], seen["plots"]) == (False, None)
+    table = tmp_path / "new" / "sets.csv"
+    call("evaluate", "w", "--data", tmp_path, "--csv", table, "--thorough", "--plots", tmp_path / "plots")
+    assert (seen["thorough"], seen["plots"]) == (True, tmp_path / "plots")
+    assert table.read_text() == "{'faces': {}}"
+    assert "name some" in str(call("evaluate", "w", "--csv", table).exception)
     call("evaluate", "w", "x", "run", "--no-reverse", "--tune", "val/9", "--dataset", "shards")
     assert seen["others"] == [Path("x"), Path("run")]
     assert (seen["reverse"], seen["tune"], seen["dataset"]) == (False, "val/9", "shards")

@@ -105,6 +105,7 @@ def test_bad_input_is_one_line_each_and_stops_nothing(
         assert sum(path.name.split("<")[0] in line for line in lines) == 1, (path, lines)
     assert "\x1b" not in result.stderr
     report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert report["model"]["thorough"] is False
     assert [entry["verdict"] for entry in report["reports"]] == ["real", "forged"]
     assert {error["path"] for error in report["errors"]} == {str(path) for path in paths.values()}
     assert all(error["reason"] and "\n" not in error["reason"] for error in report["errors"])
@@ -145,7 +146,7 @@ def test_more_images_than_a_chunk(photos: Path, weights: list[str], tmp_path: Pa
         (Outputs(html=Path("no/such/r.html")), "its folder does not exist"),
         (Outputs(json="no/such/r.json"), "its folder does not exist"),
         (Outputs(html=Path("/")), "is a folder"),
-        (Outputs(heatmaps=Path(__file__)), "cannot make this folder"),
+        (Outputs(heatmaps=Path(__file__)), "cannot be made"),
     ],
 )
 def test_outputs_are_checked_before_the_work(outputs: Outputs, reason: str) -> None:

@@ -1,3 +1,4 @@
+import csv
 import io
 import json
 import math
@@ -20,7 +21,7 @@ from forgerank.evaluation.evaluate import (
     open_split,
     predict_split,
 )
-from forgerank.evaluation.printing import print_evaluation, print_sources
+from forgerank.evaluation.printing import print_evaluation, print_sets, sets_csv
 from forgerank.evaluation.scorers import join, open_scorer
 from forgerank.faces.align import TEMPLATE
 from forgerank.model.baselines import build_network
@@ -74,6 +75,25 @@ def test_a_trained_checkpoint_is_evaluated(trained: Path, squares: Path, tmp_pat
     text = io.StringIO()
     print_evaluation(result, Console(file=text, width=120))
     assert "multi label accuracy" in text.getvalue()
+
+
+def test_each_data_set_has_a_row(trained: Path, tmp_path: Path) -> None:
+    """Whatever their layouts, and beside the metrics of all of them together."""
+    roots = [write_squares(tmp_path / name, {"val": 12}) for name in ("one", "two")]
+    result = evaluate(trained / "best.ckpt", roots=roots, limit=8, resamples=5, workers=0, progress=False)
+    rows = result["sets"]
+    assert {name: row["images"] for name, row in rows.items()} == {"one": 8, "two": 8}
+    assert result["pictures"] == 16
+    alone = evaluate(trained / "best.ckpt", roots=roots[1:], limit=8, resamples=5, workers=0, progress=False)
+    assert alone["sets"] == {"two": rows["two"]}
+    assert rows["two"]["auc"] == alone["metrics"]["auc"]["value"]
+    table = list(csv.DictReader(io.StringIO(sets_csv(rows))))
+    assert [row["set"] for row in table] == ["one", "two"]
+    assert float(table[0]["auc"]) == pytest.approx(rows["one"]["auc"], rel=1e-5)
+    assert "cllr" not in table[0]  # these weights have no calibration
+    text = io.StringIO()
+    print_evaluation(result, Console(file=text, width=120))
+    assert sum(line.startswith(" one ") for line in text.getvalue().splitlines()) == 3
 
 
 def test_images_without_a_face_stay_in_the_test(
@@ -241,15 +261,18 @@ def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
     save_weights(network, config.model_copy(update={"seed": config.seed + 1}), other, {})
     assert repr(evaluate_sources(other, config.data)) == repr(found)  # of what has no value, NaN
     text = io.StringIO()
-    print_sources(found, Console(file=text, width=80))
+    print_sets(found, Console(file=text, width=80))
     lines = text.getvalue().splitlines()
     for name in ("alpha", "gamma", "forged", "mean"):
-        assert sum(line.startswith(f" {name} ") for line in lines) == 2
+        assert sum(line.startswith(f" {name} ") for line in lines) == 3
     assert "…" not in text.getvalue()
     for row in found.values():
         assert row["auc_low"] <= row["auc"] <= row["auc_high"] or math.isnan(row["auc_low"])
         assert "cllr" not in row  # without calibration there are no likelihood ratios
         assert row["min_cllr"] <= 1
+    thorough = evaluate_sources(weights, config.data, thorough=True, resamples=2, plots=tmp_path / "plots")
+    assert {name: row["images"] for name, row in thorough.items()} == {"alpha": 2, "gamma": 2, "forged": 4}
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"reliability.png", "det.png"}
     with pytest.raises(InputError, match=r"name no data\.sources"):
         evaluate_sources(weights, config.data.model_copy(update={"sources": (), "roots": (pack_root,)}))
     assert identify_dataset(pack_root) == "pack"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forgerank.evaluation.protocols import best_of, summarize
+from forgerank.evaluation.protocols import VERDICT_RATES, best_of, set_metrics, summarize
 from forgerank.evaluation.scorers import Predictions, join
 from forgerank.labels import pad_sequences
 from forgerank.weights.description import Calibration, Thresholds
@@ -19,6 +19,35 @@ PREDICTIONS = Predictions(
     groups=["a", "b", "c", "c"],
     sources=["ffhq", "london", "ffhq", "ffhq"],
 )
+
+
+_OF_LABELS = ("components", "order", "presence", "sequences")
+
+
+def test_golden_row_of_a_set() -> None:
+    thresholds = Thresholds(forged=0.65, real=0.3, components=(0.5, 0.5))
+    row = set_metrics(
+        PREDICTIONS,
+        order="first_to_last",
+        thresholds=thresholds,
+        calibration=Calibration(slope=1, intercept=0),
+        resamples=30,
+    )
+    expected = {"images": 4, "real": 2, "groups": 3, "whole_images": 0, "auc": 3 / 4, "map": 1, "order": 1}
+    # of the real images one is called real and one forged, of the forged ones one is called forged
+    expected |= {"false_positive_rate": 1 / 2, "real_rate": 1 / 2, "true_positive_rate": 1 / 2}
+    expected |= {"miss_rate": 0, "undetermined": 1 / 4, "equal_error_rate": 1 / 2}
+    odds = np.log2([1 + 1 / 9, 1 + 7 / 3, 1 + 1 / 9, 1 + 6 / 4])
+    expected["cllr"] = (odds[:2].mean() + odds[2:].mean()) / 2
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+    for name in ("auc", "equal_error_rate", "tpr_at_1_percent_fpr", "cllr", "min_cllr", *VERDICT_RATES):
+        assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+    plain = set_metrics(PREDICTIONS, order="first_to_last", resamples=2)
+    assert not plain.keys() & {"cllr", "undetermined"}
+    # a single label is "forged", whatever is known of it
+    one = replace(PREDICTIONS, **{name: getattr(PREDICTIONS, name)[:, :1] for name in _OF_LABELS})
+    one = replace(one, presence=np.full((4, 1), -1), fake=np.array([False, False, True, True]))
+    assert set_metrics(one, order="first_to_last", resamples=2)["map"] == pytest.approx(5 / 6)
 
 
 def test_golden_summary() -> None:

@@ -54,6 +54,7 @@ GOLDEN: dict[str, Any] = {
         "git_revision": "0" * 40,
         "labels": ["nose", "eye", "eyebrow", "lip", "hair"],
         "thresholds": {"forged": 0.6, "real": 0.2, "components": [0.3, 0.3, 0.3, 0.3, 0.3]},
+        "thorough": False,
     },
     "reports": [
         {

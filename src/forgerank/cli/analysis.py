@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from forgerank.cli.options import FaceDetectorName, FaceDetectorWeights, MaxPixels, Weights
+from forgerank.cli.options import FaceDetectorName, FaceDetectorWeights, MaxPixels, Thorough, Weights
 from forgerank.types import Face, InputError
 
 
@@ -48,6 +48,7 @@ def detect(
         typer.Option(min=1, help="Frames looked at in one video; in a longer one they lie further apart."),
     ] = 600,
     max_pixels: MaxPixels = 80_000_000,
+    thorough: Thorough = False,
     weights: Weights = None,
     detector: FaceDetectorName = "blazeface",
     detector_weights: FaceDetectorWeights = None,
@@ -72,7 +73,7 @@ def detect(
     from forgerank.detect.detector import Detector
 
     out, err = Console(), Console(stderr=True)
-    judge = Detector(weights, detector, detector_weights)
+    judge = Detector(weights, detector, detector_weights, thorough=thorough)
     sampling = Sampling(fps, max_frames)
     outputs, shown = Outputs(json, heatmaps, html, csv), Shown(sort == "probability", quiet, case)
     code = detect_files(paths, judge, outputs, out, err, sampling, max_pixels, shown)

@@ -26,6 +26,12 @@ FaceDetectorWeights = Annotated[
 MaxPixels = Annotated[
     int, typer.Option("--max-pixels", min=1, help="Largest image that is decoded, width times height.")
 ]
+Thorough = Annotated[
+    bool,
+    typer.Option(
+        "--thorough", help="Judge each face in four views, mirrored and at two scales, and average them."
+    ),
+]
 Processes = Annotated[int, typer.Option("--workers", min=1, help="Processes.")]
 
 # Of a network that is evaluated or exported.
@@ -41,6 +47,10 @@ EvaluatedData = Annotated[
 EvaluatedSplit = Annotated[str, typer.Option("--split", help="train, val or test.")]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Use so many images, evenly spread.", show_default="all")
+]
+EachLimit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="Images of each data set, evenly spread.", show_default="all"),
 ]
 Readers = Annotated[
     int | None,

@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from forgerank.cli.options import MaxPixels
+from forgerank.cli.options import MaxPixels, Thorough
 from forgerank.extras import require
 from forgerank.types import InputError
 
@@ -83,6 +83,7 @@ def scan(
         int | None, typer.Option(min=1, help="Most frames of one video.", show_default="that of detect")
     ] = None,
     max_pixels: MaxPixels = 80_000_000,
+    thorough: Thorough = False,
     time_limit: Annotated[float, typer.Option(help="Seconds for one file; longer is an error row.")] = 600.0,
     storage_option: Annotated[
         list[str] | None,
@@ -118,6 +119,7 @@ def scan(
     judging = {
         **{"weights": weights, "detector": detector, "detector_weights": detector_weights, "fps": fps},
         **{"max_frames": max_frames, "max_pixels": max_pixels, "time_limit": time_limit},
+        "thorough": thorough,
         "storage": dict(_option(text) for text in storage_option or ()),
     }
     _scan(named, out, all_files, engine, workers, judging)

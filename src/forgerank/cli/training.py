@@ -4,13 +4,20 @@ import json as json_library
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from forgerank.cli.options import ConfigOverrides, EvaluatedData, EvaluatedSplit, Limit, Readers
+from forgerank.cli.options import (
+    ConfigOverrides,
+    EachLimit,
+    EvaluatedData,
+    EvaluatedSplit,
+    Readers,
+    Thorough,
+)
 from forgerank.extras import require
 from forgerank.types import InputError
 
@@ -84,15 +91,25 @@ def evaluate(
         Path | None,
         typer.Option(help="Measure on each validation source of this config instead.", metavar="CONFIG"),
     ] = None,
-    limit: Limit = None,
+    limit: EachLimit = None,
     workers: Readers = None,
+    thorough: Thorough = False,
     json: Annotated[
         Path | None, typer.Option(help="Write the metrics to this file too.", metavar="FILE")
     ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write a line for each data set, or source.", metavar="FILE")
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="Write reliability.png and det.png into this folder.", metavar="DIR"),
+    ] = None,
 ) -> None:
-    """Measure a network on images with known answers, with 95 % bootstrap intervals.
+    """Measure a network on images with known answers: a row for each data set, with 95 % bootstrap intervals.
 
     Examples:
+
+    * `forgerank evaluate src/forgerank/assets --data forged/ --data packs/ --csv sets.csv --plots plots/`
 
     * `forgerank evaluate runs/default/best.ckpt --data forged/ --split val`
 
@@ -101,31 +118,32 @@ def evaluate(
     * `forgerank evaluate runs/default/best.ckpt --sources configs/default.yaml --limit 600`
     """
     require("train")
-    from forgerank.files import check_outputs
+    from forgerank.evaluation.printing import print_evaluation, print_sets, sets_csv
+    from forgerank.files import check_outputs, make_folder, write_atomic
 
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-    check_outputs([json], [sources, *(file for place in weights for file in _files_of(place))])
+    if plots is not None:
+        require("paper")
+    if csv is not None and sources is None and not data:
+        raise InputError("--csv has a line for each --data, or for each source of --sources: name some")
+    for file in (json, csv):
+        if file is not None:
+            make_folder(file.parent)
+    inputs = [sources, *(file for place in weights for file in _files_of(place))]
+    check_outputs([json, csv], inputs, folders=[plots])
+    options: dict[str, Any] = {"limit": limit, "workers": workers, "thorough": thorough, "plots": plots}
+    result: dict[str, Any] = {}
     if sources is not None:
-        _evaluate_sources(weights[0], sources, limit, workers, json)
-        return
-    from forgerank.evaluation.evaluate import evaluate as evaluate_weights
-    from forgerank.evaluation.printing import print_evaluation
+        rows = _evaluate_sources(weights[0], sources, json, **options)
+        print_sets(rows)
+    else:
+        from forgerank.evaluation.evaluate import evaluate as evaluate_weights
 
-    result = evaluate_weights(
-        weights[0],
-        others=weights[1:],
-        roots=data or (),
-        dataset=dataset,
-        split=split,
-        wild=wild,
-        reverse=reverse,
-        tune=tune,
-        limit=limit,
-        workers=workers,
-        output=json,
-    )
-    print_evaluation(result)
+        options |= {"dataset": dataset, "split": split, "wild": wild, "reverse": reverse, "tune": tune}
+        result = evaluate_weights(weights[0], others=weights[1:], roots=data or (), output=json, **options)
+        rows = result["sets"]
+        print_evaluation(result)
+    if csv is not None:
+        write_atomic(csv, sets_csv(rows).encode())
     _print_unread(result.get("unread", ()))
     raise typer.Exit(2 if "unread" in result else 0)
 
@@ -147,17 +165,17 @@ def _files_of(weights: Path) -> list[Path]:
 
 
 def _evaluate_sources(
-    weights: Path, config: Path, limit: int | None, workers: int | None, json: Path | None
-) -> None:
+    weights: Path, config: Path, json: Path | None, **options: Any
+) -> dict[str, dict[str, float]]:
     from forgerank.evaluation.evaluate import evaluate_sources
-    from forgerank.evaluation.printing import print_sources
+    from forgerank.evaluation.protocols import plain
     from forgerank.files import write_atomic
     from forgerank.train.config import load_config
 
-    found = evaluate_sources(weights, load_config(config).data, limit=limit, workers=workers)
-    print_sources(found)
+    found = evaluate_sources(weights, load_config(config).data, **options)
     if json is not None:
-        write_atomic(json, (json_library.dumps(found, indent=2) + "\n").encode())
+        write_atomic(json, (json_library.dumps(plain(found), indent=2) + "\n").encode())
+    return found
 
 
 def curve(

@@ -12,6 +12,7 @@ import numpy as np
 from forgerank.detect.result import FaceReport, LoadedImage, Map, Report
 from forgerank.detect.runtime import Prediction, Runtime, usable_cores
 from forgerank.detect.verdict import MIN_SIZE, calibrate, judge_face, judge_image, order_components
+from forgerank.detect.views import SCALES, VIEWS, merged
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.media.files import read_file
@@ -26,6 +27,7 @@ class AlignedFace(NamedTuple):
     face: Face
     alignment: Alignment  # image <-> crop
     crop: Image  # (input_size, input_size, 3)
+    further: tuple[Image, ...] = ()  # the crops of the same size at the other `SCALES`, where they are needed
 
 
 class Detector:
@@ -34,7 +36,9 @@ class Detector:
     `weights` is a folder with `forgerank.json` and its files, by default the package's own. `detector` names
     the face detector: "blazeface", or "retinaface" with `detector_weights`, an ONNX file. `threads` defaults
     to all usable cores, `batch_size` is the largest number of faces that go through the network together.
-    `device` runs the network: "cpu", or "cuda" with onnxruntime-gpu; faces are found on the CPU.
+    `device` runs the network: "cpu", or "cuda" with onnxruntime-gpu; faces are found on the CPU. `thorough`
+    judges each face in four views, mirrored and at two scales, and averages the answers in log-odds. The
+    calibration and the thresholds are those of a single view.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Detector:
         threads: int | None = None,
         batch_size: int = 8,
         device: str = "cpu",
+        thorough: bool = False,
     ) -> None:
         """Raises InputError for weights that are missing or foreign, and for an unknown face detector."""
         self._loaded = loaded = load_weights(weights)
@@ -57,19 +62,32 @@ class Detector:
         self.threads = threads or usable_cores()
         self.runtime = Runtime(loaded, threads=self.threads, batch_size=batch_size, device=device)
         self.analyzer = FaceAnalyzer(detector, detector_weights, threads=self.threads)
-        self._twins: dict[int, Detector] = {self.threads: self}
+        self.thorough = thorough
+        self._twins: dict[tuple[int, bool], Detector] = {(self.threads, thorough): self}
         self._options = (detector, detector_weights, batch_size, device)
 
     def with_threads(self, threads: int) -> "Detector":
         """This detector on another number of threads, for stages that run side by side; made once."""
-        if threads not in self._twins:
+        key = threads, self.thorough
+        if other := self._twins.get((threads, not self.thorough)):
+            return other.with_thorough(self.thorough)
+        if key not in self._twins:
             name, detector_weights, batch_size, device = self._options
             twin = copy(self)
             twin.threads = threads
             twin.runtime = Runtime(self._loaded, threads=threads, batch_size=batch_size, device=device)
             twin.analyzer = FaceAnalyzer(name, detector_weights, threads=threads)
-            self._twins[threads] = twin
-        return self._twins[threads]
+            self._twins[key] = twin
+        return self._twins[key]
+
+    def with_thorough(self, thorough: bool) -> "Detector":
+        """This detector, thorough or not; both share their models."""
+        key = self.threads, thorough
+        if key not in self._twins:
+            twin = copy(self)
+            twin.thorough = thorough
+            self._twins[key] = twin
+        return self._twins[key]
 
     def detect(self, images: Sequence[LoadedImage | Image | Path | str]) -> list[Report]:
         """One report per image, in order; the faces of all images share the network's batches.
@@ -80,8 +98,8 @@ class Detector:
         """
         loaded = [load_image(image) for image in images]
         found = [self.align(image.image, self.analyzer.analyze(image.image)) for image in loaded]
-        crops = [face.crop for faces in found for face in faces]
-        prediction = self.runtime.run(crops) if crops else None
+        aligned = [face for faces in found for face in faces]
+        prediction = self.predict(aligned) if aligned else None
         reports, start = [], 0
         for image, faces in zip(loaded, found, strict=True):
             answers = self.face_reports(faces, prediction, start)
@@ -90,14 +108,29 @@ class Detector:
         return reports
 
     def align(self, image: Image, faces: Sequence[Face]) -> list[AlignedFace]:
-        """The faces of an image (H, W, 3), each with the crop that the network sees."""
+        """The faces of an image (H, W, 3), each with the crops that the network sees."""
         size, zoom = self.metadata.input_size, self.metadata.zoom
         aligned = []
         for face in faces:
-            alignment = estimate_alignment(five_points(face.landmarks), size, zoom)
+            points = five_points(face.landmarks)
+            alignment = estimate_alignment(points, size, zoom)
             measured = zoom == 1.0 and len(face.crop) == size  # quality was measured on the same crop
-            aligned.append(AlignedFace(face, alignment, face.crop if measured else alignment.crop(image)))
+            crop = face.crop if measured else alignment.crop(image)
+            scales = SCALES[1:] if self.thorough else ()
+            further = (estimate_alignment(points, size, zoom * scale).crop(image) for scale in scales)
+            aligned.append(AlignedFace(face, alignment, crop, tuple(further)))
         return aligned
+
+    def predict(self, faces: Sequence[AlignedFace]) -> Prediction:
+        """The network's outputs for at least one face, averaged over its views where that is asked for.
+
+        Raises InputError for a network that cannot take them, or whose answers cannot be used.
+        """
+        if not self.thorough:
+            return self.runtime.run([face.crop for face in faces])
+        scales = zip(*((face.crop, *face.further) for face in faces), strict=True)
+        crops = dict(zip(SCALES, scales, strict=True))
+        return merged([self.runtime.run([view.seen(crop) for crop in crops[view.scale]]) for view in VIEWS])
 
     def face_reports(
         self, faces: Sequence[AlignedFace], prediction: Prediction | None, start: int = 0
@@ -106,8 +139,8 @@ class Detector:
         if prediction is None:
             return ()
         return tuple(
-            self._face_report(face, alignment, prediction, i)
-            for i, (face, alignment, _) in enumerate(faces, start)
+            self._face_report(aligned.face, aligned.alignment, prediction, i)
+            for i, aligned in enumerate(faces, start)
         )
 
     def _face_report(self, face: Face, alignment: Alignment, prediction: Prediction, i: int) -> FaceReport:

@@ -187,7 +187,7 @@ def _judged(detector: Detector, samples: Iterator[Sample]) -> Generator[_Submitt
                 Observation(face.box, embed(crop)) for face, crop in zip(found, crops, strict=True)
             ]
             tracks, numbers = assign(tracks, observations, cut=cut)
-            prediction = network.submit(detector.runtime.run, crops) if crops else None
+            prediction = network.submit(detector.predict, faces) if faces else None
             waiting.append(_Submitted(sample, faces, numbers, prediction))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft()

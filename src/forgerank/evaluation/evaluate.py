@@ -2,37 +2,21 @@
 
 import json
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.formats.registry import DATASETS, identify_dataset
 from forgerank.data.sample import Source
-from forgerank.detect.result import likelihood_ratio
-from forgerank.detect.verdict import calibrated
-from forgerank.evaluation.calibration import calibrate, verdict_rates
-from forgerank.evaluation.protocols import best_of, summarize
-from forgerank.evaluation.scorers import Predictions, Scorer, open_scorer, predict
-from forgerank.files import write_atomic
-from forgerank.metrics import detection
-from forgerank.metrics.bootstrap import bootstrap_interval
-from forgerank.metrics.torchmetric import SequenceMetrics
+from forgerank.detect.views import SCALES
+from forgerank.evaluation.calibration import calibrate
+from forgerank.evaluation.protocols import best_of, plain, set_metrics, summarize
+from forgerank.evaluation.scorers import BothWays, Predictions, Scorer, averaged, join, open_scorer, predict
+from forgerank.files import make_folder, write_atomic
 from forgerank.train.checkpoints import BEST
 from forgerank.train.config import DataConfig, TrainConfig
-from forgerank.train.loaders import (
-    Joined,
-    limited,
-    open_source,
-    open_validation,
-    plain_loader,
-    say_unread,
-    why_unread,
-)
-from forgerank.train.module import add_to_metrics, unread_of
+from forgerank.train.loaders import Joined, limited, open_source, open_validation, plain_loader
 from forgerank.types import InputError
 from forgerank.weights.description import METADATA_FILE
 
@@ -66,7 +50,9 @@ def evaluate(
     limit: int | None = None,
     resamples: int = 500,
     workers: int | None = None,
+    thorough: bool = False,
     output: Path | None = None,
+    plots: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, weights or an exported network on `roots` or its own data set.
@@ -75,35 +61,43 @@ def evaluate(
     the best value of every metric over all of them. dataset: a key of DATASETS, by default identified by its
     layout. wild: re-encode every image at quality 40 to 95 and resize it by 0.5 to 2 first. reverse: compare
     sequences from the last manipulation to the first; None: as the network was trained. tune: SPLIT or
-    SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones.
+    SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones. limit: images of
+    each root. thorough: as `Detector(thorough=True)` judges. plots: a folder for the plots of `save_plots`.
 
-    The result, JSON-ready, is also written to `output`. Images that cannot be read are left out of the
-    metrics, and listed under `unread`. Raises InputError for an empty split, and for a
-    `tune` that names the evaluated one.
+    The result, JSON-ready, is also written to `output`; under `sets` it has the row of `set_metrics` for each
+    root, by its name, of the first weights. Images that cannot be read are left out of the metrics, and
+    listed under `unread`. Raises InputError for an empty split, and for a `tune` that names the evaluated
+    one.
     """
     options: dict[str, Any] = {"dataset": dataset, "wild": wild, "workers": workers, "progress": progress}
+    options["thorough"] = thorough
     tuning = _parse_tune(tune, split) if tune else None
-    found = [path for place in (weights, *others) for path in find_checkpoints(place)]
-    checkpoints = list(dict.fromkeys(found))
-    results, unread = [], list[str]()
+    paths = [path for place in (weights, *others) for path in find_checkpoints(place)]
+    checkpoints = list(dict.fromkeys(paths))
+    results, unread = list[dict[str, Any]](), list[str]()
     for path in checkpoints:
         scorer = open_scorer(path)
         thresholds = "saved" if scorer.thresholds else "0.5"
         if tuning:
-            known = predict_split(scorer, roots, tuning[0], limit=tuning[1], unread=unread, **options)
-            scorer.calibration, scorer.thresholds = calibrate(known)
+            known = _predict_roots(scorer, roots, tuning[0], limit=tuning[1], unread=unread, **options)
+            scorer.calibration, scorer.thresholds = calibrate(_joined(known))
             thresholds = f"chosen on {tune}"
-        predictions = predict_split(scorer, roots, split, limit=limit, unread=unread, **options)
+        found = _predict_roots(scorer, roots, split, limit=limit, unread=unread, **options)
         about = {"weights": str(path), "split": split, "wild": wild, "thresholds": thresholds}
-        about["roots"] = [str(root) for root in roots or scorer.config.data.roots]
-        results.append(about | _metrics(scorer, predictions, reverse, resamples))
+        about |= {"roots": [str(root) for root in roots or scorer.config.data.roots], "thorough": thorough}
+        about |= _metrics(scorer, _joined(found), reverse, resamples)
+        if not results:
+            about["sets"] = {} if not roots else plain(_rows(scorer, found, resamples))
+            if plots is not None:
+                _plot(scorer, found, plots)
+        results.append(about)
     result = results[0]
     if len(results) > 1:
         result["best_of"] = {"checkpoints": [str(path) for path in checkpoints], "metrics": best_of(results)}
     if unread:
         result["unread"] = list(dict.fromkeys(unread))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
         write_atomic(output, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
@@ -127,13 +121,19 @@ def _metrics(
 
 
 def evaluate_sources(
-    weights: Path, data: DataConfig, *, limit: int | None = None, workers: int | None = None
+    weights: Path,
+    data: DataConfig,
+    *,
+    limit: int | None = None,
+    workers: int | None = None,
+    thorough: bool = False,
+    resamples: int = 500,
+    plots: Path | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Metrics of a network on the validation split of every source of `data`, by the source's name.
+    """The row of `set_metrics` for the validation split of every source of `data`, by the source's name.
 
     limit: images of each source. Images that are forged on the fly come from one seed: every network is
-    evaluated on the same images. Beside the metrics of a validation: the 95 % interval of the AUC over
-    groups, EER, C_llr, and with thresholds the shares of verdicts. Raises InputError for data without
+    evaluated on the same images. thorough, plots: as for `evaluate`. Raises InputError for data without
     sources.
     """
     if not data.sources:
@@ -142,52 +142,32 @@ def evaluate_sources(
     changes: dict[str, Any] = {"val_images": limit or data.val_images, "mask_size": None}
     changes |= {} if workers is None else {"workers": workers}
     config = scorer.config.model_copy(update={"data": data.model_copy(update=changes), "seed": 0})
-    found: dict[str, dict[str, float]] = {}
-    for name, source in open_validation(config.data).items():
-        metrics = SequenceMetrics(len(data.labels), config.loss.order)
-        whole = 0
-        lost: set[int] = set()
-        probability, forged, rows = [], [], list[int]()
-        for batch in plain_loader(config, source):
-            unread = unread_of(batch)
-            lost |= unread
-            kept = torch.tensor([int(index) not in unread for index in batch["index"]])
-            scores = scorer.score(batch)
-            add_to_metrics(metrics, scores, batch, kept)
-            probability.append(scores.probability[kept].double().numpy())
-            forged.append(batch["forged"][kept].numpy() > 0.5)
-            rows += batch["index"][kept].tolist()
-            whole += int((batch["whole"] & kept).sum())
-        say_unread(why_unread(source, lost))
-        counts = {"images": len(source) - len(lost), "whole_images": whole}
-        found[name] = counts | {key: float(value) for key, value in metrics.compute().items()}
-        found[name] |= _verdicts(
-            scorer,
-            np.concatenate(probability),
-            np.concatenate(forged).astype(np.int64),
-            [source.sample(row).group for row in rows],
-        )
-    return found
-
-
-def _verdicts(
-    scorer: Scorer, probability: NDArray[np.float64], forged: NDArray[np.int64], groups: Sequence[str]
-) -> dict[str, float]:
-    """What calibration and thresholds make of P(x), and the interval of its AUC over groups."""
-    area = bootstrap_interval(lambda i: detection.auc(forged[i], probability[i]), groups)
-    values = {
-        "auc_low": area.low,
-        "auc_high": area.high,
-        "equal_error_rate": detection.equal_error_rate(forged, probability),
-        "tpr_at_1_percent_fpr": detection.tpr_at_fpr(forged, probability, 0.01),
-        "min_cllr": detection.min_cllr(forged, probability),
+    found = {
+        name: _predict(scorer, config, source, thorough=thorough, progress=False)
+        for name, source in open_validation(config.data).items()
     }
-    if scorer.calibration is None or scorer.thresholds is None:
-        return values
-    found = calibrated(probability, scorer.calibration)
-    values["cllr"] = detection.cllr(forged, [likelihood_ratio(value) for value in found])
-    called, cleared = found >= scorer.thresholds.forged, found < scorer.thresholds.real
-    return values | verdict_rates(forged, called, cleared)
+    if plots is not None:
+        _plot(scorer, found, plots)
+    return _rows(scorer, found, resamples)
+
+
+def _rows(scorer: Scorer, sets: dict[str, Predictions], resamples: int) -> dict[str, dict[str, float]]:
+    return {
+        name: set_metrics(
+            predictions,
+            order=scorer.config.loss.order,
+            thresholds=scorer.thresholds,
+            calibration=scorer.calibration,
+            resamples=resamples,
+        )
+        for name, predictions in sets.items()
+    }
+
+
+def _plot(scorer: Scorer, sets: dict[str, Predictions], folder: Path) -> None:
+    from forgerank.evaluation.plots import save_plots
+
+    save_plots(sets, folder, scorer.calibration)
 
 
 def find_checkpoints(place: Path) -> list[Path]:
@@ -221,13 +201,54 @@ def predict_split(
     wild: bool = False,
     limit: int | None = None,
     workers: int | None = None,
+    thorough: bool = False,
     progress: bool = True,
     unread: list[str] | None = None,
 ) -> Predictions:
     """Predictions on one split of `roots`, by default of the data set that the network was trained on."""
     config, source = open_split(scorer.config, roots, split, dataset=dataset, limit=limit, workers=workers)
-    loader = plain_loader(config, source, augment=WILD if wild else None)
-    return predict(scorer, source, loader, progress=progress, unread=unread)
+    augment = WILD if wild else None
+    return _predict(
+        scorer, config, source, thorough=thorough, augment=augment, progress=progress, unread=unread
+    )
+
+
+def _predict_roots(
+    scorer: Scorer, roots: Sequence[Path], split: str, **options: Any
+) -> dict[str, Predictions]:
+    """`predict_split` of each root, by its name, or its path where several have that name."""
+    names = [root.resolve().name for root in roots]
+    return {
+        name if names.count(name) == 1 else str(root): predict_split(scorer, [root], split, **options)
+        for name, root in zip(names, roots, strict=True)
+    } or {"": predict_split(scorer, (), split, **options)}
+
+
+def _joined(sets: dict[str, Predictions]) -> Predictions:
+    return reduce(join, sets.values())
+
+
+def _predict(
+    scorer: Scorer,
+    config: TrainConfig,
+    source: Source,
+    *,
+    thorough: bool,
+    augment: AugmentConfig | None = None,
+    progress: bool = True,
+    unread: list[str] | None = None,
+) -> Predictions:
+    """Predictions on a source: of its aligned crops or, `thorough`, averaged over the views of each."""
+    if not thorough:
+        loader = plain_loader(config, source, augment=augment)
+        return predict(scorer, source, loader, progress=progress, unread=unread)
+    views: list[Predictions] = []
+    for scale in SCALES:
+        model = config.model.model_copy(update={"zoom": config.model.zoom * scale})
+        loader = plain_loader(config.model_copy(update={"model": model}), source, augment=augment)
+        told = [] if views else unread  # once is enough
+        views.append(predict(BothWays(scorer), source, loader, progress=progress, unread=told))
+    return averaged(views)
 
 
 def open_split(

@@ -1,7 +1,8 @@
-"""Results of an evaluation as tables in the terminal."""
+"""Results of an evaluation as tables in the terminal and as CSV."""
 
+import csv
+import io
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +12,80 @@ from rich.table import Table
 
 from forgerank.evaluation.protocols import flat_metrics
 
-# Of each source, in two tables that fit 80 columns: the title of a column, and the key of its metric.
-_SEPARATION = {
-    **{"AUC": "auc", "from": "auc_low", "to": "auc_high", "EER": "equal_error_rate"},
-    **{"found at\n1 % FPR": "tpr_at_1_percent_fpr", "mAP": "map", "order": "order"},
-}
-_VERDICTS = {
-    **{"real →\nforged": "false_positive_rate", "real →\nreal": "real_rate"},
-    **{"forged →\nforged": "true_positive_rate", "forged →\nreal": "miss_rate", "none": "undetermined"},
-    **{"C_llr": "cllr", "least\nC_llr": "min_cllr"},
-}
+# Of each set, in tables that fit 80 columns: the title of a column, and the key of its metric.
+_TABLES = (
+    {
+        **{"AUC": "auc", "EER": "equal_error_rate", "TPR at\n1 % FPR": "tpr_at_1_percent_fpr"},
+        **{"mAP": "map", "order": "order"},
+    },
+    {
+        **{"real →\nforged": "false_positive_rate", "real →\nreal": "real_rate"},
+        **{"forged →\nforged": "true_positive_rate", "forged →\nreal": "miss_rate"},
+        **{"undeter-\nmined": "undetermined"},
+    },
+    {"C_llr": "cllr", "least\nC_llr": "min_cllr"},
+)
+_COUNTS = ("images", "real", "groups", "whole_images")
+
+Rows = dict[str, dict[str, float]]  # of `set_metrics`, by the name of the set; undefined: NaN or None
 
 
-def print_sources(found: dict[str, dict[str, float]], console: Console | None = None) -> None:
-    """A row for each source, and the mean over them: how well P(x) parts real from forged, with 95 %
-    intervals of the AUC over groups, and which verdicts it gives.
+def print_sets(rows: Rows, console: Console | None = None) -> None:
+    """A row for each set, and the mean over several: how well P(x) parts real from forged, which verdicts it
+    gives and what its likelihood ratios are worth, with 95 % intervals over groups.
     """
     console = console or Console()
-    for columns in (_SEPARATION, _VERDICTS):
-        table = Table("source", "images", *columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, columns in enumerate(_TABLES):
+        counts = {name: str(int(row["images"])) for name, row in rows.items()}
+        table = Table("set", *["images"][number:], *columns, box=box.SIMPLE_HEAD, pad_edge=False)
         table.columns[0].no_wrap = True
-        rows = {name: (str(int(metrics["images"])), metrics) for name, metrics in found.items()}
-        for name, (images, metrics) in {**rows, "mean": ("", _means(found, columns.values()))}.items():
-            values = (metrics.get(key, math.nan) for key in columns.values())
-            table.add_row(name, images, *("-" if math.isnan(value) else f"{value:.3f}" for value in values))
+        for name, row in rows.items():
+            table.add_row(name, *[counts[name]][number:], *(_cell(row, key) for key in columns.values()))
+        if len(rows) > 1:
+            means = (_cell(_means(rows), key) for key in columns.values())
+            table.add_row("mean", *[""][number:], *means)
         console.print(table)
 
 
-def _means(found: dict[str, dict[str, float]], keys: Iterable[str]) -> dict[str, float]:
-    """Over the sources that have a value; none of the bounds of intervals."""
+def sets_csv(rows: Rows) -> str:
+    """A line for each set: counts, then every metric with its interval, `auc`, `auc_low`, `auc_high`."""
+    keys = list(dict.fromkeys([*_COUNTS, *(key for row in rows.values() for key in row)]))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["set", *keys])
+    for name, row in rows.items():
+        values = (row.get(key) for key in keys)
+        table.writerow([name, *("" if _undefined(value) else f"{value:.6g}" for value in values)])
+    return text.getvalue()
+
+
+def _cell(row: dict[str, float], key: str) -> str:
+    """0.893, and under it 0.85-0.93 where there is an interval."""
+    value, low, high = (row.get(name) for name in (key, f"{key}_low", f"{key}_high"))
+    if _undefined(value):
+        return "-"
+    return f"{value:.3f}" + ("" if _undefined(low) else f"\n{low:.2f}-{high:.2f}")
+
+
+def _means(rows: Rows) -> dict[str, float]:
+    """Of each metric over the sets that have a value."""
     means = {}
-    for key in keys:
-        known = [part[key] for part in found.values() if not math.isnan(part.get(key, math.nan))]
-        if known and key not in ("auc_low", "auc_high"):
+    for key in (key for columns in _TABLES for key in columns.values()):
+        known = [row[key] for row in rows.values() if not _undefined(row.get(key))]
+        if known:
             means[key] = sum(known) / len(known)
     return means
 
 
+def _undefined(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
 def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
-    """Tables of the metrics: by source, by label, of videos, and the best of several checkpoints."""
+    """Tables of the metrics: by set, by source, by label, of videos, and the best of several checkpoints."""
     console = console or Console()
+    if result.get("sets"):
+        print_sets(result["sets"], console)
     if len(result["by_component"]) > 1:
         console.print(_overview(result))
         console.print(_labels_table(result))

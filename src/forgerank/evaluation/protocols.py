@@ -5,19 +5,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from forgerank import labels
+from forgerank.detect.result import likelihood_ratio
+from forgerank.detect.verdict import calibrated
 from forgerank.evaluation.binary import Statistic, binary_metrics, called_forged, is_binary
+from forgerank.evaluation.calibration import verdict_rates
 from forgerank.evaluation.scorers import Predictions
 from forgerank.labels import Order, Sequences
 from forgerank.metrics import detection, sequence
 from forgerank.metrics.bootstrap import bootstrap_interval
+from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.weights.description import Calibration, Thresholds
 
 # Metrics of which the smallest value is the best, and those that depend on the data alone.
 SMALLER_IS_BETTER = frozenset({"equal_error_rate", "false_positive_rate"})
 NOT_AN_ACHIEVEMENT = frozenset({"all_none_floor"})
+
+VERDICT_RATES = ("false_positive_rate", "real_rate", "true_positive_rate", "miss_rate", "undetermined")
 
 
 def summarize(
@@ -67,8 +74,78 @@ def summarize(
         result["binary"] = binary_metrics(
             predictions, thresholds=thresholds, calibration=calibration, resamples=resamples
         )
-    plain: dict[str, Any] = _plain(result)
-    return plain
+    values: dict[str, Any] = plain(result)
+    return values
+
+
+def set_metrics(
+    predictions: Predictions,
+    *,
+    order: Order,
+    thresholds: Thresholds | None = None,
+    calibration: Calibration | None = None,
+    resamples: int = 500,
+) -> dict[str, float]:
+    """The row of one data set: counts, the metrics of a validation at 0.5 (`SequenceMetrics`), and those of
+    `_set_statistics` with their 95 % bootstrap interval over groups, `auc` from `auc_low` to `auc_high`.
+
+    NaN where a metric is undefined; those that need thresholds and calibration are left out without them.
+    """
+    shown = SequenceMetrics(predictions.presence.shape[1], order)
+    own = predictions.predicted
+    shown.update(
+        torch.from_numpy(predictions.probability),
+        torch.from_numpy(predictions.components),
+        torch.from_numpy(predictions.order),
+        torch.from_numpy(predictions.presence),
+        torch.from_numpy(predictions.sequences),
+        None if own is None else torch.from_numpy(own),
+        forged=torch.from_numpy(predictions.forged),
+        known=torch.from_numpy(predictions.known),
+        ordered=torch.from_numpy(predictions.ordered),
+    )
+    row: dict[str, float] = {
+        "images": len(predictions.probability),
+        "real": int((predictions.forged == 0).sum()),
+        "groups": len(set(predictions.groups)),
+        "whole_images": int(predictions.unaligned.sum()),
+    }
+    row |= {name: float(value) for name, value in shown.compute().items()}
+    for name, statistic in _set_statistics(predictions, order, thresholds, calibration).items():
+        found = bootstrap_interval(statistic, predictions.groups, resamples=resamples)
+        row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return row
+
+
+def _set_statistics(
+    predictions: Predictions, order: Order, thresholds: Thresholds | None, calibration: Calibration | None
+) -> dict[str, Statistic]:
+    forged, probability, truth = predictions.forged, predictions.probability, predictions.sequences
+    given, components, known = predictions.presence, predictions.components, predictions.known
+    if given.shape[1] == 1:  # the only label is "forged"
+        given, known = forged[:, None], np.ones_like(known)
+    statistics: dict[str, Statistic] = {
+        "auc": lambda i: detection.auc(forged[i], probability[i]),
+        "equal_error_rate": lambda i: detection.equal_error_rate(forged[i], probability[i]),
+        "tpr_at_1_percent_fpr": lambda i: detection.tpr_at_fpr(forged[i], probability[i], 0.01),
+        "map": lambda i: detection.mean_average_precision(given[i], components[i], known[i]),
+        "order": _where(
+            predictions.ordered,
+            lambda i: sequence.pairwise_order_accuracy(truth[i], predictions.order[i], order),
+        ),
+        "min_cllr": lambda i: detection.min_cllr(forged[i], probability[i]),
+    }
+    if thresholds is None or calibration is None:
+        return statistics
+    found = calibrated(probability, calibration)
+    odds = np.array([likelihood_ratio(value) for value in found])
+    called, cleared = found >= thresholds.forged, found < thresholds.real
+
+    def rate(name: str) -> Statistic:
+        return lambda i: verdict_rates(forged[i], called[i], cleared[i]).get(name, math.nan)
+
+    statistics["cllr"] = lambda i: detection.cllr(forged[i], odds[i])
+    return statistics | {name: rate(name) for name in VERDICT_RATES}
 
 
 def predicted_sequences(
@@ -181,10 +258,10 @@ def _breakdown(keys: Sequence[str], statistics: dict[str, Statistic]) -> dict[st
     return parts
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """None in place of NaN, which JSON does not have, at any depth."""
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: plain(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -15,6 +15,7 @@ from torch import nn
 from forgerank.data.batches import Item
 from forgerank.data.sample import Sample, Source
 from forgerank.detect.runtime import open_session, order_output, shortened
+from forgerank.detect.views import mean_odds
 from forgerank.labels import Sequences
 from forgerank.metrics.scores import Scores, to_scores
 from forgerank.train.checkpoints import load_network
@@ -107,6 +108,23 @@ class OnnxScorer:
         return Scores(*map(torch.from_numpy, found))
 
 
+class BothWays:
+    """A scorer that averages, in log-odds, what another one says of an image and of its mirror image."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.config, self.thresholds, self.calibration = scorer.config, scorer.thresholds, scorer.calibration
+        self._scorer = scorer
+
+    def score(self, batch: Item) -> Scores:
+        """The scores of every image of a batch; sequences that the network predicts are the plain image's."""
+        plain = self._scorer.score(batch)
+        mirrored = self._scorer.score(Item(**{**batch, "image": batch["image"].flip(3)}))
+        probability, components, order = (
+            torch.from_numpy(mean_odds(pair)) for pair in zip(plain[:3], mirrored[:3], strict=True)
+        )
+        return Scores(probability, components, order, plain.sequences)
+
+
 def open_scorer(weights: Path) -> Scorer:
     """A scorer for a .ckpt, a .safetensors with its .json, or an exported folder (or its .onnx).
 
@@ -193,6 +211,16 @@ def join(first: Predictions, second: Predictions) -> Predictions:
         stated = [replace(part, samples=()) for part in stated]
     names = [field.name for field in fields(Predictions)]
     return Predictions(**{name: concatenate(*(getattr(part, name) for part in stated)) for name in names})
+
+
+def averaged(views: Sequence[Predictions]) -> Predictions:
+    """The predictions of several views of the same images, their scores averaged in log-odds."""
+    return replace(
+        views[0],
+        probability=mean_odds([view.probability for view in views]),
+        components=mean_odds([view.components for view in views]),
+        order=mean_odds([view.order for view in views]),
+    )
 
 
 def predict(

@@ -107,6 +107,7 @@ class ReportBuilder:
             self._credentials,
             created=self._created,
             case=self._case,
+            thorough=self._detector.thorough,
         ).to_json()
 
     def csv(self) -> str:
@@ -150,6 +151,8 @@ class ReportBuilder:
         about = {"Written": self._created.replace("T", " ").replace("+00:00", " UTC")}
         if self._case is not None:
             about = {"Case": self._case, **about}
+        if self._detector.thorough:
+            about["Thorough"] = "each face in four views, mirrored and at two scales, averaged in log-odds"
         return html_page(self._sections, self._results, metadata, sha256, self._errors, about)
 
 

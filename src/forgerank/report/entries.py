@@ -242,3 +242,8 @@ class ModelEntry(Entry):
         default=(), description="names of the components, the order of every list of them; empty in version 1"
     )
     thresholds: Thresholds = Field(description="what a probability must reach")
+    thorough: bool = Field(
+        default=False,
+        description="whether each face was judged in four views, mirrored and at two scales, whose answers "
+        "were averaged in log-odds",
+    )

@@ -95,6 +95,7 @@ def report_file(
     credentials: Mapping[str, Credentials] | None = None,
     created: str | None = None,
     case: str | None = None,
+    thorough: bool = False,
 ) -> ReportFile:
     """Everything of one run, ready for `to_json()`. `sha256` is that of the ONNX file.
 
@@ -111,6 +112,7 @@ def report_file(
             git_revision=metadata.git_revision,
             labels=metadata.labels,
             thresholds=metadata.thresholds,
+            thorough=thorough,
         ),
         reports=tuple(image_entry(report, signed.get(report.sha256)) for report in reports),
         videos=tuple(video_entry(report, signed.get(report.sha256)) for report in videos),

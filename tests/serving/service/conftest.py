@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -36,9 +37,15 @@ class InstantDetector:
     def __init__(self, weights: Path) -> None:
         loaded = load_weights(weights)
         self.metadata, self.sha256 = loaded.metadata, loaded.sha256
+        self.thorough = False
         self.batches: list[list[str | None]] = []
         self.gate = threading.Event()
         self.gate.set()
+
+    def with_thorough(self, thorough: bool) -> "InstantDetector":
+        twin = copy(self)
+        twin.thorough = thorough
+        return twin
 
     def detect(self, images: Sequence[LoadedImage]) -> list[Report]:
         names = [image.path for image in images]

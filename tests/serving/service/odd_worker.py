@@ -78,6 +78,8 @@ class NamesReport:
         return "".join(f"<p>{number} {name}" for number, name in enumerate(self.results, start=1))
 
 
+DETECTOR = SimpleNamespace(metadata=None, sha256="", with_thorough=lambda thorough: DETECTOR)
+
 # What stands for those of the same names.
 SUBSTITUTES = [(judge, "judge_file", judge_file), (worker, "ReportBuilder", NamesReport)]
 
@@ -85,5 +87,5 @@ SUBSTITUTES = [(judge, "judge_file", judge_file), (worker, "ReportBuilder", Name
 def main(settings: ServiceSettings) -> None:
     for module, name, substitute in SUBSTITUTES:
         setattr(module, name, substitute)
-    vars(worker).update(Detector=lambda *_, **__: SimpleNamespace(metadata=None, sha256=""))
+    vars(worker).update(Detector=lambda *_, **__: DETECTOR)
     worker.main(settings)

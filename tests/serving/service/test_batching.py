@@ -117,3 +117,15 @@ def test_closing_judges_what_waits(judge: GatedDetector) -> None:
     batcher.close()
     assert all(answer.done() for answer in answers)
     assert not batcher.alive
+
+
+def test_what_is_to_be_judged_thoroughly_is_a_batch_of_its_own() -> None:
+    plain, thorough = GatedDetector(), GatedDetector()
+    plain.gate.set()
+    thorough.gate.set()
+    batcher = Batcher(plain, batch_size=4, wait=60.0, thorough=thorough)
+    answers = [batcher.submit(image(name), thorough=name in "bd") for name in "abcd"]
+    batcher.start()
+    assert [answer.result(WAIT).path for answer in answers] == [*"abcd"]
+    assert (plain.batches, thorough.batches) == ([["a", "c"]], [["b", "d"]])
+    batcher.close()

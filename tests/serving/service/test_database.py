@@ -20,7 +20,7 @@ def test_migrations_make_the_models_tables(job_settings: ServiceSettings) -> Non
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
-        assert context.get_current_revision() == "0001"
+        assert context.get_current_revision() == "0002"
         for table in metadata.sorted_tables:  # what the comparison leaves out
             checks = {check["name"] for check in inspect(connection).get_check_constraints(table.name)}
             assert checks == {c.name for c in table.constraints if isinstance(c, CheckConstraint)}

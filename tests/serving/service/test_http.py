@@ -64,6 +64,18 @@ def test_a_photograph_is_answered_at_once(start: Start, photo: bytes) -> None:
     assert figure(live.client, "forgerank_batch_photographs_count") == 1
 
 
+def test_a_report_says_that_it_is_thorough(start: Start, photo: bytes) -> None:
+    live = start()
+    for thorough in (False, True):
+        answer = live.client.post("/v1/detect", params={"thorough": thorough}, content=photo)
+        assert answer.json()["model"]["thorough"] is thorough
+        job = live.client.post("/v1/jobs", params={"thorough": thorough}, content=photo).json()
+        assert job["thorough"] is thorough
+        claim = live.service.jobs.claim("test")
+        assert claim.job.thorough is thorough
+    assert problem(live.client.post("/v1/detect", params={"thorough": "very"}, content=photo), 422)
+
+
 def test_photographs_of_one_moment_share_a_batch(start: Start, photo: bytes) -> None:
     live = start()
     live.detector.gate.clear()
@@ -290,7 +302,7 @@ def test_a_photograph_is_answered_with_a_page(start: Start, photo: bytes, query:
 def test_a_parameter_that_is_not_there_is_refused(start: Start, photo: bytes) -> None:
     client = start().client
     answer = client.post("/v1/detect?heatmaps=1&name=a", content=photo)
-    assert problem(answer, 422) == "query.heatmaps: no such parameter; there are name, format"
+    assert problem(answer, 422) == "query.heatmaps: no such parameter; there are name, format, thorough"
     assert answer.json()["errors"][0]["where"] == "query.heatmaps"
     assert "there are no parameters" in problem(client.get(f"{NO_JOB}?x=1"), 422)
 

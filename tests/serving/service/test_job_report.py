@@ -22,7 +22,8 @@ from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.worker import report_job
 
 JOB = Job(
-    "0" * 32, None, "photo", "mine.png", None, 1, "running", datetime.now(UTC), None, None, 1, 0, None, None
+    *("0" * 32, None, "photo", "mine.png", None, 1, False, "running", datetime.now(UTC)),
+    *(None, None, 1, 0, None, None),
 )
 
 

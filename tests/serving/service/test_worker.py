@@ -9,7 +9,6 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import odd_worker
@@ -23,8 +22,6 @@ from forgerank.serving.service.archive import StorageError
 from forgerank.serving.service.jobs import Job
 from forgerank.serving.service.uploads import Kind
 from jobqueue import Store
-
-DETECTOR = SimpleNamespace(metadata=None, sha256="")
 
 
 @pytest.fixture
@@ -40,8 +37,8 @@ def odd_judge(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def work(store: Store, stop: threading.Event | None = None, **changes: Any) -> bool:
     settings = store.settings.model_copy(update=changes)
-    jobs = store.with_settings(**changes)
-    return worker.work(cast(Detector, DETECTOR), jobs, store.uploads, settings, stop or threading.Event())
+    jobs, detector = store.with_settings(**changes), cast(Detector, odd_worker.DETECTOR)
+    return worker.work(detector, jobs, store.uploads, settings, stop or threading.Event())
 
 
 def judged(store: Store, content: bytes, kind: Kind = "photo", **changes: Any) -> Job:

@@ -30,6 +30,7 @@ class Judging(BaseModel):
     fps: float = Field(FPS, gt=0)  # frames per second of video
     max_frames: int = Field(MAX_FRAMES, ge=1)  # of one video
     max_pixels: int = Field(MAX_PIXELS, ge=1)  # of a photograph and of a frame
+    thorough: bool = False  # each face in several views, see `Detector`
     storage: dict[str, Any] = {}  # options of the fsspec file system; may hold secrets, never written down
     time_limit: float = Field(600.0, gt=0)  # seconds for one file
 
@@ -64,6 +65,7 @@ def describe(settings: ScanSettings, metadata: WeightsMetadata, sha256: str) -> 
         "fps": judging.fps,
         "max_frames": judging.max_frames,
         "max_pixels": judging.max_pixels,
+        "thorough": judging.thorough,
         "sources": settings.sources,
         "all_files": settings.all_files,
     }

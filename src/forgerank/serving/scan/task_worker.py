@@ -57,7 +57,12 @@ class TaskWorker:
         """`folder` takes the copies of remote files. Raises InputError for weights that do not load."""
         self._judging, self._folder = judging, folder
         detector = Detector(
-            judging.weights, judging.detector, judging.detector_weights, threads=1, batch_size=1
+            judging.weights,
+            judging.detector,
+            judging.detector_weights,
+            threads=1,
+            batch_size=1,
+            thorough=judging.thorough,
         )
         if judging.weights_sha256 not in (None, detector.sha256):
             raise InputError(

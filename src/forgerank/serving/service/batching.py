@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import BoundedSemaphore, Thread
+from typing import NamedTuple
 
 from forgerank.detect.result import LoadedImage, Report
 from forgerank.serving.service.jobs import QueueFullError
@@ -13,9 +14,18 @@ from forgerank.serving.service.jobs import QueueFullError
 Detect = Callable[[Sequence[LoadedImage]], list[Report]]  # Detector.detect
 
 
+class _Entry(NamedTuple):
+    """An image that waits."""
+
+    image: LoadedImage
+    answer: Future[Report]
+    thorough: bool
+
+
 class Batcher:
     """Calls `detect` (Detector.detect) with several images at once and gives each caller its report.
 
+    `thorough` is called instead with those that are to be judged thoroughly; None: `detect` is, too.
     A batch is closed at `batch_size` images or `wait` seconds after its first one. `places` bounds the
     images that are uploaded, wait or are judged at one time. `observe` is called with every batch's size.
     """
@@ -28,9 +38,11 @@ class Batcher:
         wait: float = 0.005,
         places: int = 64,
         observe: Callable[[int], object] = lambda size: None,
+        thorough: Detect | None = None,
     ) -> None:
-        self._detect, self._batch_size, self._wait, self._observe = detect, batch_size, wait, observe
-        self._queue: SimpleQueue[tuple[LoadedImage, Future[Report]] | None] = SimpleQueue()
+        self._judges = {False: detect, True: thorough or detect}
+        self._batch_size, self._wait, self._observe = batch_size, wait, observe
+        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._places = BoundedSemaphore(places)
         self._thread = Thread(target=self._run, name="batcher", daemon=True)
 
@@ -48,10 +60,10 @@ class Batcher:
         finally:
             self._places.release()
 
-    def submit(self, image: LoadedImage) -> Future[Report]:
+    def submit(self, image: LoadedImage, *, thorough: bool = False) -> Future[Report]:
         """The report to come. A future that is cancelled while it waits costs no work."""
         answer: Future[Report] = Future()
-        self._queue.put((image, answer))
+        self._queue.put(_Entry(image, answer, thorough))
         return answer
 
     @property
@@ -74,14 +86,16 @@ class Batcher:
         while more:
             batch, more = self._collect()
             # From here on an answer can no longer be cancelled.
-            batch = [(image, answer) for image, answer in batch if answer.set_running_or_notify_cancel()]
+            batch = [entry for entry in batch if entry.answer.set_running_or_notify_cancel()]
             if batch:
                 self._observe(len(batch))
-                self._answer(batch)
+            for thorough in (False, True):
+                if alike := [entry for entry in batch if entry.thorough is thorough]:
+                    self._answer(alike)
 
-    def _collect(self) -> tuple[list[tuple[LoadedImage, Future[Report]]], bool]:
+    def _collect(self) -> tuple[list["_Entry"], bool]:
         """The next batch, and whether there will be more after it."""
-        batch: list[tuple[LoadedImage, Future[Report]]] = []
+        batch: list[_Entry] = []
         closes = None
         while len(batch) < self._batch_size:
             try:
@@ -95,15 +109,16 @@ class Batcher:
             closes = closes or time.monotonic() + self._wait
         return batch, True
 
-    def _answer(self, batch: list[tuple[LoadedImage, Future[Report]]]) -> None:
+    def _answer(self, batch: list["_Entry"]) -> None:
+        """Of images that are all to be judged thoroughly, or none."""
         try:
-            reports = self._detect([image for image, _ in batch])
+            reports = self._judges[batch[0].thorough]([entry.image for entry in batch])
         except Exception as error:  # whatever it is, those who wait must hear of it
             if len(batch) == 1:
-                batch[0][1].set_exception(error)
+                batch[0].answer.set_exception(error)
                 return
             for entry in batch:  # one image's trouble is not the others'
                 self._answer([entry])
             return
-        for (_, answer), report in zip(batch, reports, strict=True):
-            answer.set_result(report)
+        for entry, report in zip(batch, reports, strict=True):
+            entry.answer.set_result(report)

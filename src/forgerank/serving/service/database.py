@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Connection,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    false,
     text,
 )
 from sqlalchemy.engine import make_url
@@ -63,6 +65,7 @@ jobs = Table(
     Column("name", Text, nullable=False),  # the client's name of the file: a label, never a path
     Column("file", String(32)),  # our own name of it in the folder of uploads; none once it is removed
     Column("size", BigInteger, nullable=False),  # bytes
+    Column("thorough", Boolean, nullable=False, server_default=false()),  # judge faces in several views
     Column("state", String(8), nullable=False),
     Column("created", Double, nullable=False),
     Column("queued", Double, nullable=False),  # when it (last) entered the queue: the queue's order

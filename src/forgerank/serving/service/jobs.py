@@ -39,6 +39,7 @@ class Job:
     name: str  # the client's name of the file, a label to show
     file: str | None  # our name of the file, for `Uploads.path`; None once it is removed
     size: int  # bytes
+    thorough: bool  # each face is judged in several views
     state: State
     created: datetime  # UTC
     started: datetime | None  # of the last attempt
@@ -78,7 +79,16 @@ class Jobs:
 
     # what clients do
 
-    def submit(self, kind: Kind, name: str, file: str, size: int, *, key_id: int | None = None) -> Job:
+    def submit(
+        self,
+        kind: Kind,
+        name: str,
+        file: str,
+        size: int,
+        *,
+        key_id: int | None = None,
+        thorough: bool = False,
+    ) -> Job:
         """Put an upload into the queue. `file` is its name in Uploads, `size` in bytes.
 
         Raises QueueFullError where `queue_jobs` wait already; the file is the caller's to remove then.
@@ -92,6 +102,7 @@ class Jobs:
             "name": printable(name),
             "file": file,
             "size": size,
+            "thorough": thorough,
             "state": "queued",
             "created": now,
             "queued": now,

@@ -43,7 +43,13 @@ class Photos:
         self.decoders.close()
 
     async def judge(
-        self, request: Request, name: str, client: Hashable, write: Callable[[Report, Decoded], T]
+        self,
+        request: Request,
+        name: str,
+        client: Hashable,
+        write: Callable[[Report, Decoded], T],
+        *,
+        thorough: bool = False,
     ) -> T:
         """What `write` makes of the report on the photograph that a request carries, and of the photograph.
 
@@ -58,7 +64,8 @@ class Photos:
                 async with asyncio.timeout(settings.photo_seconds):
                     own_name = await self._receive(request, file)
                     shown = label(name or own_name, "photograph")
-                    return await unless_gone(request, self._answer(file, shown, client, write))
+                    work = self._answer(file, shown, client, write, thorough=thorough)
+                    return await unless_gone(request, work)
             except TimeoutError:
                 raise busy(f"not judged within {settings.photo_seconds:g} seconds") from None
 
@@ -71,14 +78,20 @@ class Photos:
             raise
 
     async def _answer(
-        self, file: BinaryIO, name: str, client: Hashable, write: Callable[[Report, Decoded], T]
+        self,
+        file: BinaryIO,
+        name: str,
+        client: Hashable,
+        write: Callable[[Report, Decoded], T],
+        *,
+        thorough: bool,
     ) -> T:
         with self.decoders.decoding(file, name, self._settings.photo_pixels, client) as answer:
             try:
                 decoded = await asyncio.wrap_future(answer)
             except (MediaError, DecoderDiedError) as error:
                 raise as_problem(error, file) from None
-            report = await asyncio.wrap_future(self._batcher.submit(decoded.image))
+            report = await asyncio.wrap_future(self._batcher.submit(decoded.image, thorough=thorough))
             return await asyncio.to_thread(write, report, decoded)
 
 

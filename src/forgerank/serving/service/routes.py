@@ -52,6 +52,10 @@ Form = Annotated[
     Literal["json", "html"] | None,
     Query(alias="format", description="of the report; goes before the Accept header"),
 ]
+Thorough = Annotated[
+    bool,
+    Query(description="judge each face in four views, mirrored and at two scales, and average them"),
+]
 KeyId = Annotated[int | None, Depends(authorize)]
 
 
@@ -62,6 +66,7 @@ class JobView(BaseModel):
     kind: Kind = Field(description="what was sent, told by its content")
     name: str = Field(description="what the client calls the file")
     size: int = Field(description="of the file, bytes")
+    thorough: bool = Field(description="each face is judged in several views")
     state: State
     created: datetime
     started: datetime | None = Field(description="start of the last attempt")
@@ -141,6 +146,7 @@ async def detect(
     key_id: KeyId,
     name: Name = "",
     form: Form = None,
+    thorough: Thorough = False,
     accept: Annotated[str, Header()] = "*/*",
 ) -> Response:
     """Judge one photograph, told by its content; JSON, or with `format=html` a page with the heatmaps.
@@ -152,11 +158,12 @@ async def detect(
 
     def write(result: Report, photo: Decoded) -> str:
         service.metrics.verdicts.labels(result.verdict).inc()
-        report = ReportBuilder(service.detector, page=chosen == "html")
+        report = ReportBuilder(service.detector.with_thorough(thorough), page=chosen == "html")
         report.add(result, image=photo.image, credentials=photo.credentials)
         return report.html() if chosen == "html" else report.json()
 
-    return _report(await service.photos.judge(request, name, client, write), chosen)
+    text = await service.photos.judge(request, name, client, write, thorough=thorough)
+    return _report(text, chosen)
 
 
 @judging.post(
@@ -170,7 +177,9 @@ async def detect(
     },
     openapi_extra=_UPLOAD,
 )
-async def submit_job(request: Request, service: Current, key_id: KeyId, name: Name = "") -> Response:
+async def submit_job(
+    request: Request, service: Current, key_id: KeyId, name: Name = "", thorough: Thorough = False
+) -> Response:
     """Take a video, a zip or tar archive of photographs and videos, or a photograph, told by its content."""
     settings, uploads = service.settings, service.uploads
     counts = await run_in_threadpool(service.jobs.counts)
@@ -191,7 +200,9 @@ async def submit_job(request: Request, service: Current, key_id: KeyId, name: Na
         if kind == "photo" and size > settings.photo_bytes:
             raise ProblemError(413, f"a photograph larger than the limit of {settings.photo_bytes} bytes")
         shown = label(name or own_name, kind)
-        job = await run_in_threadpool(service.jobs.submit, kind, shown, stored, size, key_id=key_id)
+        job = await run_in_threadpool(
+            service.jobs.submit, kind, shown, stored, size, key_id=key_id, thorough=thorough
+        )
     except OSError as error:
         uploads.remove(stored)
         raise exhausted(error) from None

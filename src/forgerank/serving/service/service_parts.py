@@ -71,6 +71,7 @@ def assemble(settings: ServiceSettings, detector: Detector | None = None) -> Ser
         wait=settings.batch_window,
         places=settings.queue_photos,
         observe=metrics.batches.observe,
+        thorough=detector.with_thorough(True).detect,
     )
     jobs = Jobs(engine, uploads, settings)
     metrics.watch("forgerank_jobs", "Jobs by state.", "state", jobs.counts)

@@ -74,7 +74,7 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSett
             folder = stack.enter_context(uploads.scratch(claim.token))
             path = uploads.path(str(claim.job.file))
             judge = FileJudge(
-                detector,
+                detector.with_thorough(claim.job.thorough),
                 max_pixels=settings.photo_pixels,
                 fps=settings.video_fps,
                 max_seconds=settings.video_seconds,
