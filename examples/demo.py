@@ -32,7 +32,8 @@ def main(folder: Path) -> int:
     outputs = Outputs(html=report, json=str(values))
     code = detect_files(paths, Detector(), outputs, console, Console(stderr=True))
     entries = json.loads(values.read_text(encoding="utf-8"))["reports"]
-    console.print("", truth_table(entries), verdict_on(entries), "", sep="\n")
+    console.print("", truth_table(entries), sep="\n")
+    console.print(verdict_on(entries), "", sep="\n", soft_wrap=True)
     console.print(f"Report: {report.resolve().as_uri()}", soft_wrap=True)
     return code
 
@@ -60,9 +61,9 @@ def verdict_on(entries: list[dict]) -> str:
     wrong = [name for name, verdict in judged.items() if verdict not in (truths[name], "undetermined")]
     open_ = [name for name, verdict in judged.items() if verdict == "undetermined"]
     right = len(judged) - len(wrong) - len(open_)
-    line = f"{right} of {len(judged)} verdicts are right"
+    line = f"Right verdicts: {right} of {len(judged)}"
     line += f"; wrong: {', '.join(wrong)}" if wrong else ""
-    return line + (f"; without a verdict: {', '.join(open_)}" if open_ else "") + "."
+    return line + (f"; none: {', '.join(open_)}" if open_ else "") + "."
 
 
 if __name__ == "__main__":

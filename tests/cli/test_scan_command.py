@@ -68,6 +68,14 @@ def test_bad_options_and_sources_are_one_line(arguments: list[str], line: str, t
     assert "\n" not in str(result.exception)
 
 
+def test_a_thorough_scan_says_so(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.parquet"
+    result = call("scan", folder, "--out", out, "--weights", tiny_weights, "--workers", 1, "--thorough")
+    assert result.exit_code == 0, result.output
+    assert pq.read_schema(out).metadata[b"forgerank.thorough"] == b"true"
+    assert [row["verdict"] for row in pq.read_table(out).to_pylist()] == ["forged", None]
+
+
 def test_a_scan_that_must_stop_ends_with_one(
     folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

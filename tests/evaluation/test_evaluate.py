@@ -96,6 +96,16 @@ def test_each_data_set_has_a_row(trained: Path, tmp_path: Path) -> None:
     assert sum(line.startswith(" one ") for line in text.getvalue().splitlines()) == 3
 
 
+def test_what_shows_no_face_gets_no_verdict_where_that_is_asked_for(trained: Path, squares: Path) -> None:
+    options: dict[str, Any] = {"roots": [squares], "tune": "train/40", "limit": 12, "resamples": 2}
+    options |= {"workers": 0, "progress": False}
+    [scored] = evaluate(trained / "best.ckpt", **options)["sets"].values()
+    [strict] = evaluate(trained / "best.ckpt", abstain=True, **options)["sets"].values()
+    assert "unjudged" not in scored
+    assert scored["undetermined"] < 1
+    assert (strict["unjudged"], strict["undetermined"], strict["auc"]) == (1, 1, scored["auc"])
+
+
 def test_images_without_a_face_stay_in_the_test(
     trained: Path, tmp_path: Path, astronaut: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,6 +42,15 @@ def test_golden_row_of_a_set() -> None:
     assert {name: row[name] for name in expected} == pytest.approx(expected)
     for name in ("auc", "equal_error_rate", "tpr_at_1_percent_fpr", "cllr", "min_cllr", *VERDICT_RATES):
         assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+    seen = replace(PREDICTIONS, judged=np.array([True, False, True, True]))
+    some = set_metrics(
+        seen,
+        order="first_to_last",
+        thresholds=thresholds,
+        calibration=Calibration(slope=1, intercept=0),
+        resamples=2,
+    )
+    assert (some["false_positive_rate"], some["undetermined"], some["unjudged"]) == (0, 1 / 2, 1 / 4)
     plain = set_metrics(PREDICTIONS, order="first_to_last", resamples=2)
     assert not plain.keys() & {"cllr", "undetermined"}
     # a single label is "forged", whatever is known of it

@@ -94,6 +94,10 @@ def evaluate(
     limit: EachLimit = None,
     workers: Readers = None,
     thorough: Thorough = False,
+    abstain: Annotated[
+        bool,
+        typer.Option("--abstain", help="No verdict for faces that detect would not judge; takes longer."),
+    ] = False,
     json: Annotated[
         Path | None, typer.Option(help="Write the metrics to this file too.", metavar="FILE")
     ] = None,
@@ -130,7 +134,8 @@ def evaluate(
             make_folder(file.parent)
     inputs = [sources, *(file for place in weights for file in _files_of(place))]
     check_outputs([json, csv], inputs, folders=[plots])
-    options: dict[str, Any] = {"limit": limit, "workers": workers, "thorough": thorough, "plots": plots}
+    options: dict[str, Any] = {"limit": limit, "workers": workers, "plots": plots}
+    options |= {"thorough": thorough, "abstain": abstain}
     result: dict[str, Any] = {}
     if sources is not None:
         rows = _evaluate_sources(weights[0], sources, json, **options)

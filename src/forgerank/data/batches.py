@@ -16,6 +16,7 @@ from forgerank.labels import face_labels
 from forgerank.types import InputError, Points
 
 T = TypeVar("T")
+Judgeable = Callable[[LabelledImage], bool]
 Share = tuple[int, int]  # (rank, processes): which part of every batch a process sees
 ALONE: Share = (0, 1)
 _TRIES = 20  # images that may be unreadable one after the other
@@ -43,12 +44,14 @@ class Item(TypedDict, total=False):
     masks: Tensor  # (L, m, m) float 0..1; only where a mask size is set; 0 where unknown
     masks_known: Tensor  # (L,) bool, beside `masks`
     index: Tensor  # () long, position in the source
+    judged: Tensor  # () bool, whether the face can be judged; only where that is asked for
     lost: Tensor  # () long, the same where the image cannot be read and another of its class is here; else -1
 
 
 class Crops(Dataset[Item]):
     """Aligned crops of a source, of `size` unless the key names another. The same (seed, draw, index) gives
     the same item. An image that cannot be read is replaced by another of its class, and `lost` says so.
+    `judgeable` says which images `judged` is true of; it sees them as the source gives them.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class Crops(Dataset[Item]):
         augment: AugmentConfig | None = None,
         zoom: float = 1.0,
         align: bool = True,
+        judgeable: Judgeable | None = None,
     ) -> None:
         self.source = source
+        self.judgeable = judgeable
         self.align = align
         self.zoom = zoom
         self.size = size
@@ -99,6 +104,8 @@ class Crops(Dataset[Item]):
             index=torch.tensor(index),
             lost=torch.tensor(-1 if place == index else index),
         )
+        if self.judgeable is not None:
+            item["judged"] = torch.tensor(self.judgeable(image))
         if tensors.masks is not None:
             item["masks"] = torch.from_numpy(np.ascontiguousarray(tensors.masks))
             # A label that was left alone has an empty mask, whether or not the image comes with masks.

@@ -12,7 +12,16 @@ from forgerank.data.sample import Source
 from forgerank.detect.views import SCALES
 from forgerank.evaluation.calibration import calibrate
 from forgerank.evaluation.protocols import best_of, plain, set_metrics, summarize
-from forgerank.evaluation.scorers import BothWays, Predictions, Scorer, averaged, join, open_scorer, predict
+from forgerank.evaluation.scorers import (
+    BothWays,
+    Judgeable,
+    Predictions,
+    Scorer,
+    averaged,
+    join,
+    open_scorer,
+    predict,
+)
 from forgerank.files import make_folder, write_atomic
 from forgerank.train.checkpoints import BEST
 from forgerank.train.config import DataConfig, TrainConfig
@@ -51,6 +60,7 @@ def evaluate(
     resamples: int = 500,
     workers: int | None = None,
     thorough: bool = False,
+    abstain: bool = False,
     output: Path | None = None,
     plots: Path | None = None,
     progress: bool = True,
@@ -62,7 +72,8 @@ def evaluate(
     layout. wild: re-encode every image at quality 40 to 95 and resize it by 0.5 to 2 first. reverse: compare
     sequences from the last manipulation to the first; None: as the network was trained. tune: SPLIT or
     SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones. limit: images of
-    each root. thorough: as `Detector(thorough=True)` judges. plots: a folder for the plots of `save_plots`.
+    each root. thorough: as `Detector(thorough=True)` judges. abstain: no verdict in `sets` for faces that
+    `detect` would not judge. plots: a folder for the plots of `save_plots`.
 
     The result, JSON-ready, is also written to `output`; under `sets` it has the row of `set_metrics` for each
     root, by its name, of the first weights. Images that cannot be read are left out of the metrics, and
@@ -70,7 +81,7 @@ def evaluate(
     one.
     """
     options: dict[str, Any] = {"dataset": dataset, "wild": wild, "workers": workers, "progress": progress}
-    options["thorough"] = thorough
+    options |= {"thorough": thorough, "abstain": abstain}
     tuning = _parse_tune(tune, split) if tune else None
     paths = [path for place in (weights, *others) for path in find_checkpoints(place)]
     checkpoints = list(dict.fromkeys(paths))
@@ -127,14 +138,15 @@ def evaluate_sources(
     limit: int | None = None,
     workers: int | None = None,
     thorough: bool = False,
+    abstain: bool = False,
     resamples: int = 500,
     plots: Path | None = None,
 ) -> dict[str, dict[str, float]]:
     """The row of `set_metrics` for the validation split of every source of `data`, by the source's name.
 
     limit: images of each source. Images that are forged on the fly come from one seed: every network is
-    evaluated on the same images. thorough, plots: as for `evaluate`. Raises InputError for data without
-    sources.
+    evaluated on the same images. thorough, abstain, plots: as for `evaluate`. Raises InputError for data
+    without sources.
     """
     if not data.sources:
         raise InputError("the settings name no data.sources to evaluate on")
@@ -143,7 +155,7 @@ def evaluate_sources(
     changes |= {} if workers is None else {"workers": workers}
     config = scorer.config.model_copy(update={"data": data.model_copy(update=changes), "seed": 0})
     found = {
-        name: _predict(scorer, config, source, thorough=thorough, progress=False)
+        name: _predict(scorer, config, source, thorough=thorough, abstain=abstain, progress=False)
         for name, source in open_validation(config.data).items()
     }
     if plots is not None:
@@ -202,14 +214,21 @@ def predict_split(
     limit: int | None = None,
     workers: int | None = None,
     thorough: bool = False,
+    abstain: bool = False,
     progress: bool = True,
     unread: list[str] | None = None,
 ) -> Predictions:
     """Predictions on one split of `roots`, by default of the data set that the network was trained on."""
     config, source = open_split(scorer.config, roots, split, dataset=dataset, limit=limit, workers=workers)
-    augment = WILD if wild else None
     return _predict(
-        scorer, config, source, thorough=thorough, augment=augment, progress=progress, unread=unread
+        scorer,
+        config,
+        source,
+        thorough=thorough,
+        abstain=abstain,
+        augment=WILD if wild else None,
+        progress=progress,
+        unread=unread,
     )
 
 
@@ -234,21 +253,22 @@ def _predict(
     source: Source,
     *,
     thorough: bool,
+    abstain: bool,
     augment: AugmentConfig | None = None,
     progress: bool = True,
     unread: list[str] | None = None,
 ) -> Predictions:
     """Predictions on a source: of its aligned crops or, `thorough`, averaged over the views of each."""
-    if not thorough:
-        loader = plain_loader(config, source, augment=augment)
-        return predict(scorer, source, loader, progress=progress, unread=unread)
     views: list[Predictions] = []
-    for scale in SCALES:
+    for scale in SCALES if thorough else (1.0,):
         model = config.model.model_copy(update={"zoom": config.model.zoom * scale})
-        loader = plain_loader(config.model_copy(update={"model": model}), source, augment=augment)
+        scaled = config.model_copy(update={"model": model})
+        judgeable = Judgeable() if abstain and not views else None
+        loader = plain_loader(scaled, source, augment=augment, judgeable=judgeable)
         told = [] if views else unread  # once is enough
-        views.append(predict(BothWays(scorer), source, loader, progress=progress, unread=told))
-    return averaged(views)
+        judge: Scorer = BothWays(scorer) if thorough else scorer
+        views.append(predict(judge, source, loader, progress=progress, unread=told))
+    return averaged(views) if thorough else views[0]
 
 
 def open_split(

@@ -23,7 +23,7 @@ _TABLES = (
         **{"forged →\nforged": "true_positive_rate", "forged →\nreal": "miss_rate"},
         **{"undeter-\nmined": "undetermined"},
     },
-    {"C_llr": "cllr", "least\nC_llr": "min_cllr"},
+    {"C_llr": "cllr", "least\nC_llr": "min_cllr", "not\njudged": "unjudged"},
 )
 _COUNTS = ("images", "real", "groups", "whole_images")
 

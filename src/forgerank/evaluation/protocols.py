@@ -12,7 +12,7 @@ from forgerank import labels
 from forgerank.detect.result import likelihood_ratio
 from forgerank.detect.verdict import calibrated
 from forgerank.evaluation.binary import Statistic, binary_metrics, called_forged, is_binary
-from forgerank.evaluation.calibration import verdict_rates
+from forgerank.evaluation.calibration import balanced_weights, verdict_rates
 from forgerank.evaluation.scorers import Predictions
 from forgerank.labels import Order, Sequences
 from forgerank.metrics import detection, sequence
@@ -90,6 +90,7 @@ def set_metrics(
     `_set_statistics` with their 95 % bootstrap interval over groups, `auc` from `auc_low` to `auc_high`.
 
     NaN where a metric is undefined; those that need thresholds and calibration are left out without them.
+    Faces that are not `judged` get no verdict: `undetermined` counts them, and `unjudged` them alone.
     """
     shown = SequenceMetrics(predictions.presence.shape[1], order)
     own = predictions.predicted
@@ -139,7 +140,10 @@ def _set_statistics(
         return statistics
     found = calibrated(probability, calibration)
     odds = np.array([likelihood_ratio(value) for value in found])
-    called, cleared = found >= thresholds.forged, found < thresholds.real
+    seen = np.ones(len(found), dtype=bool) if predictions.judged is None else predictions.judged
+    called, cleared = seen & (found >= thresholds.forged), seen & (found < thresholds.real)
+    if predictions.judged is not None:
+        statistics["unjudged"] = lambda i: float(np.average(~seen[i], weights=balanced_weights(forged[i])))
 
     def rate(name: str) -> Statistic:
         return lambda i: verdict_rates(forged[i], called[i], cleared[i]).get(name, math.nan)

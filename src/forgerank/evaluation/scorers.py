@@ -13,9 +13,11 @@ from rich.progress import track
 from torch import nn
 
 from forgerank.data.batches import Item
-from forgerank.data.sample import Sample, Source
+from forgerank.data.sample import LabelledImage, Sample, Source
 from forgerank.detect.runtime import open_session, order_output, shortened
+from forgerank.detect.verdict import unusable
 from forgerank.detect.views import mean_odds
+from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.labels import Sequences
 from forgerank.metrics.scores import Scores, to_scores
 from forgerank.train.checkpoints import load_network
@@ -108,6 +110,20 @@ class OnnxScorer:
         return Scores(*map(torch.from_numpy, found))
 
 
+class Judgeable:
+    """Whether `forgerank detect` would judge the annotated face of an image, or find too little to see."""
+
+    def __init__(self) -> None:
+        self._analyzer = FaceAnalyzer()
+
+    def __call__(self, image: LabelledImage) -> bool:
+        faces = self._analyzer.analyze(image.image)
+        if image.points is not None:  # not somebody else in the image
+            centre = image.points.mean(axis=0)
+            faces.sort(key=lambda face: float(np.linalg.norm(face.landmarks.mean(axis=0) - centre)))
+        return bool(faces) and unusable(faces[0].quality) is None
+
+
 class BothWays:
     """A scorer that averages, in log-odds, what another one says of an image and of its mirror image."""
 
@@ -160,6 +176,7 @@ class Predictions:
     fake: NDArray[np.bool_] | None = None  # (M,) forged, even if no label is known; None: as the labels say
     in_order: NDArray[np.bool_] | None = None  # (M,) the sequence is known; None: where all labels are
     whole: NDArray[np.bool_] | None = None  # (M,) judged on the whole image, not aligned; None: no image was
+    judged: NDArray[np.bool_] | None = None  # (M,) `detect` would judge the face; None: not looked at
 
     @property
     def forged(self) -> NDArray[np.int64]:
@@ -238,10 +255,10 @@ def predict(
     """
     shown: Iterable[Any] = track(batches, description="predict") if progress else batches
     parts, truths, lost = [], [], set[int]()
-    named = ("presence", "sequence", "forged", "known", "ordered", "whole")
+    named = ("presence", "sequence", "forged", "known", "ordered", "whole", "judged")
     for batch in shown:
         parts.append(scorer.score(batch))
-        truths.append({name: batch[name] for name in named})
+        truths.append({name: batch[name] for name in named if name in batch})
         lost |= unread_of(batch)
     truth = {name: torch.cat([part[name] for part in truths]).numpy() for name in truths[0]}
     samples = [source.sample(index) for index in range(len(source))]
@@ -264,5 +281,6 @@ def predict(
         fake=truth["forged"] > 0.5,
         in_order=truth["ordered"],
         whole=truth["whole"],
+        judged=truth.get("judged"),
     )
     return predictions.rows(np.array([i not in lost for i in range(len(samples))])) if lost else predictions

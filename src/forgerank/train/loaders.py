@@ -15,7 +15,7 @@ from rich.text import Text
 from torch.utils.data import DataLoader
 
 from forgerank.data.augmentation import AugmentConfig
-from forgerank.data.batches import ALONE, Crops, EvenBatches, Item, Share, StreamBatches
+from forgerank.data.batches import ALONE, Crops, EvenBatches, Item, Judgeable, Share, StreamBatches
 from forgerank.data.forge_sources import FORGED_PHOTOS
 from forgerank.data.formats.registry import open_dataset
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
@@ -226,7 +226,14 @@ def train_loader(
     return StreamLoader(crops, batch_sampler=batches, **_worker_options(data.workers))
 
 
-def open_crops(config: TrainConfig, source: Source, *, masks: bool, augment: AugmentConfig | None) -> Crops:
+def open_crops(
+    config: TrainConfig,
+    source: Source,
+    *,
+    masks: bool,
+    augment: AugmentConfig | None,
+    judgeable: Judgeable | None = None,
+) -> Crops:
     """The crops of a source as the network of `config` takes them."""
     return Crops(
         source,
@@ -237,6 +244,7 @@ def open_crops(config: TrainConfig, source: Source, *, masks: bool, augment: Aug
         augment=augment,
         zoom=config.model.zoom,
         align=config.data.align,
+        judgeable=judgeable,
     )
 
 
@@ -265,10 +273,11 @@ def plain_loader(
     *,
     masks: bool = False,
     augment: AugmentConfig | None = None,
+    judgeable: Judgeable | None = None,
     share: Share = ALONE,
 ) -> DataLoader[Item]:
     """Each image once, in order, or this process's share of them; augmented only where `augment` is given."""
-    crops = open_crops(config, source, masks=masks, augment=augment)
+    crops = open_crops(config, source, masks=masks, augment=augment, judgeable=judgeable)
     batches = EvenBatches(len(source), batch_size=config.batch_size // config.accumulate, share=share)
     return DataLoader(crops, batch_sampler=batches, **_worker_options(config.data.workers))
 
