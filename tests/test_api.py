@@ -16,6 +16,7 @@ from PIL import Image as PILImage
 import forgerank
 import videos
 from forgerank.api import Detector, Failure, ImageResult, VideoResult
+from forgerank.detect import detector as engine
 from forgerank.detect.result import NO_EVIDENCE
 from forgerank.report.words import verdict_label
 from forgerank.types import InputError
@@ -230,6 +231,19 @@ def test_a_photograph_that_changed_is_not_shown_for_the_one_that_was_judged(
     PILImage.fromarray(astronaut).save(path)
     with pytest.raises(InputError, match="changed since it was judged"):
         report.faces[0].heatmap("nose")
+
+
+def test_bytes_are_decoded_once(detector: Detector, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    read_pages = engine.read_pages
+    monkeypatch.setattr(
+        engine, "read_pages", lambda *args, **options: decoded.append(1) or read_pages(*args, **options)
+    )
+    report = detector.detect(photo.read_bytes())
+    assert decoded == [1]
+    assert (
+        report.faces[0].heatmap("nose").tobytes() == detector.detect(photo).faces[0].heatmap("nose").tobytes()
+    )
 
 
 def test_videos_are_judged_from_a_path_and_from_bytes(detector: Detector, clip: Path) -> None:

@@ -14,7 +14,7 @@ import os
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast, overload
 
@@ -41,6 +41,7 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | PILImage.Image |
 ChannelOrder = Literal["rgb", "bgr"]
 OnError = Literal["raise", "report"]
 
+_UNNAMED = "<bytes>"  # what a file without a name is called in errors
 _FRAME = '<iframe style="width:100%;height:40em;border:0" srcdoc="{}"></iframe>'
 
 
@@ -174,19 +175,15 @@ class Detector:
         content = source.read() if hasattr(source, "read") else bytes(source)
         if not isinstance(content, bytes):
             raise InputError(f"a file must be open for reading bytes, got {type(content).__name__}")
-        name = _name(source)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "content")
             path.write_bytes(content)
-            shown = name or "<bytes>"
+            shown = _name(source) or _UNNAMED
             answer = judge_file(self.engine, path, name=shown, max_pixels=max_pixels, **sampling)
-            if isinstance(answer, VideoReport):
-                return self._result(answer, None, max_pixels)
-            image = load_page(path, answer.page, max_pixels=max_pixels)
-        return self._result(answer, replace(image, path=name), max_pixels)
+        return self._result(answer, None if isinstance(answer, VideoReport) else content, max_pixels)
 
     def _result(
-        self, answer: Report | VideoReport, origin: Path | LoadedImage | None, max_pixels: int
+        self, answer: Report | VideoReport, origin: Path | bytes | LoadedImage | None, max_pixels: int
     ) -> "ImageResult | VideoResult":
         page = answer.page if isinstance(answer, Report) else 1
         source = _Origin(self.engine, origin, answer.sha256, page, max_pixels)
@@ -198,10 +195,10 @@ class Detector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Origin:
-    """Who judged, and where the pixels can be had again: a path is read anew, so that reports stay small."""
+    """Who judged, and where the pixels can be had again: decoded anew, so that reports stay small."""
 
     engine: engine.Detector
-    source: Path | LoadedImage | None  # None: frames of a video are in its report
+    source: Path | bytes | LoadedImage | None  # bytes: of a file; None: frames of a video are in its report
     sha256: str
     page: int  # of a file of several images
     max_pixels: int
@@ -210,6 +207,8 @@ class _Origin:
         if isinstance(self.source, LoadedImage):
             return self.source
         assert self.source is not None
+        if isinstance(self.source, bytes):
+            return load_page(_UNNAMED, self.page, content=self.source, max_pixels=self.max_pixels)
         image = load_page(self.source, self.page, max_pixels=self.max_pixels)
         if image.sha256 != self.sha256:
             raise MediaError(self.source, "changed since it was judged")

@@ -23,21 +23,27 @@ def check_outputs(
 ) -> None:
     """Refuse what would destroy a file or could not be written, before any work is done.
 
-    `folders` are outputs too: folders, which may have to be made. None stands for what was not asked for.
-    Raises InputError, one line, for an output that is an input or another output, for a file whose folder
-    does not exist, and for a place that cannot be written to. Files are compared, not names: a link is what
-    it leads to. Several outputs may go to a device such as /dev/null.
+    `folders` are outputs too, which may have to be made; files of `outputs` may lie in them. None stands for
+    what was not asked for. Raises InputError, one line, for an output that is an input or another output, for
+    a file whose folder does not exist, and for a place that cannot be written to. Files are compared, not
+    names: a link is what it leads to. Several outputs may go to a device such as /dev/null.
     """
     known = {_identity(path): "an input" for path in inputs if path is not None}
     files = [path for path in outputs if path is not None]
-    for path in (*files, *(folder for folder in folders if folder is not None)):
+    made = [folder for folder in folders if folder is not None]
+    for path in (*files, *made):
         if path.exists() and not (path.is_file() or path.is_dir()):
             continue
         if role := known.get(_identity(path)):
             raise InputError(f"{path}: is {role}, too: name another file for the output")
         known[_identity(path)] = "another output"
+    for folder in made:
+        there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        if there.is_dir() and not os.access(there, os.W_OK):
+            raise InputError(f"{folder}: cannot be written to")
     for path in files:
-        _check_writable(path)
+        if path.parent not in made or path.parent.exists():
+            _check_writable(path)
 
 
 def _identity(path: Path) -> tuple[int, int] | str:
@@ -91,6 +97,8 @@ def make_folder(folder: Path) -> None:
 
 def os_reason(error: OSError) -> str:
     """What the system says, in lower case: `no space left on device`."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file or folder"
     return (error.strerror or str(error) or type(error).__name__).lower()
 
 

@@ -48,9 +48,10 @@ class Quality:
     roll: float  # degrees, positive clockwise in the image
     # What an image was reduced to, on its own pixels; 0 where nothing was measured.
     grain: float = 0.0  # variance of the Laplacian over that of the luma, at its worst scale, >= 0
+    noise: float = 0.0  # deviation of the finest noise, grey levels, >= 0
     flat: float = 0.0  # share of pixels that equal all their neighbours, 0..1
-    steps: float = 0.0  # how much of the histogram stands in spikes, of the smoothest channel, 0..2
-    blocks: float = 0.0  # gradient at the edges of a regular grid over the mean gradient, >= 0
+    steps: float = 0.0  # how far the histogram lies in lumps, as of few grey levels, 0..2
+    blocks: float = 0.0  # gradient at the lines of a square grid over the mean gradient, >= 0
 
 
 @dataclass(frozen=True, slots=True)

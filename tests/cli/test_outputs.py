@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as PILImage
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from commands import detect
@@ -63,16 +66,61 @@ def test_heatmaps_of_two_runs_are_not_mixed(photo: Path, weights: list[str], tmp
     assert sorted(maps.iterdir()) == before
 
 
-def test_other_commands_keep_their_inputs(tmp_path: Path) -> None:
-    path = tmp_path / "weights.json"
-    path.write_text("{}")
-    (tmp_path / "curve.csv").write_text("images\n")
-    assert "is an input, too" in refusal("card", tmp_path / "weights.safetensors", "--out", path)
-    assert "is an input, too" in refusal("curve", tmp_path, "--out", tmp_path / "curve.csv")
-    assert "is an input, too" in refusal("evaluate", tmp_path / "weights.safetensors", "--json", path)
-    assert "is an input, too" in refusal("summarize", path, "--html", path)
-    assert "is an input, too" in refusal("data", "check", "folder", tmp_path, "--json", path)
-    assert path.read_text() == "{}"
+def options_of_outputs(command: click.Command, *names: str) -> Iterator[tuple[str, ...]]:
+    """Every command under this one, with every option or argument that says where something is written."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from options_of_outputs(inner, *names, name)
+    kinds = {"json", "html", "csv", "heatmaps", "draw", "out"}
+    yield from ((*names, str(option.name)) for option in command.params if option.name in kinds)
+
+
+def test_no_command_writes_over_its_inputs(photo: Path, weights: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(photo.read_bytes())
+    for name in ("labels.csv", "curve.csv", "00000.tar", "forgerank.safetensors"):
+        (folder / name).write_text("kept")
+    description = folder / "forgerank.json"
+    description.write_text("{}")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"sources: [{{name: a, root: {folder}}}]")
+    tensors, link, hard = folder / "forgerank.safetensors", tmp_path / "link", tmp_path / "hard"
+    calls: dict[tuple[str, ...], tuple[list[object], Path]] = {
+        ("detect", "json"): ([photo, *weights, "--json"], photo),
+        ("detect", "html"): ([photo, *weights, "--html"], photo),
+        ("detect", "csv"): ([photo, *weights, "--csv"], photo),
+        ("detect", "heatmaps"): ([photo, *weights, "--heatmaps"], folder),
+        ("faces", "draw"): ([photo, "--draw"], photo),
+        ("scan", "out"): ([photo, *weights, "--out"], photo),
+        ("summarize", "html"): ([description, "--html"], description),
+        ("forge", "out"): ([folder, "--out"], folder),
+        ("evaluate", "json"): ([tensors, "--json"], tensors),
+        ("export", "out"): ([tensors], folder),
+        ("card", "out"): ([tensors, "--out"], description),
+        ("curve", "out"): ([folder, "--out"], folder / "curve.csv"),
+        ("reproduce", "out"): (["table3", "--data", folder, "--out"], folder),
+        ("data", "prepare", "out"): (["dfdc", folder, "--out"], folder),
+        ("data", "check", "json"): (["folder", folder, "--json"], folder),
+        ("data", "shard", "out"): ([folder, "--out"], folder),
+        ("data", "pack", "out"): ([recipe, "--out"], folder),
+        ("data", "autoencoder", "out"): ([folder, "--out"], folder),
+        ("data", "reconstruct", "out"): ([folder, "--autoencoder", tmp_path / "ae", "--out"], folder),
+    }
+    assert set(calls) == set(options_of_outputs(get_command(app))) - {("data", "download", "out")}
+    there = {("detect", "heatmaps"): "holds images already", ("scan", "out"): "is there already"}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for names, (arguments, output) in calls.items():
+        link.symlink_to(output)
+        others = [link]
+        if output.is_file():
+            hard.hardlink_to(output)
+            others.append(hard)
+        for path in (output, *others):
+            line = refusal(*names[:-1], *arguments, path)
+            assert there.get(names, "is an input, too") in line, (names, line)
+        for path in others:
+            path.unlink()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:

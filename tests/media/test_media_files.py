@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.media.files import by_kind, find_media, find_photos
+from forgerank.media.files import MediaError, by_kind, check_file, find_media, find_photos
 
 
 def test_find_photos_expands_folders_in_order(tmp_path: Path) -> None:
@@ -26,6 +26,13 @@ def test_find_photos_expands_folders_in_order(tmp_path: Path) -> None:
         "not a valid path",
     ]
     assert [error.path for error in errors[:2]] == [str(tmp_path / "b" / "loop"), str(missing)]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_address_is_no_file(kind: type) -> None:
+    line = "https://example.com/a.jpg: addresses are not fetched: download it first"
+    with pytest.raises(MediaError, match=line):
+        check_file(kind("https://example.com/a.jpg"))
 
 
 def test_find_media_finds_videos_as_well(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Sampling of videos whose frames show their number."""
 
+import gc
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -138,6 +140,19 @@ def test_pixels_become_square(aspect: str, size: tuple[int, int], tmp_path: Path
     if aspect == "2/1":
         with pytest.raises(MediaError, match="frames of 320 x 96 pixels"), open_video(path, max_pixels=20000):
             pass
+
+
+def test_frames_are_freed_at_once(tmp_path: Path) -> None:
+    """Not by the garbage collector: until then they would keep their pixels, and threads that scaled them."""
+    path = write_video(tmp_path / "a.mp4", [marked()] * 3, rotation=90)
+    gc.collect()
+    gc.disable()
+    try:
+        read(path, 10.0)
+        left = [value for value in gc.get_objects() if type(value) is av.VideoFrame]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 @pytest.mark.parametrize("transfer", [18, 16])

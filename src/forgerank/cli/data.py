@@ -80,14 +80,18 @@ def prepare(
     """
     require("data")
     from forgerank.data.check.integrity import list_items
+    from forgerank.data.formats.prepared import INDEX, SETTINGS, SKIPPED
     from forgerank.data.formats.registry import CLIPS
     from forgerank.data.prepare.face_crops import CutConfig
     from forgerank.data.prepare.video_faces import prepare as prepare_clips
+    from forgerank.files import check_outputs
     from forgerank.media.frame_access import evenly_spaced
 
     if dataset not in CLIPS:
         raise InputError(f"unknown data set {dataset!r}; choose from {', '.join(CLIPS)}")
     chosen = parse_settings(options)
+    files = [out / name for name in (INDEX, SKIPPED, SETTINGS)]
+    check_outputs(files, [root, detector_weights], folders=[out])
     clips, _ = list_items(dataset, root, chosen)
     if limit is not None:
         clips = [clips[place] for place in evenly_spaced(len(clips), limit)]
@@ -180,11 +184,13 @@ def shard(
     """
     require("train")
     from forgerank.data.formats.registry import DATASETS
-    from forgerank.data.prepare.shard_writer import samples_on_disk, shard_dataset
+    from forgerank.data.prepare.shard_writer import SKIPPED, samples_on_disk, shard_dataset
+    from forgerank.files import check_outputs
 
     if dataset not in DATASETS:
         raise InputError(f"unknown data set {dataset!r}; choose from {', '.join(DATASETS)}")
     chosen = parse_settings(options)
+    check_outputs([out / SKIPPED], [root], folders=[out])
     # All are read before anything is written: a split that is missing must not leave half a set behind.
     found = {
         split: samples_on_disk(DATASETS[dataset], root, split, **chosen)
@@ -219,10 +225,14 @@ def pack(
     """
     require("train")
     require("data")
+    from forgerank.data.formats.pack import MANIFEST
     from forgerank.data.prepare.pack_writer import LARGEST_PART, load_recipe, write_pack
+    from forgerank.files import check_outputs
 
+    chosen = load_recipe(recipe)
+    check_outputs([out / MANIFEST], [recipe, *(source.root for source in chosen.sources)], folders=[out])
     with progress_bar("Packing faces") as progress:
-        summary = write_pack(load_recipe(recipe), out, workers=workers, progress=progress)
+        summary = write_pack(chosen, out, workers=workers, progress=progress)
     print_pack(summary, Console())
     typer.echo(f"{out}: {summary.faces} faces in {summary.parts} parts")
     if summary.largest_part > LARGEST_PART:
@@ -252,7 +262,9 @@ def autoencoder(
 
     from forgerank.data.formats.pack import Pack
     from forgerank.data.prepare.autoencoder import AutoencoderConfig, cached_crops, train_autoencoder
+    from forgerank.files import check_outputs
 
+    check_outputs([], [root], folders=[out])
     try:
         config = AutoencoderConfig.model_validate(
             {"decoder": decoder, "size": size, "seed": seed, "precision": precision}
@@ -284,11 +296,15 @@ def reconstruct(
     Example: `forgerank data reconstruct packs --autoencoder ae/a --autoencoder ae/b --out reconstructions`
     """
     require("train")
-    from forgerank.data.formats.pack import Pack
+    from forgerank.data.formats.pack import Pack, pack_parts
     from forgerank.data.prepare.autoencoder import load_autoencoder, reconstruct_pack
+    from forgerank.files import check_outputs
 
+    chosen = splits or ["train", "val"]
+    inputs = [root, *pack_parts(root), *weights]
+    check_outputs([out / f"{split}.tar" for split in chosen], inputs, folders=[out])
     models = [load_autoencoder(path) for path in weights]
-    for split in splits or ("train", "val"):
+    for split in chosen:
         with progress_bar(f"Reconstructing {split}") as progress:
             faces = Pack(root, split, label="real")
             count = reconstruct_pack(

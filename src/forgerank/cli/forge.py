@@ -58,8 +58,10 @@ def forge(
     """
     require("forge")
     from forgerank.cli.detect import print_error, print_left_out
+    from forgerank.files import check_outputs
     from forgerank.forge.dataset import LeftOut, Recipe, forge_dataset
 
+    check_outputs([], [photos, landmarks, split_csv], folders=[out])
     left_out, err = LeftOut(), Console(stderr=True)
     chosen = parse_steps(steps or ("0-5" if task is Task.components else "0-1"))
     recipe = Recipe(steps=chosen, seed=seed, trace=trace, task=task.value)

@@ -69,9 +69,11 @@ def reproduce(
     figure = what.startswith("figure")
     for extra in ("train", "paper") if figure else ("train",):
         require(extra)
+    from forgerank.files import check_outputs
     from forgerank.reproduce.runs import Request
 
     table = Path(what).stem
+    check_outputs([], [*data, configs], folders=[out] if figure else [out, out / table])
     request = Request(
         table=configs / f"{table}.yaml",
         data=tuple(data),

@@ -202,17 +202,25 @@ def load_image(image: LoadedImage | Image | Path | str, *, max_pixels: int = MAX
     return LoadedImage(None, hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest(), image)
 
 
-def load_pages(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Iterator[LoadedImage]:
-    """The images of a file one by one, with the file's hash; see `media.images.read_pages`."""
-    content = read_file(path)
+def load_pages(
+    path: Path | str, *, content: bytes | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[LoadedImage]:
+    """The images of a file one by one, with the file's hash; see `media.images.read_pages`.
+
+    `content` is that of the file where it is in memory already: nothing is read then.
+    """
+    content = read_file(path) if content is None else content
     sha256 = hashlib.sha256(content).hexdigest()
     for page in read_pages(path, data=content, max_pixels=max_pixels):
         yield LoadedImage(str(path), sha256, page.image, page.number, page.total, page.warnings)
 
 
-def load_page(path: Path | str, page: int, *, max_pixels: int = MAX_PIXELS) -> LoadedImage:
+def load_page(
+    path: Path | str, page: int, *, content: bytes | None = None, max_pixels: int = MAX_PIXELS
+) -> LoadedImage:
     """The image of `load_pages` with this number, from 1. Raises InputError as `load_pages` does."""
-    return next(image for image in load_pages(path, max_pixels=max_pixels) if image.page == page)
+    pages = load_pages(path, content=content, max_pixels=max_pixels)
+    return next(image for image in pages if image.page == page)
 
 
 def _report(image: LoadedImage, faces: tuple[FaceReport, ...], smallest: float) -> Report:

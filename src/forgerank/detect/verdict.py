@@ -16,12 +16,13 @@ MIN_SIZE = 64.0  # longer side of the face box, pixels
 MIN_SHARPNESS = 4.0  # variance of the Laplacian of the aligned grey crop
 MAX_YAW = 60.0  # degrees
 MAX_PITCH = 45.0  # degrees
-# An image reduced to dots, few levels or blocks holds none of the traces that a verdict is read from. Of 200
-# real faces of five sources none is above a limit, of 400 copies as weaker JPEGs or at half size two are.
+# An image reduced to dots, few levels or blocks holds none of the traces that a verdict is read from. Of 108
+# real faces of eleven sources none is above a limit; docs/troubleshooting.md says what was measured.
 MAX_GRAIN = 3.5
+MAX_NOISE = 13.0
 MAX_FLAT = 0.55
-MAX_STEPS = 1.3
-MAX_BLOCKS = 3.4
+MAX_STEPS = 0.3
+MAX_BLOCKS = 2.65
 
 # Beyond these it is judged, with a warning.
 SMALL_SIZE = 96.0
@@ -61,7 +62,7 @@ def unusable(quality: Quality) -> str | None:
     if abs(quality.yaw) > MAX_YAW or abs(quality.pitch) > MAX_PITCH:
         return f"face turned too far (yaw {quality.yaw:.0f}°, pitch {quality.pitch:.0f}°)"
     reduced = (
-        (quality.grain > MAX_GRAIN, "the face is made of dots"),
+        (quality.grain > MAX_GRAIN or quality.noise > MAX_NOISE, "the face is made of dots"),
         (quality.flat > MAX_FLAT, "most of the face is flat"),
         (quality.steps > MAX_STEPS, "few grey levels"),
         (quality.blocks > MAX_BLOCKS, "the face is made of blocks"),

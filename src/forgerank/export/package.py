@@ -60,6 +60,8 @@ def export(
     from forgerank.train.checkpoints import git_revision, load_network
     from forgerank.weights.hub import normalisation
 
+    names = [out / name for name in ("forgerank.onnx", "forgerank.safetensors", METADATA_FILE)]
+    check_outputs(names, [weights, weights.with_suffix(".json"), *roots], folders=[out])
     # Before anything is written: `out` may be a folder of the repository, which would then be dirty.
     revision = git_revision()
     network, config = load_network(weights)
@@ -69,9 +71,7 @@ def export(
         raise InputError(
             f"{weights}: was trained on whole images (data.align: false), a detector aligns faces"
         )
-    names = [out / name for name in ("forgerank.onnx", "forgerank.safetensors", METADATA_FILE)]
     make_folder(out)
-    check_outputs(names, [weights, weights.with_suffix(".json")])
     options: dict[str, Any] = {"limit": limit, "workers": workers, "progress": progress}
     options |= {"roots": roots, "split": split}
     with tempfile.TemporaryDirectory() as folder:

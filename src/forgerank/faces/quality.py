@@ -24,8 +24,10 @@ _TOP, _BOTTOM = (10, 151, 9, 8), (2, 164, 199, 175)
 _WINDOW = 256  # pixels of the face's middle that are measured, at most
 _INNER = 0.36  # of the face's longer side: half the side of that window
 _COARSEST = 100.0  # pixels of a face: where it is smaller, no coarser scale is measured
-_SPIKE = 9  # grey levels over which the histogram of a photograph is smooth
-_GRIDS = range(3, 33)  # pixels between the lines of a mosaic
+_LAPLACIAN_OF_NOISE = 0.6745 * math.sqrt(20)  # median of its amount over the deviation of white noise
+_FINE, _COARSE = 2.0, 10.0  # grey levels: the histogram of a photograph looks the same to both deviations
+_CONTRAST = 0.28  # of the deviation of the luma, which the coarse one is at most
+_GRIDS = np.arange(3, 33, 0.25)  # pixels between the lines of a mosaic, which may have been scaled
 
 
 def measure_quality(
@@ -61,14 +63,14 @@ def measure_quality(
 
 def reduction(image: Image, landmarks: Points) -> dict[str, float]:
     """What tells a photograph from one that was reduced to dots, few levels or blocks: the fields `grain`,
-    `flat`, `steps` and `blocks` of `Quality`.
+    `noise`, `flat`, `steps` and `blocks` of `Quality`.
 
     Measured in the middle of the face (468, 2) on the pixels of the image (H, W, 3) itself, because a crop
     averages dots away; grain also at every half of that size, as dots may be large.
     """
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
     side, (x, y) = float((high - low).max()), (low + high) / 2
-    grain, measures = 0.0, {"flat": 0.0, "steps": 0.0, "blocks": 0.0}
+    grain, measures = 0.0, {"noise": 0.0, "flat": 0.0, "steps": 0.0, "blocks": 0.0}
     factor = 1
     while factor == 1 or side / factor >= _COARSEST:
         half = min(_INNER * side, _WINDOW / 2 * factor)
@@ -78,10 +80,11 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
             break
         parts = window[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, 3)
         luma = parts.mean(axis=(1, 3), dtype=np.float32) @ _LUMA
-        grain = max(grain, float(_laplacian(luma).var()) / (float(luma.var()) + 1e-3))
+        laplacian = _laplacian(luma)
+        grain = max(grain, float(laplacian.var()) / (float(luma.var()) + 1e-3))
         if factor == 1:
-            steps = min(_steps(window[..., channel]) for channel in range(3))
-            measures = {"flat": _flat(luma), "steps": steps, "blocks": _blocks(luma)}
+            noise = float(np.median(np.abs(laplacian))) / _LAPLACIAN_OF_NOISE
+            measures = {"noise": noise, "flat": _flat(luma), "steps": _steps(luma), "blocks": _blocks(luma)}
         factor *= 2
     return {"grain": grain, **measures}
 
@@ -92,25 +95,54 @@ def _flat(luma: NDArray[np.float32]) -> float:
     return float((near.max(axis=0) - near.min(axis=0) <= 1.0).mean())
 
 
-def _steps(channel: NDArray[np.uint8]) -> float:
-    """Mass of a histogram above or below its running mean: 2 for lonely levels, 0 for a smooth one."""
-    counts = np.bincount(channel.ravel(), minlength=256).astype(np.float64)
-    smooth = np.convolve(counts, np.full(_SPIKE, 1 / _SPIKE), mode="same")
-    return float(np.abs(counts - smooth).sum() / counts.sum())
+def _steps(luma: NDArray[np.float32]) -> float:
+    """How far the histogram lies in lumps: the distance, 0..2, between its fine and its coarse smoothing.
+
+    A median over 3 x 3 pixels first undoes what a save in JPEG or a change of size adds beside the levels.
+    What is clipped is left out, up to half of it: too much light is no sign of few levels.
+    """
+    rows, columns = luma.shape[0] - 2, luma.shape[1] - 2
+    near = np.stack([luma[i : i + rows, j : j + columns] for i in range(3) for j in range(3)])
+    middle = np.median(near, axis=0)
+    middle = middle[(middle > _DARK) & (middle < _BRIGHT)]
+    if len(middle) < rows * columns / 2:
+        return 2.0 * (1 - len(middle) / (rows * columns))  # black and white are lumps
+    coarse = min(_COARSE, _CONTRAST * float(middle.std()))
+    if coarse <= _FINE:
+        return 0.0
+    shares = np.histogram(middle, np.arange(_DARK + 1, _BRIGHT + 1))[0] / len(middle)
+    return float(np.abs(_smoothed(shares, _FINE) - _smoothed(shares, coarse)).sum())
+
+
+def _smoothed(shares: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
+    reach = np.arange(-4 * math.ceil(deviation), 4 * math.ceil(deviation) + 1)
+    weights = np.exp(-0.5 * (reach / deviation) ** 2)
+    padded = np.pad(shares, len(reach) // 2, mode="symmetric")  # clipping is an edge, and no lump
+    return np.convolve(padded, weights / weights.sum(), mode="valid")
 
 
 def _blocks(luma: NDArray[np.float32]) -> float:
-    """The highest ratio over both directions, all grids and their places; those of JPEG count half."""
+    """The highest ratio over all square grids and their places; those of JPEG count half."""
+    gradients = [np.abs(np.diff(luma, axis=axis)).mean(axis=1 - axis) for axis in (0, 1)]
     highest = 0.0
-    for axis in (0, 1):
-        gradient = np.abs(np.diff(luma, axis=axis)).mean(axis=1 - axis)
-        for period in _GRIDS:
-            if len(gradient) < 3 * period:
-                break
-            whole = gradient[: len(gradient) // period * period].reshape(-1, period)
-            ratio = float(whole.mean(axis=0).max() / (gradient.mean() + 1e-6))
-            highest = max(highest, ratio / 2 if period % 8 == 0 else ratio)
+    for period in _GRIDS:
+        if min(map(len, gradients)) < 4 * period:
+            break
+        ratio = min(_at_lines(gradient, period) for gradient in gradients)
+        of_jpeg = abs(period - 8 * round(period / 8)) < _GRIDS[1] - _GRIDS[0]
+        highest = max(highest, ratio / 2 if of_jpeg else ratio)
     return highest
+
+
+def _at_lines(gradient: NDArray[np.float32], period: float) -> float:
+    """The mean gradient at the best place of lines `period` apart, over that everywhere."""
+    place = np.floor(np.arange(len(gradient)) % period).astype(np.intp)
+    counts = np.bincount(place)
+    means = np.bincount(place, gradient) / counts
+    whole = (
+        counts >= len(gradient) / period / 2
+    )  # of a period that is no whole number, the last place is less
+    return float(means[whole].max() / (gradient.mean() + 1e-6))
 
 
 def head_pose(landmarks: Points, depth: NDArray[np.float32]) -> tuple[float, float, float]:

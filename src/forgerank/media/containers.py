@@ -94,13 +94,15 @@ def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | 
     width and height as stored, of which other frames are scaled; the frame's own by default.
     """
     import av
+    from av.sidedata.sidedata import SideDataContainer
 
     width, height = square_pixels(stream, *(size or (frame.width, frame.height)))
     transfer = TRANSFERS.get(frame.color_trc)
     pixel_format = "rgb24" if transfer is None else "rgb48le"
     try:
-        pixels: Any = frame.to_ndarray(format=pixel_format, width=width, height=height)
-        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+        pixels: Any = frame.to_ndarray(format=pixel_format, width=width, height=height, threads=1)
+        # `frame.side_data` and its frame would keep each other, pixels included, until the next collection.
+        matrix: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     except (av.FFmpegError, ValueError):
         return None
     if transfer is None:

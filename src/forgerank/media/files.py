@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
+from forgerank.files import os_reason
 from forgerank.media.suffixes import (
     IMAGE_SUFFIXES,
     MEDIA_SUFFIXES,
@@ -31,13 +32,13 @@ class MediaError(InputError):
 
 
 def check_file(path: str | Path) -> None:
-    """Raises MediaError for anything but a regular file with content."""
+    """Raises MediaError for anything but a regular file with content; of an address, it says so."""
     try:
         status = os.stat(path)
     except ValueError:
         raise MediaError(path, "not a valid path") from None
     except OSError as error:
-        raise MediaError(path, _os_reason(error)) from None
+        raise _unreachable(path, error) from None
     if stat.S_ISDIR(status.st_mode):
         raise MediaError(path, "is a directory")
     if not stat.S_ISREG(status.st_mode):
@@ -54,7 +55,7 @@ def read_file(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> bytes:
             # Python takes as much memory as is asked for: a little more than the file holds.
             content = file.read(min(os.fstat(file.fileno()).st_size, max_bytes) + 1)
     except OSError as error:
-        raise MediaError(path, _os_reason(error)) from None
+        raise MediaError(path, os_reason(error)) from None
     if len(content) > max_bytes:
         raise MediaError(path, f"over the limit of {max_bytes} bytes")
     return content
@@ -119,7 +120,7 @@ def walk(
     left_out = LeftOut(suffixes or frozenset())
 
     def note(error: OSError) -> None:
-        errors.append(MediaError(str(error.filename), _os_reason(error)))
+        errors.append(MediaError(str(error.filename), os_reason(error)))
 
     for root, folders, files in os.walk(folder, followlinks=True, onerror=note):
         try:
@@ -195,12 +196,6 @@ def by_kind(counts: Counter[str]) -> str:
 def _unreachable(path: str | Path, error: OSError) -> MediaError:
     address = _ADDRESS.match(str(path))
     if address is None:
-        return MediaError(path, _os_reason(error))
+        return MediaError(path, os_reason(error))
     shown = f"{address[1]}://{str(path)[address.end() :]}"  # a Path has lost a slash
     return MediaError(shown, "addresses are not fetched: download it first")
-
-
-def _os_reason(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file or folder"
-    return (error.strerror or type(error).__name__).lower()

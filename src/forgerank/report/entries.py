@@ -36,10 +36,13 @@ class QualityEntry(Entry):
         default=0.0,
         description="variance of the Laplacian over that of the luma, at the worst scale of the image",
     )
+    noise: float = Field(default=0.0, description="deviation of the finest noise, grey levels, >= 0")
     flat: float = Field(default=0.0, description="share of pixels that equal all their neighbours, 0..1")
-    steps: float = Field(default=0.0, description="how much of the histogram stands in spikes, 0..2")
+    steps: float = Field(
+        default=0.0, description="how far the histogram lies in lumps, as of few grey levels, 0..2"
+    )
     blocks: float = Field(
-        default=0.0, description="gradient at the edges of a regular grid over the mean gradient"
+        default=0.0, description="gradient at the lines of a square grid over the mean gradient"
     )
 
 

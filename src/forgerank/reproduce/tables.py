@@ -1,6 +1,7 @@
 """A table: its rows trained and measured, and written beside the published metrics as Markdown and CSV."""
 
 import csv
+import io
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from forgerank.files import write_atomic
 from forgerank.reproduce.run_metrics import measure_run
 from forgerank.reproduce.runs import Clock, Plan, Request, make_plan, row_config, train_missing
 from forgerank.reproduce.table_file import Printed, Table, choose_rows, load_table, row_values, scale_of
@@ -112,11 +114,12 @@ def write_table(request: Request, table: Table, plan: Plan | None, results: Resu
         lines += ["## As printed", "", *_markdown_rows([*_printed_rows(table.printed, results)]), ""]
         lines += ["## Every metric", ""]
     lines += _markdown_rows([*_rows(table, results)])
-    (request.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with (request.out / "table.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["row", "title", "figure", "paper", "mean", "deviation", "seeds", "values"])
-        writer.writerows(_csv_rows(table, results))
+    write_atomic(request.out / "table.md", ("\n".join(lines) + "\n").encode())
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(["row", "title", "figure", "paper", "mean", "deviation", "seeds", "values"])
+    writer.writerows(_csv_rows(table, results))
+    write_atomic(request.out / "table.csv", stream.getvalue().encode())
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

@@ -88,7 +88,11 @@ def run(
     if last.exists():
         _check_settings(config, last)
     config.output.mkdir(parents=True, exist_ok=True)
-    check_outputs([config.output / name for name in (WEIGHTS, RUN_FILE)], [config.init_from])
+    check_outputs(
+        [config.output / name for name in (WEIGHTS, RUN_FILE)],
+        [config.init_from, *config.data.roots, *(config.data.val_roots or ())],
+        folders=[config.output],
+    )
     if config.threads:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=False, verbose=False)
