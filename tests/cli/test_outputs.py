@@ -70,7 +70,7 @@ def options_of_outputs(command: click.Command, *names: str) -> Iterator[tuple[st
     """Every command under this one, with every option or argument that says where something is written."""
     for name, inner in getattr(command, "commands", {}).items():
         yield from options_of_outputs(inner, *names, name)
-    kinds = {"json", "html", "csv", "heatmaps", "draw", "out"}
+    kinds = {"json", "html", "csv", "heatmaps", "plots", "draw", "out"}
     yield from ((*names, str(option.name)) for option in command.params if option.name in kinds)
 
 
@@ -95,6 +95,8 @@ def test_no_command_writes_over_its_inputs(photo: Path, weights: list[str], tmp_
         ("summarize", "html"): ([description, "--html"], description),
         ("forge", "out"): ([folder, "--out"], folder),
         ("evaluate", "json"): ([tensors, "--json"], tensors),
+        ("evaluate", "csv"): ([tensors, "--data", folder, "--csv"], tensors),
+        ("evaluate", "plots"): ([tensors, "--data", folder, "--plots"], folder),
         ("export", "out"): ([tensors], folder),
         ("card", "out"): ([tensors, "--out"], description),
         ("curve", "out"): ([folder, "--out"], folder / "curve.csv"),

@@ -1,13 +1,16 @@
 """Images in tars, whole and damaged."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from forgerank.data import tar_files
 from forgerank.data.tar_files import DamagedTarError, read_archive, tar_names
+from forgerank.types import InputError
 from layouts import write_tar
 
 
@@ -61,3 +64,13 @@ def test_a_name_that_leads_out_ends_the_reading(tmp_path: Path) -> None:
     archive = read_archive(tmp_path / "0.tar", ["a/0.png", "a/2.png"])
     assert list(archive.contents) == ["a/0.png"]
     assert archive.reason == "unreadable: '../1.png' is not a path inside the data set"
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    def members() -> Iterator[tuple[str, bytes]]:
+        yield "a.jpg", b"content"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match=r"part\.tar: cannot be written \(no space left on device\)"):
+        tar_files.write_tar(tmp_path / "part.tar", members())
+    assert list(tmp_path.iterdir()) == []

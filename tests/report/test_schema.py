@@ -24,6 +24,7 @@ QUALITY = {
     "pitch": 2.0,
     "roll": 1.0,
     "grain": 0.0,
+    "noise": 0.0,
     "flat": 0.0,
     "steps": 0.0,
     "blocks": 0.0,

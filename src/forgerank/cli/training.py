@@ -132,7 +132,7 @@ def evaluate(
     for file in (json, csv):
         if file is not None:
             make_folder(file.parent)
-    inputs = [sources, *(file for place in weights for file in _files_of(place))]
+    inputs = [sources, *(data or ()), *(file for place in weights for file in _files_of(place))]
     check_outputs([json, csv], inputs, folders=[plots])
     options: dict[str, Any] = {"limit": limit, "workers": workers, "plots": plots}
     options |= {"thorough": thorough, "abstain": abstain}
