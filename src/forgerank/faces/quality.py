@@ -106,7 +106,7 @@ def _steps(luma: NDArray[np.float32]) -> float:
     middle = np.median(near, axis=0)
     middle = middle[(middle > _DARK) & (middle < _BRIGHT)]
     if len(middle) < rows * columns / 2:
-        return 2.0 * (1 - len(middle) / (rows * columns))  # black and white are lumps
+        return float(2 * (1 - len(middle) / (rows * columns)))  # black and white are lumps
     coarse = min(_COARSE, _CONTRAST * float(middle.std()))
     if coarse <= _FINE:
         return 0.0
