@@ -131,6 +131,22 @@ def test_every_source_weighs_the_same_and_each_keeps_a_promise_of_its_own(seed: 
     assert np.mean(misses) <= 0.10 + 1e-9
 
 
+def test_many_images_of_one_person_do_not_decide_for_a_source() -> None:
+    """Two of a hundred people may be called forged, however many images there are of them."""
+    rng = np.random.default_rng(0)
+    people = np.concatenate([np.arange(100), np.zeros(6), np.arange(1000, 7000)]).astype(int)
+    sources = [str(max(number // 300, 1)) for number in people]  # of each of the others 300 people
+    forged = np.concatenate([np.zeros(106), np.tile([0, 1], 3000)]).astype(int)
+    probability = np.where(people < 2, 0.95, rng.uniform(0.1, 0.8, len(people)) + 0.1 * forged)
+    scores, presence = probability[:, None], forged[:, None]
+    counted = choose_thresholds(
+        probability, scores, presence, sources=sources, groups=[str(one) for one in people]
+    )
+    assert counted.forged < 0.95 < choose_thresholds(probability, scores, presence, sources=sources).forged
+    few = [str(one % 49 if one < 1000 else one) for one in people]  # no rate of its own
+    assert choose_thresholds(probability, scores, presence, sources=sources, groups=few).forged < 0.95
+
+
 def test_a_rare_source_weighs_as_much_as_a_common_one_in_the_calibration() -> None:
     rng = np.random.default_rng(0)
     forged = np.tile([0, 1], 2200)

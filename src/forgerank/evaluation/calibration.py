@@ -16,7 +16,7 @@ from forgerank.weights.description import Calibration, Thresholds
 FALSE_POSITIVES = 0.01  # share of real validation faces, over all sources, that may be called forged
 FALSE_POSITIVES_OF_ONE = 0.02  # and of any one source
 FALSE_NEGATIVES = 0.10  # share of forged validation faces, over all sources, that may be called real
-_FEWEST = 50  # real faces of a source for a rate of its own: of fewer, one face alone is over 2 %
+_FEWEST = 50  # real people of a source for a rate of its own: of fewer, one alone is over 2 %
 
 
 def balanced_weights(forged: ArrayLike, sources: Sequence[str] | None = None) -> NDArray[np.float64]:
@@ -62,15 +62,18 @@ def choose_thresholds(
     *,
     forged: ArrayLike | None = None,
     sources: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> Thresholds:
     """Thresholds on calibrated P(x), (M,), and on component probabilities, (M, L).
 
     `forged`: at most FALSE_POSITIVES of the real faces reach it, all sources weighing the same, and at most
-    FALSE_POSITIVES_OF_ONE of those of a source that has 50 or more; it is at least 0.5. `real`: at most
-    FALSE_NEGATIVES of the forged faces are below it, and it is at most `forged`. The threshold of a component
-    maximises its accuracy over the rows where its presence is 0 or 1 (negative: unknown); it is 0.5 where
-    some rows are unknown and the others are all of one class. forged (M,) in {0, 1}; None: where any
-    component is present. sources (M,): names, None: all of one. Raises ValueError where a class is missing.
+    FALSE_POSITIVES_OF_ONE of those of a source with 50 or more groups of them, all its groups weighing the
+    same, so that many images of one person do not decide; it is at least 0.5. `real`: at most FALSE_NEGATIVES
+    of the forged faces are below it, and it is at most `forged`. The threshold of a component maximises its
+    accuracy over the rows where its presence is 0 or 1 (negative: unknown); it is 0.5 where some rows are
+    unknown and the others are all of one class. forged (M,) in {0, 1}; None: where any component is present.
+    sources (M,): names, None: all of one. groups (M,): people, None: each row another. Raises ValueError
+    where a class is missing.
     """
     values, truth = np.asarray(probability, dtype=np.float64), np.asarray(presence)
     labels = truth.max(axis=1) if forged is None else np.asarray(forged)
@@ -80,12 +83,14 @@ def choose_thresholds(
         raise ValueError("thresholds need real and forged images")
     # Of separable classes the threshold may be low: below 0.5 nothing is called forged.
     upper = max(0.5, threshold_at_fpr(labels, values, FALSE_POSITIVES, weights))
-    if sources is not None:
-        names = np.asarray(sources)
-        for name in np.unique(names):
-            rows = real & (names == name)
-            if rows.sum() >= _FEWEST:
-                upper = max(upper, threshold_at_fpr(labels[rows], values[rows], FALSE_POSITIVES_OF_ONE))
+    names = np.asarray(sources if sources is not None else np.zeros(0))
+    people = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    for name in np.unique(names):
+        rows = real & (names == name)
+        _, person, images = np.unique(people[rows], return_inverse=True, return_counts=True)
+        if len(images) >= _FEWEST:
+            alone = threshold_at_fpr(labels[rows], values[rows], FALSE_POSITIVES_OF_ONE, 1 / images[person])
+            upper = max(upper, alone)
     upper = min(1.0, upper)
     lower = min(upper, threshold_at_fnr(labels, values, FALSE_NEGATIVES, weights))
     scores = np.asarray(components, dtype=np.float64)
@@ -108,6 +113,7 @@ def calibrate(predictions: Predictions) -> tuple[Calibration, Thresholds]:
         predictions.presence,
         forged=predictions.forged,
         sources=predictions.sources,
+        groups=predictions.groups,
     )
     return calibration, thresholds
 
