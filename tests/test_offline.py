@@ -15,6 +15,9 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+import layouts
+from forgerank.train.curve import COLUMNS
+from packs import recipe_of
 from squares import tiny_settings
 
 # Python imports it at its start. Linux's filter of system calls holds for native threads and for every child;
@@ -74,9 +77,9 @@ class Offline:
         command = [sys.executable, *map(str, arguments)]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
 
-    def forgerank(self, *arguments: object) -> str:
+    def forgerank(self, *arguments: object, code: int = 0) -> str:
         done = self.python("-m", "forgerank", *arguments)
-        assert done.returncode == 0, (arguments, done.stderr)
+        assert done.returncode == code, (arguments, done.stderr)
         assert self.left() == [], arguments
         return done.stdout
 
@@ -132,6 +135,40 @@ def test_the_forge_and_a_run(
     offline.forgerank("evaluate", run / "weights.safetensors", "--limit", 8)
     offline.forgerank("export", trained / "weights.safetensors", tmp_path / "weights")
     offline.forgerank("card", tmp_path / "weights")
+
+
+def test_data_sets(
+    offline: Offline, pack_root: Path, pack_sources: Path, squares: Path, tmp_path: Path
+) -> None:
+    layouts.write_dfd(tmp_path / "videos")
+    offline.forgerank("data", "check", "dfd", tmp_path / "videos", "--no-counts")
+    offline.forgerank(
+        "data", "prepare", "dfd", tmp_path / "videos", "--out", tmp_path / "faces", "--frames", 1
+    )
+    offline.forgerank("data", "shard", squares, "--out", tmp_path / "shards", "--split", "val")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(recipe_of(pack_sources).model_dump(mode="json")), encoding="utf-8")
+    offline.forgerank("data", "pack", recipe, "--out", tmp_path / "pack", code=2)  # one image is none
+    offline.forgerank("data", "check", "pack", pack_root)
+    small = ("--size", 16, "--minutes", 0.1, "--faces", 3)
+    offline.forgerank("data", "autoencoder", pack_root, "--out", tmp_path / "ae", *small)
+    decoded = ("--autoencoder", tmp_path / "ae", "--out", tmp_path / "decoded", "--limit", 2)
+    offline.forgerank("data", "reconstruct", pack_root, *decoded)
+
+
+def test_tables_and_curves(offline: Offline, squares: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(squares, tmp_path / "unused", epochs=1)
+    chosen = {f"model.{key}": value for key, value in settings["model"].items()}
+    chosen |= {"model.pretrained": False, "model.fold_norm": False}
+    chosen |= {"batch_size": 8, "data.workers": 0, "precision": "32-true", "accelerator": "cpu", "threads": 1}
+    changes = [part for key, value in chosen.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    configs = Path(__file__).resolve().parents[1] / "configs"
+    size = ("--configs", configs, "--rows", "ours", "--pictures", 16, "--seeds", 1)
+    where = ("--data", squares, "--out", tmp_path / "out")
+    offline.forgerank("reproduce", "baselines", *where, *size, *changes)
+    rows = [",".join(COLUMNS), *(f"{images},1.0,all,0.8,0.5,,,," for images in (80, 160))]
+    (tmp_path / "curve.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    offline.forgerank("curve", tmp_path / "curve.csv", "--out", tmp_path / "curve.png")
 
 
 @pytest.fixture
