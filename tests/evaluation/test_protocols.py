@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,13 @@ _OF_LABELS = ("components", "order", "presence", "sequences")
 
 def test_golden_row_of_a_set() -> None:
     thresholds = Thresholds(forged=0.65, real=0.3, components=(0.5, 0.5))
-    row = set_metrics(
-        PREDICTIONS,
+    judged = partial(
+        set_metrics,
         order="first_to_last",
         thresholds=thresholds,
         calibration=Calibration(slope=1, intercept=0),
-        resamples=30,
     )
+    row = judged(PREDICTIONS, resamples=30)
     expected = {"images": 4, "real": 2, "groups": 3, "whole_images": 0, "auc": 3 / 4, "map": 1, "order": 1}
     # of the real images one is called real and one forged, of the forged ones one is called forged
     expected |= {"false_positive_rate": 1 / 2, "real_rate": 1 / 2, "true_positive_rate": 1 / 2}
@@ -43,13 +44,7 @@ def test_golden_row_of_a_set() -> None:
     for name in ("auc", "equal_error_rate", "tpr_at_1_percent_fpr", "cllr", "min_cllr", *VERDICT_RATES):
         assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
     seen = replace(PREDICTIONS, judged=np.array([True, False, True, True]))
-    some = set_metrics(
-        seen,
-        order="first_to_last",
-        thresholds=thresholds,
-        calibration=Calibration(slope=1, intercept=0),
-        resamples=2,
-    )
+    some = judged(seen, resamples=2)
     assert (some["false_positive_rate"], some["undetermined"], some["unjudged"]) == (0, 1 / 2, 1 / 4)
     plain = set_metrics(PREDICTIONS, order="first_to_last", resamples=2)
     assert not plain.keys() & {"cllr", "undetermined"}

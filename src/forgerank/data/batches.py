@@ -16,7 +16,7 @@ from forgerank.labels import face_labels
 from forgerank.types import InputError, Points
 
 T = TypeVar("T")
-Judgeable = Callable[[LabelledImage], bool]
+ImageTest = Callable[[LabelledImage], bool]
 Share = tuple[int, int]  # (rank, processes): which part of every batch a process sees
 ALONE: Share = (0, 1)
 _TRIES = 20  # images that may be unreadable one after the other
@@ -65,7 +65,7 @@ class Crops(Dataset[Item]):
         augment: AugmentConfig | None = None,
         zoom: float = 1.0,
         align: bool = True,
-        judgeable: Judgeable | None = None,
+        judgeable: ImageTest | None = None,
     ) -> None:
         self.source = source
         self.judgeable = judgeable

@@ -68,24 +68,23 @@ class Detector:
 
     def with_threads(self, threads: int) -> "Detector":
         """This detector on another number of threads, for stages that run side by side; made once."""
-        key = threads, self.thorough
-        if other := self._twins.get((threads, not self.thorough)):
-            return other.with_thorough(self.thorough)
-        if key not in self._twins:
-            name, detector_weights, batch_size, device = self._options
-            twin = copy(self)
-            twin.threads = threads
-            twin.runtime = Runtime(self._loaded, threads=threads, batch_size=batch_size, device=device)
-            twin.analyzer = FaceAnalyzer(name, detector_weights, threads=threads)
-            self._twins[key] = twin
-        return self._twins[key]
+        return self._twin(threads, self.thorough)
 
     def with_thorough(self, thorough: bool) -> "Detector":
         """This detector, thorough or not; both share their models."""
-        key = self.threads, thorough
+        return self._twin(self.threads, thorough)
+
+    def _twin(self, threads: int, thorough: bool) -> "Detector":
+        key = threads, thorough
         if key not in self._twins:
-            twin = copy(self)
+            alike = self._twins.get((threads, not thorough))  # its models are on as many threads
+            twin = copy(alike or self)
             twin.thorough = thorough
+            if alike is None:
+                name, detector_weights, batch_size, device = self._options
+                twin.threads = threads
+                twin.runtime = Runtime(self._loaded, threads=threads, batch_size=batch_size, device=device)
+                twin.analyzer = FaceAnalyzer(name, detector_weights, threads=threads)
             self._twins[key] = twin
         return self._twins[key]
 

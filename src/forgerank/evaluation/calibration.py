@@ -83,7 +83,7 @@ def choose_thresholds(
         raise ValueError("thresholds need real and forged images")
     # Of separable classes the threshold may be low: below 0.5 nothing is called forged.
     upper = max(0.5, threshold_at_fpr(labels, values, FALSE_POSITIVES, weights))
-    names = np.asarray(sources if sources is not None else np.zeros(0))
+    names = np.asarray(() if sources is None else sources)
     people = np.arange(len(labels)) if groups is None else np.asarray(groups)
     for name in np.unique(names):
         rows = real & (names == name)

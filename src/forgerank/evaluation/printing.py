@@ -35,15 +35,16 @@ def print_sets(rows: Rows, console: Console | None = None) -> None:
     gives and what its likelihood ratios are worth, with 95 % intervals over groups.
     """
     console = console or Console()
+    means = _means(rows)
     for number, columns in enumerate(_TABLES):
-        counts = {name: str(int(row["images"])) for name, row in rows.items()}
         table = Table("set", *["images"][number:], *columns, box=box.SIMPLE_HEAD, pad_edge=False)
         table.columns[0].no_wrap = True
         for name, row in rows.items():
-            table.add_row(name, *[counts[name]][number:], *(_cell(row, key) for key in columns.values()))
+            table.add_row(
+                name, *[str(int(row["images"]))][number:], *(_cell(row, key) for key in columns.values())
+            )
         if len(rows) > 1:
-            means = (_cell(_means(rows), key) for key in columns.values())
-            table.add_row("mean", *[""][number:], *means)
+            table.add_row("mean", *[""][number:], *(_cell(means, key) for key in columns.values()))
         console.print(table)
 
 

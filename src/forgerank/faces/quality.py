@@ -84,29 +84,33 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
         grain = max(grain, float(laplacian.var()) / (float(luma.var()) + 1e-3))
         if factor == 1:
             noise = float(np.median(np.abs(laplacian))) / _LAPLACIAN_OF_NOISE
-            measures = {"noise": noise, "flat": _flat(luma), "steps": _steps(luma), "blocks": _blocks(luma)}
+            near = _neighbours(luma)
+            measures = {"noise": noise, "flat": _flat(near), "steps": _steps(near), "blocks": _blocks(luma)}
         factor *= 2
     return {"grain": grain, **measures}
 
 
-def _flat(luma: NDArray[np.float32]) -> float:
+def _neighbours(luma: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The 3 x 3 pixels about each one, (9, H - 2, W - 2)."""
     rows, columns = luma.shape[0] - 2, luma.shape[1] - 2
-    near = np.stack([luma[i : i + rows, j : j + columns] for i in range(3) for j in range(3)])
+    return np.stack([luma[i : i + rows, j : j + columns] for i in range(3) for j in range(3)])
+
+
+def _flat(near: NDArray[np.float32]) -> float:
+    """The share of pixels, of `_neighbours`, that equal all about them."""
     return float((near.max(axis=0) - near.min(axis=0) <= 1.0).mean())
 
 
-def _steps(luma: NDArray[np.float32]) -> float:
+def _steps(near: NDArray[np.float32]) -> float:
     """How far the histogram lies in lumps: the distance, 0..2, between its fine and its coarse smoothing.
 
-    A median over 3 x 3 pixels first undoes what a save in JPEG or a change of size adds beside the levels.
+    The median of `_neighbours` first undoes what a save in JPEG or a change of size adds beside the levels.
     What is clipped is left out, up to half of it: too much light is no sign of few levels.
     """
-    rows, columns = luma.shape[0] - 2, luma.shape[1] - 2
-    near = np.stack([luma[i : i + rows, j : j + columns] for i in range(3) for j in range(3)])
-    middle = np.median(near, axis=0)
-    middle = middle[(middle > _DARK) & (middle < _BRIGHT)]
-    if len(middle) < rows * columns / 2:
-        return float(2 * (1 - len(middle) / (rows * columns)))  # black and white are lumps
+    median = np.median(near, axis=0)
+    middle = median[(median > _DARK) & (median < _BRIGHT)]
+    if len(middle) < median.size / 2:
+        return float(2 * (1 - len(middle) / median.size))  # black and white are lumps
     coarse = min(_COARSE, _CONTRAST * float(middle.std()))
     if coarse <= _FINE:
         return 0.0
@@ -139,9 +143,8 @@ def _at_lines(gradient: NDArray[np.float32], period: float) -> float:
     place = np.floor(np.arange(len(gradient)) % period).astype(np.intp)
     counts = np.bincount(place)
     means = np.bincount(place, gradient) / counts
-    whole = (
-        counts >= len(gradient) / period / 2
-    )  # of a period that is no whole number, the last place is less
+    # Of a period that is no whole number, the last place is less than a pixel: too few gradients fall there.
+    whole = counts >= len(gradient) / period / 2
     return float(means[whole].max() / (gradient.mean() + 1e-6))
 
 

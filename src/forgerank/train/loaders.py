@@ -15,7 +15,7 @@ from rich.text import Text
 from torch.utils.data import DataLoader
 
 from forgerank.data.augmentation import AugmentConfig
-from forgerank.data.batches import ALONE, Crops, EvenBatches, Item, Judgeable, Share, StreamBatches
+from forgerank.data.batches import ALONE, Crops, EvenBatches, ImageTest, Item, Share, StreamBatches
 from forgerank.data.forge_sources import FORGED_PHOTOS
 from forgerank.data.formats.registry import open_dataset
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
@@ -232,7 +232,7 @@ def open_crops(
     *,
     masks: bool,
     augment: AugmentConfig | None,
-    judgeable: Judgeable | None = None,
+    judgeable: ImageTest | None = None,
 ) -> Crops:
     """The crops of a source as the network of `config` takes them."""
     return Crops(
@@ -273,7 +273,7 @@ def plain_loader(
     *,
     masks: bool = False,
     augment: AugmentConfig | None = None,
-    judgeable: Judgeable | None = None,
+    judgeable: ImageTest | None = None,
     share: Share = ALONE,
 ) -> DataLoader[Item]:
     """Each image once, in order, or this process's share of them; augmented only where `augment` is given."""

@@ -93,7 +93,7 @@ class Batcher:
                 if alike := [entry for entry in batch if entry.thorough is thorough]:
                     self._answer(alike)
 
-    def _collect(self) -> tuple[list["_Entry"], bool]:
+    def _collect(self) -> tuple[list[_Entry], bool]:
         """The next batch, and whether there will be more after it."""
         batch: list[_Entry] = []
         closes = None
@@ -109,7 +109,7 @@ class Batcher:
             closes = closes or time.monotonic() + self._wait
         return batch, True
 
-    def _answer(self, batch: list["_Entry"]) -> None:
+    def _answer(self, batch: list[_Entry]) -> None:
         """Of images that are all to be judged thoroughly, or none."""
         try:
             reports = self._judges[batch[0].thorough]([entry.image for entry in batch])
