@@ -81,6 +81,29 @@ def test_warnings_stand_under_the_table_and_on_stderr(
         assert any(str(path) in line and warning in line for line in result.stderr.splitlines())
 
 
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_a_second_camera_that_was_not_judged_is_named(
+    astronaut: Pixels, forged_astronaut: Pixels, weights: list[str], tmp_path: Path, container: str
+) -> None:
+    """The second of two video streams is forged: the verdict says nothing about it, so a warning does."""
+    cameras = [
+        write_video(tmp_path / f"{number}.mp4", shots((videos.first_person(person), 2)))
+        for number, person in enumerate((astronaut, forged_astronaut))
+    ]
+    both = videos.join_streams(tmp_path / f"both.{container}", *cameras)
+    alone = json.loads(detect(cameras[0], "--json", "-", *weights).stdout)["videos"][0]
+    page, data = tmp_path / "r.html", tmp_path / "r.json"
+    result = detect(both, "--html", page, "--json", data, *weights)
+    warning = "it holds 2 video streams; the first was judged"
+    assert warning in " ".join(result.stdout.split())
+    [line] = result.stderr.splitlines()
+    assert both.name in line
+    assert warning in line
+    assert warning in page.read_text(encoding="utf-8")
+    [entry] = json.loads(data.read_text(encoding="utf-8"))["videos"]
+    assert (entry["verdict"], entry["warnings"]) == (alone["verdict"], [warning])
+
+
 def test_sampling_options(files: Path, weights: list[str]) -> None:
     for options, count in ((("--fps", 5), 10), (("--max-frames", 3), 3)):
         result = detect(files / "two.mp4", "--json", "-", *options, *weights)

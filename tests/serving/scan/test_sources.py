@@ -55,6 +55,16 @@ def test_a_list_of_windows_begins_with_a_byte_order_mark(tmp_path: Path) -> None
     assert [item.path for item in list_items(f"@{tmp_path}/list.txt", {})] == ["a/y.jpg", "a/cat.jpg"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_that_powershell_redirects_is_utf_16(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes("\ufeffa/y.jpg\r\n\r\na/Ċć č.jpg".encode(encoding))
+    assert [item.path for item in list_items(f"@{path}", {})] == ["a/y.jpg", "a/Ċć č.jpg"]
+    path.write_bytes("\ufeffa/y.jpg\r\n".encode(encoding) + b"\0")
+    with pytest.raises(InputError, match=r"list\.txt: cannot read the list \(it begins as UTF-16"):
+        list(list_items(f"@{path}", {}))
+
+
 @pytest.mark.parametrize("where", ["folder", "glob", "store"])
 def test_what_is_left_out_is_counted_and_litter_is_not(tmp_path: Path, where: str) -> None:
     contents = {

@@ -1,7 +1,7 @@
 """What to scan: folders, globs, URLs and lists of files, as a stream that holds one folder at a time."""
 
 import os
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,13 +84,26 @@ def _items(
 
 def _from_list(path: Path) -> Iterator[Item]:
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file):
-                name = os.fsdecode((line if number else line.removeprefix(BOM_UTF8)).rstrip(b"\r\n"))
-                if name:
-                    yield Item(name) if is_url(name) else _local(name)
+        for name in _lines(path):
+            if name:
+                yield Item(name) if is_url(name) else _local(name)
     except OSError as error:
         raise InputError(f"{path}: cannot read the list ({error.strerror or error})") from None
+    except UnicodeError:
+        raise InputError(f"{path}: cannot read the list (it begins as UTF-16 and is not)") from None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Of a list as any system saves it: bytes that are names, or UTF-16 where its mark stands first."""
+    with open(path, "rb") as file:
+        if file.read(2) not in (BOM_UTF16_LE, BOM_UTF16_BE):
+            file.seek(0)
+            for number, line in enumerate(file):
+                yield os.fsdecode((line if number else line.removeprefix(BOM_UTF8)).rstrip(b"\r\n"))
+            return
+    with open(path, encoding="utf-16") as text:
+        for name in text:
+            yield name.rstrip("\n")
 
 
 def _from_folder(folder: Path, extensions: frozenset[str] | None, left_out: LeftOut) -> Iterator[Item]:
