@@ -64,6 +64,20 @@ def test_faces_that_were_not_looked_for_are_named(tiny_detector: Detector) -> No
     assert usual.warnings == ()
 
 
+def test_no_orientation_changes_a_verdict(
+    astronaut: NDArray[np.uint8], forged_astronaut: NDArray[np.uint8]
+) -> None:
+    detector = Detector(threads=1)  # the embedded weights
+    for image in (astronaut, forged_astronaut):
+        sides = [np.rot90(side, turn) for side in (image, image[:, ::-1]) for turn in range(4)]
+        reports = detector.detect([np.ascontiguousarray(side) for side in sides])
+        probabilities = [report.faces[0].forged_probability for report in reports]
+        assert probabilities == pytest.approx([probabilities[0]] * 8, abs=0.02)
+        rolls = [report.faces[0].quality.roll for report in reports]
+        expected = [sign * rolls[0] - 90 * turn for sign in (1, -1) for turn in range(4)]
+        assert all(abs((a - b + 180) % 360 - 180) < 1 for a, b in zip(rolls, expected, strict=True))
+
+
 def test_an_image_on_its_head_is_judged_as_the_upright_one(
     tiny_detector: Detector, forged_astronaut: Pixels
 ) -> None:

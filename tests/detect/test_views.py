@@ -6,10 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from forgerank.detect import Detector
-from forgerank.detect.detector import AlignedFace
+from forgerank.detect.detector import AlignedFace, dissimilarity_map
 from forgerank.detect.runtime import Prediction
 from forgerank.detect.views import SCALES, VIEWS, View, mean_odds, merged
-from forgerank.faces.align import FACE_CENTRE, estimate_alignment, five_points
+from forgerank.faces.align import FACE_CENTRE, brighter_on_the_left, estimate_alignment, five_points
 
 SIDE = 8
 CELLS = (np.arange(SIDE) + 0.5) / SIDE
@@ -66,18 +66,40 @@ def test_probabilities_are_averaged_in_log_odds() -> None:
     assert 0 <= found.similarity.min() <= found.similarity.max() <= 1
 
 
+@pytest.mark.parametrize("thorough", [False, True])
 def test_a_mirrored_face_gets_the_same_answer_and_mirrored_maps(
-    tiny_weights: Path, forged_astronaut: NDArray[np.uint8]
+    tiny_weights: Path, forged_astronaut: NDArray[np.uint8], thorough: bool
 ) -> None:
-    detector = Detector(tiny_weights, threads=1, thorough=True)
+    detector = Detector(tiny_weights, threads=1, thorough=thorough)
     [face] = detector.align(forged_astronaut, detector.analyzer.analyze(forged_astronaut))
-    assert [len(face.further), face.further[0].shape] == [1, face.crop.shape]
+    assert [crop.shape for crop in face.further] == [face.crop.shape] * thorough
     other = AlignedFace(
         face.face, face.alignment, face.crop[:, ::-1], tuple(crop[:, ::-1] for crop in face.further)
     )
     seen, mirrored = detector.predict([face]), detector.predict([other])
     assert seen.probability == pytest.approx(mirrored.probability, abs=1e-5)
     assert seen.component_maps == pytest.approx(mirrored.component_maps[..., ::-1], abs=1e-3)
+    maps = [dissimilarity_map(found.similarity[0]) for found in (seen, mirrored)]
+    assert maps[0] == pytest.approx(maps[1][:, ::-1], abs=1e-3)
+    assert maps[0] != pytest.approx(maps[1], abs=1e-3)
+
+
+def test_one_side_of_each_face_is_seen_and_the_answers_lie_where_they_belong(
+    tiny_detector: Detector, forged_astronaut: NDArray[np.uint8]
+) -> None:
+    faces = [
+        face
+        for image in (forged_astronaut, forged_astronaut[:, ::-1])
+        for face in tiny_detector.align(image, tiny_detector.analyzer.analyze(np.ascontiguousarray(image)))
+    ]
+    seen = tiny_detector.predict(faces)
+    crops = [face.crop for face in faces]
+    assert sum(map(brighter_on_the_left, crops)) == 1
+    plain = tiny_detector.runtime.run(crops)
+    for i, crop in enumerate(crops):
+        answer, as_it_is = (dissimilarity_map(found.similarity[i]) for found in (seen, plain))
+        assert np.array_equal(answer, as_it_is) == (not brighter_on_the_left(crop))
+        assert np.corrcoef(answer.ravel(), as_it_is.ravel())[0, 1] > 0.7
 
 
 def test_both_kinds_of_a_detector_share_their_models(

@@ -25,6 +25,7 @@ VERTICES = [33, 263, 1, 61, 291]
 PIXELS = np.array([[194, 101], [254, 104], [223, 131], [202, 139], [246, 141]])
 # Vertices and their mirror images.
 PAIRS = [(1, 1), (10, 10), (152, 152), (33, 263), (133, 362), (61, 291), (70, 300), (98, 327), (234, 454)]
+PAIRS += [(3, 248), (200, 200), (159, 386), (129, 358), (247, 467)]
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +72,19 @@ def test_landmarks_follow_scaling(
     assert np.abs(error).max() < 5
 
 
-def test_landmarks_follow_a_flip(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
-    mirrored = only(analyzer.analyze(np.ascontiguousarray(portrait[:, ::-1])))
+@pytest.mark.parametrize(("width", "scale"), [(300, 1.0), (297, 1.0), (300, 3.0), (299, 2.5)])
+def test_a_mirror_image_has_the_mirrored_mesh_and_crop(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, width: int, scale: float
+) -> None:
+    size = round(width * scale), round(300 * scale)
+    image = np.asarray(PILImage.fromarray(portrait[:, :width]).resize(size, PILImage.Resampling.LANCZOS))
+    face, other = (only(analyzer.analyze(np.ascontiguousarray(side))) for side in (image, image[:, ::-1]))
     for vertex, twin in PAIRS:
-        expected = (300 - face.landmarks[vertex, 0], face.landmarks[vertex, 1])
-        assert np.abs(mirrored.landmarks[twin] - expected).max() < 4
-    assert mirrored.quality.yaw == pytest.approx(-face.quality.yaw, abs=4)
-    assert mirrored.quality.roll == pytest.approx(-face.quality.roll, abs=3)
+        expected = (size[0] - face.landmarks[vertex, 0], face.landmarks[vertex, 1])
+        assert np.abs(other.landmarks[twin] - expected).max() < 0.3 * scale
+    assert other.quality.yaw == pytest.approx(-face.quality.yaw, abs=0.5)
+    assert other.quality.roll == pytest.approx(-face.quality.roll, abs=0.2)
+    assert np.abs(other.crop[:, ::-1].astype(int) - face.crop).mean() < 1
 
 
 def test_roll_follows_the_image(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:

@@ -38,14 +38,24 @@ def on_canvas(shape: tuple[int, int], *pasted: tuple[np.ndarray, tuple[int, int]
 
 def test_astronaut(detector: BlazeFaceDetector) -> None:
     (face,) = detector.detect(astronaut())
-    assert iou(face.box, FACE) > 0.8
+    assert iou(face.box, FACE) > 0.7
     assert 0.7 < face.score <= 1.0
     assert face.points.shape == (5, 2)
     assert face.points.dtype == np.float32
-    assert np.abs(face.points[:2] - EYES).max() < 6
+    assert np.abs(face.points[:2] - EYES).max() < 10
     left_mouth, right_mouth = face.points[3:]
     assert left_mouth[0] < face.points[2, 0] < right_mouth[0]
     assert face.points[2, 1] < left_mouth[1] < FACE[3]
+
+
+def test_a_mirror_image_has_the_mirrored_detection(detector: BlazeFaceDetector) -> None:
+    image = astronaut()[:, :511]
+    (face,), (other,) = (detector.detect(np.ascontiguousarray(side)) for side in (image, image[:, ::-1]))
+    x0, y0, x1, y1 = other.box
+    assert (511 - x1, y0, 511 - x0, y1) == pytest.approx(face.box, abs=0.5)
+    assert other.score == pytest.approx(face.score, abs=0.01)
+    mirrored = other.points[[1, 0, 2, 4, 3]] * (-1, 1) + (511, 0)
+    assert mirrored == pytest.approx(face.points, abs=0.5)
 
 
 @pytest.mark.parametrize(

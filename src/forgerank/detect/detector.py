@@ -12,7 +12,7 @@ import numpy as np
 from forgerank.detect.result import FaceReport, LoadedImage, Map, Report
 from forgerank.detect.runtime import Prediction, Runtime, usable_cores
 from forgerank.detect.verdict import MIN_SIZE, calibrate, judge_face, judge_image, order_components
-from forgerank.detect.views import SCALES, VIEWS, merged
+from forgerank.detect.views import SCALES, VIEWS, merged, seen_one_way
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.media.files import read_file
@@ -126,7 +126,7 @@ class Detector:
         Raises InputError for a network that cannot take them, or whose answers cannot be used.
         """
         if not self.thorough:
-            return self.runtime.run([face.crop for face in faces])
+            return seen_one_way([face.crop for face in faces], self.runtime.run)
         scales = zip(*((face.crop, *face.further) for face in faces), strict=True)
         crops = dict(zip(SCALES, scales, strict=True))
         return merged([self.runtime.run([view.seen(crop) for crop in crops[view.scale]]) for view in VIEWS])

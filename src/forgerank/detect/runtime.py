@@ -1,6 +1,7 @@
 """ONNX Runtime session of the exported network: aligned crops in, every output in one pass."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,7 @@ class Runtime:
         self.labels = len(weights.metadata.labels)
         self._batch_size = batch_size
 
-    def run(self, crops: list[Image]) -> Prediction:
+    def run(self, crops: Sequence[Image]) -> Prediction:
         """At least one aligned crop, each (input_size, input_size, 3) uint8 RGB -> outputs for all.
 
         Raises InputError for a network that cannot take them, or whose answers cannot be used.
@@ -163,6 +164,6 @@ def shortened(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
 
 
-def _to_tensor(crops: list[Image]) -> Float:
+def _to_tensor(crops: Sequence[Image]) -> Float:
     batch = np.stack(crops).astype(np.float32) / np.float32(255.0)
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))  # (B, 3, S, S)

@@ -1,6 +1,9 @@
-"""Views of a face that a thorough judgement averages: two scales of its crop, each plain and mirrored."""
+"""Views of a face: which way round the network sees it, and those that a thorough judgement averages, two
+scales of its crop, each plain and mirrored."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from forgerank.detect.runtime import Prediction
 from forgerank.detect.verdict import logit
-from forgerank.faces.align import FACE_CENTRE
+from forgerank.faces.align import FACE_CENTRE, brighter_on_the_left
 from forgerank.types import Image
 
 # How large the face stands in the crop, relative to the zoom that the network was trained at. Under 1, so
@@ -33,6 +36,23 @@ class View(NamedTuple):
 
 
 VIEWS = tuple(View(scale, mirrored) for scale in SCALES for mirrored in (False, True))
+
+
+def seen_one_way(crops: Sequence[Image], run: Callable[[Sequence[Image]], Prediction]) -> Prediction:
+    """What `run` says of crops (S, S, 3), each mirrored where it is brighter on the left, laid on the crops.
+
+    A face and its mirror image so get one answer, for which averaging over both would need twice the time.
+    """
+    mirrored = np.array([brighter_on_the_left(crop) for crop in crops])
+    _, other = VIEWS[:2]
+    seen = [other.seen(crop) if turn else crop for crop, turn in zip(crops, mirrored, strict=True)]
+    found = run(seen)
+    maps, similarity = found.component_maps.copy(), found.similarity.copy()
+    maps[mirrored] = maps[mirrored, ..., ::-1]
+    side = math.isqrt(similarity.shape[1])
+    tokens = np.arange(side * side).reshape(side, side)[:, ::-1].ravel()
+    similarity[mirrored] = similarity[mirrored][:, tokens][:, :, tokens]
+    return replace(found, component_maps=maps, similarity=similarity)
 
 
 def mean_odds(probabilities: Sequence[ArrayLike]) -> NDArray[np.float64]:

@@ -10,9 +10,10 @@ from PIL import Image as PILImage
 
 from forgerank.types import Image, Points
 
-# Mean five points of frontal portraits in a unit square that holds the whole head with its hair.
+# Mean five points of frontal portraits and of their mirror images, in a unit square that holds the whole
+# head with its hair.
 TEMPLATE = np.array(
-    [[0.368, 0.472], [0.635, 0.472], [0.500, 0.641], [0.382, 0.744], [0.621, 0.744]], dtype=np.float32
+    [[0.3665, 0.472], [0.6335, 0.472], [0.5, 0.641], [0.3805, 0.744], [0.6195, 0.744]], dtype=np.float32
 )
 
 FACE_CENTRE = np.array([0.5, 0.56], dtype=np.float32)  # of the unit square: stays in place under a zoom
@@ -43,6 +44,15 @@ def quarter_turns(roll: float) -> int:
     [0, 1, 2, 2, 3]
     """
     return round(roll / 90.0) % 4
+
+
+def brighter_on_the_left(image: Image) -> bool:
+    """Whether an image (H, W, 3) is brighter in its left half than in its right one.
+
+    Where it is, the models are shown its mirror image: a face and its mirror image so get one answer.
+    """
+    half = image.shape[1] // 2
+    return bool(image[:, :half].sum(dtype=np.int64) > image[:, -half:].sum(dtype=np.int64))
 
 
 def turned_back(points: NDArray[Any], turn: int, shape: tuple[int, ...]) -> NDArray[Any]:

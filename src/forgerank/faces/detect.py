@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image as PILImage
 
+from forgerank.faces.align import brighter_on_the_left
 from forgerank.faces.boxes import Box, Floats, containment, overlaps
 from forgerank.faces.models import open_embedded
 from forgerank.faces.retinaface import RetinaFaceDetector
@@ -30,6 +31,8 @@ _WORTH_TILING = 1.2  # below this, tiles would show the image hardly larger than
 _TILE_OVERLAP = 48  # input pixels
 _FLAT = 4.0  # grey levels: a tile with less contrast than this holds no face
 _PADDING = 1.6  # a face that fills the image or is cut by its border is found on a canvas this much larger
+_EXCHANGED = [0, 1, 3, 2, 4, 5, 7, 6]  # what a graph gives, with left and right exchanged: see `five_of_six`
+_MIRROR = np.array([-1, 1], dtype=np.float32)
 _MOUTH_HALF_WIDTH = 0.45  # of the distance between the eyes
 
 
@@ -67,15 +70,20 @@ class _BlazeFace:
 
     def __call__(self, view: _View, min_score: float) -> tuple[Floats, Floats, Floats]:
         """Boxes (K, 4), key points (K, 6, 2), both in image pixels, and scores (K,) of one view."""
-        pixels = view.pixels.astype(np.float32)[None] / 127.5 - 1.0  # (1, side, side, 3)
+        mirrored = brighter_on_the_left(view.pixels)
+        seen = view.pixels[:, ::-1] if mirrored else view.pixels
+        pixels = seen.astype(np.float32)[None] / 127.5 - 1.0  # (1, side, side, 3)
         values, logits = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
         scores = 1.0 / (1.0 + np.exp(-np.clip(logits[0, :, 0], -80.0, 80.0)))
         keep = scores >= min_score
         pairs = values[0, keep].reshape(-1, 8, 2)  # centre, size, six key points
         anchors = self._anchors[keep][:, None]
+        if mirrored:
+            pairs = pairs[:, _EXCHANGED] * _MIRROR
+            anchors = anchors * (-1, 1) + (self.side, 0)
         offset = np.asarray(view.offset, dtype=np.float32)
         centres = (pairs[:, :1] + anchors - offset) / view.scale
-        halves = pairs[:, 1:2] / (2.0 * view.scale)
+        halves = np.abs(pairs[:, 1:2]) / (2.0 * view.scale)
         boxes = np.concatenate([centres - halves, centres + halves], axis=2)[:, 0]
         points = (pairs[:, 2:] + anchors - offset) / view.scale
         return boxes.astype(np.float32), points.astype(np.float32), scores[keep].astype(np.float32)
@@ -206,9 +214,16 @@ def letterbox(image: PILImage.Image, side: int, *, padding: float = 1.0) -> _Vie
     scale = side / (max(image.size) * padding)
     small = _resize(image, scale)
     canvas = PILImage.new("RGB", (side, side))
-    corner = ((side - small.width) // 2, (side - small.height) // 2)
-    canvas.paste(small, corner)
-    return _View(np.asarray(canvas), scale, corner)
+    # Where there is no middle, a mirror image stands in the mirrored place.
+    spare = side - small.width + brighter_on_the_left(np.asarray(small))
+    left, top = spare // 2, (side - small.height) // 2
+    canvas.paste(small, (left, top))
+    # Whole pixels are a little more or less than the image at this scale: its middle stays in place.
+    offset = (
+        left + (small.width - image.width * scale) / 2,
+        top + (small.height - image.height * scale) / 2,
+    )
+    return _View(np.asarray(canvas), scale, offset)
 
 
 def tiles(image: PILImage.Image, scale: float, side: int) -> Iterator[_View]:

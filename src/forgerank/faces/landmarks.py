@@ -9,7 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.faces.align import five_points, quarter_turns, turned_back
+from forgerank.faces.align import brighter_on_the_left, five_points, quarter_turns, turned_back
 from forgerank.faces.models import open_embedded
 from forgerank.types import Detection, Image, Points
 
@@ -19,6 +19,20 @@ _ENLARGE = 1.5  # side of the model's view over the longer side of the face
 # over this.
 _SURE = 20.0
 _OTHER_WAY_UP = (1, 0, 2, 4, 3)  # the five points with left and right exchanged
+# Vertices on the line that divides the face. Of the others, those below 248 lie on the image's left, and from
+# 248 on their counterparts follow in the same order.
+_MIDDLE = (0, 1, 2, *range(4, 7), *range(8, 20), 94, 151, 152, 164, 168, 175, 195, 197, 199, 200)
+
+
+def _exchanged() -> NDArray[np.intp]:
+    """(468,): for each vertex the one that takes its place in a mirror image."""
+    vertices = np.arange(468)
+    left = np.setdiff1d(vertices[:248], _MIDDLE)
+    vertices[left], vertices[248:] = vertices[248:].copy(), left
+    return vertices
+
+
+_EXCHANGED = _exchanged()
 
 
 class Mesh(NamedTuple):
@@ -44,7 +58,8 @@ class LandmarkModel:
 
         A first pass on the detector's box finds the face; a second one sees it centred and upright by the
         first mesh, which makes the points depend less on the detector (measured: a box jittered by 10 to 20 %
-        moves them by 0.7 % of the distance between the eyes' outer corners, not by 1.6 %).
+        moves them by 0.7 % of the distance between the eyes' outer corners, not by 1.6 %). The model sees
+        its view mirrored where that is brighter on the left, so that a mirror image has the mirrored mesh.
 
         The detector takes a face on its head for an upright one. Unless the model is sure of what it sees, it
         is shown the face the other way up as well; its own score decides.
@@ -75,10 +90,12 @@ class LandmarkModel:
             [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=np.float64
         )
         corner = centre - linear @ np.full(2, _SIDE / 2)
-        view = _warp(np.rot90(image, turn), linear, corner, scale)
+        view, mirrored = _warp(np.rot90(image, turn), linear, corner, scale)
         pixels = view.astype(np.float32)[None] / 255.0  # (1, 192, 192, 3)
         values, logit = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
         points_3d = values.reshape(468, 3)
+        if mirrored:
+            points_3d = points_3d[_EXCHANGED] * (-1, 1, 1) + (_SIDE, 0, 0)
         landmarks = turned_back(points_3d[:, :2] @ linear.T + corner, turn, image.shape)
         depth = (points_3d[:, 2] * scale).astype(np.float32)
         return Mesh(landmarks.astype(np.float32), depth, float(logit.reshape(())))
@@ -90,21 +107,34 @@ def eye_line(points: Points) -> float:
     return math.atan2(float(across[1]), float(across[0]))
 
 
-def _warp(image: Image, linear: NDArray[np.float64], corner: NDArray[np.float64], scale: float) -> Image:
-    """The model's square view of an image, image = linear @ input + corner; black outside the image."""
+def _warp(
+    image: Image, linear: NDArray[np.float64], corner: NDArray[np.float64], scale: float
+) -> tuple[Image, bool]:
+    """The model's square view of an image, image = linear @ input + corner; black outside the image.
+
+    It is mirrored, and True is returned with it, where the image is brighter there on the left.
+    """
     corners = np.array([[0, 0], [_SIDE, 0], [0, _SIDE], [_SIDE, _SIDE]]) @ linear.T + corner
     limit = np.array([image.shape[1], image.shape[0]])
     low = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, limit - 1)
     high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, low + 1, limit)
-    patch = PILImage.fromarray(np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]))
+    part = image[low[1] : high[1], low[0] : high[0]]
+    corner = corner - low
+    mirrored = brighter_on_the_left(part)
+    if mirrored:
+        corner = corner + linear @ (_SIDE, 0)  # of the mirrored view
+        corner[0] = part.shape[1] - corner[0]
+        linear = linear * [[1, -1], [-1, 1]]
+        part = part[:, ::-1]
+    patch = PILImage.fromarray(np.ascontiguousarray(part))
     factor = max(1, math.floor(scale))  # an affine look-up alone would alias a large face
     if factor > 1:
         patch = patch.reduce(factor)
-    matrix = np.column_stack([linear, corner - low]) / factor
+    matrix = np.column_stack([linear, corner]) / factor
     view = patch.transform(
         (_SIDE, _SIDE),
         PILImage.Transform.AFFINE,
         data=tuple(matrix.ravel()),
         resample=PILImage.Resampling.BILINEAR,
     )
-    return np.asarray(view)
+    return np.asarray(view), mirrored
