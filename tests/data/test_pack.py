@@ -151,8 +151,8 @@ def test_landmarks_are_those_of_the_stored_face(pack_root: Path, pack_sources: P
         entry, face = pack.entry(index), pack.face(index)
         found = find_largest(face.image)
         assert found is not None
-        assert np.linalg.norm(found - face.landmarks, axis=1).mean() < 1
-        assert np.linalg.norm(five_points(found) - pack.points(index), axis=1).max() < 1
+        assert np.linalg.norm(found - face.landmarks, axis=1).mean() < 1.5
+        assert np.linalg.norm(five_points(found) - pack.points(index), axis=1).max() < 2
         assert np.abs(five_points(face.landmarks) - pack.points(index)).max() < 0.01
         assert entry.eye_distance == pytest.approx(
             np.linalg.norm(pack.points(index)[1] - pack.points(index)[0]), abs=0.2
