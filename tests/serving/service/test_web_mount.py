@@ -1,6 +1,7 @@
 """The web page on top of the service, with and without keys."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +33,14 @@ def test_the_page_judges_through_the_batches(start: Start, photo: bytes) -> None
     assert list(live.service.uploads.folder.iterdir()) == []
 
 
+def test_the_page_judges_thoroughly_where_it_is_asked_to(start: Start, photo: bytes) -> None:
+    live = start(web=True)
+    assert 'name="thorough"' in live.client.get("/").text
+    for thorough in (False, True):
+        answer = last_line(live.client.post(f"/judge?name=cat.jpg&thorough={thorough}", content=photo))
+        assert json.loads(answer["json"])["model"]["thorough"] is thorough
+
+
 def test_without_the_option_there_is_no_page(start: Start) -> None:
     assert start().client.get("/").status_code == 404
 
@@ -48,7 +57,11 @@ def test_with_keys_the_page_judges_for_those_who_have_one(start: Start, photo: b
 def test_errors_are_told_in_words(start: Start, photo: bytes, tmp_path: Path) -> None:
     live = start(queue_photos=1)
     judge = BatchedJudge(
-        cast(Detector, live.detector), live.service.batcher, live.service.photos.decoders, live.settings
+        cast(Detector, live.detector),
+        live.service.batcher,
+        live.service.photos.decoders,
+        live.settings,
+        threading.BoundedSemaphore(1),
     )
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_bytes(photo)

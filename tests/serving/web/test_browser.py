@@ -1,6 +1,7 @@
 """The page in Chromium, from the file to the verdict, at the width of a desk and of a phone."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,12 @@ BROKEN = FilePayload(
 @pytest.fixture
 def page(browser: Browser, judge: ScriptedJudge, width: int) -> Iterator[Page]:
     with (
-        serving(judge, max_bytes=2_000_000, max_seconds=600) as address,
+        serving(
+            judge,
+            thorough=FileJudge(judge.detector.with_thorough(True)),
+            max_bytes=2_000_000,
+            max_seconds=600,
+        ) as address,
         watched_page(browser, viewport={"width": width, "height": 800}, base_url=address) as page,
     ):
         page.goto("/")
@@ -99,6 +105,16 @@ def test_a_photograph_is_judged_shown_and_downloaded(
     assert html.startswith("<!doctype html>")
     assert "postMessage" not in html
     assert expected.sha256 in html
+
+
+def test_a_thorough_judgement_is_asked_for_by_keyboard(page: Page, photos: tuple[Path, Path]) -> None:
+    box = page.get_by_role("checkbox", name="Judge thoroughly")
+    expect(box).not_to_be_checked()
+    box.focus()
+    box.press("Space")
+    give(page, photos[0])
+    report = json.loads(download(page, "Data (JSON)").path().read_text(encoding="utf-8"))
+    assert report["model"]["thorough"] is True
 
 
 def test_an_image_is_enlarged_on_what_is_on_the_screen(page: Page, photos: tuple[Path, Path]) -> None:

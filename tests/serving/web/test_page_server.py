@@ -19,6 +19,7 @@ from PIL import Image
 
 from forgerank.detect.result import VideoReport
 from forgerank.report.schema import ReportFile
+from forgerank.serving.judge import FileJudge
 from forgerank.serving.web.page_server import build_page
 
 MP4 = b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(64)
@@ -64,6 +65,18 @@ def test_a_photograph_gets_its_reports_and_its_file_is_deleted(
     assert str(tmp_path) not in answer["html"] + answer["json"]
     assert judge.paths[0].is_relative_to(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_judge_with_a_thorough_detector_answers_where_it_is_asked_to(judge: Any, forged_png: bytes) -> None:
+    with client(judge) as opened:
+        assert 'name="thorough"' not in opened.get("/").text
+    thorough = FileJudge(judge.detector.with_thorough(True))
+    with client(judge, thorough=thorough) as opened:
+        assert 'name="thorough"' in opened.get("/").text
+        for asked in (False, True):
+            params = {"name": "a.png", "thorough": str(asked).lower()}
+            *_, answer = lines(opened.post("judge", params=params, content=forged_png))
+            assert json.loads(answer["json"])["model"]["thorough"] is asked
 
 
 def test_a_photograph_with_the_name_of_a_video_is_judged(judge: Any, forged_png: bytes) -> None:

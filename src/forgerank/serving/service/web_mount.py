@@ -27,13 +27,19 @@ class BatchedJudge:
     """The page's `Judge`: photographs join the service's batches, videos are judged beside them."""
 
     def __init__(
-        self, detector: Detector, batcher: Batcher, decoders: Decoders, settings: ServiceSettings
+        self,
+        detector: Detector,
+        batcher: Batcher,
+        decoders: Decoders,
+        settings: ServiceSettings,
+        videos: threading.BoundedSemaphore,
     ) -> None:
+        """`videos` counts those that are judged at one time."""
         self.detector = detector
         self._decoders = decoders
         self._batcher, self._max_pixels = batcher, settings.photo_pixels
         self._judge_video = FileJudge(detector, fps=settings.video_fps, max_seconds=settings.video_seconds)
-        self._videos = threading.BoundedSemaphore(_VIDEOS_AT_ONCE)
+        self._videos = videos
 
     def __call__(self, path: Path, name: str, progress: Progress | None = None) -> Report | VideoReport:
         """As `Judge` has it; InputError for a full queue, too."""
@@ -46,7 +52,8 @@ class BatchedJudge:
                 open(path, "rb") as file,
                 self._decoders.decoding(file, name, self._max_pixels, "page") as answer,
             ):
-                return replace(self._batcher.submit(answer.result().image).result(), path=name)
+                waiting = self._batcher.submit(answer.result().image, thorough=self.detector.thorough)
+                return replace(waiting.result(), path=name)
         except (QueueFullError, DecoderDiedError):
             raise InputError("the server is busy; try again in a moment") from None
 
@@ -56,8 +63,14 @@ def page(service: Service) -> FastAPI:
     from forgerank.serving.web.page_server import build_page
 
     settings = service.settings
+    videos = threading.BoundedSemaphore(_VIDEOS_AT_ONCE)
+    plain, thorough = (
+        BatchedJudge(detector, service.batcher, service.photos.decoders, settings, videos)
+        for detector in (service.detector, service.detector.with_thorough(True))
+    )
     application = build_page(
-        BatchedJudge(service.detector, service.batcher, service.photos.decoders, settings),
+        plain,
+        thorough=thorough,
         max_bytes=min(settings.upload_bytes, _MAX_BYTES),
         max_seconds=settings.video_seconds,
         folder=service.uploads.folder,

@@ -38,6 +38,7 @@ _UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"))
 def build_page(
     judge: Judge,
     *,
+    thorough: Judge | None = None,
     max_bytes: int = 200_000_000,
     max_seconds: float | None = None,
     max_at_once: int = 8,
@@ -46,15 +47,17 @@ def build_page(
 ) -> FastAPI:
     """The page's application: static files, the examples and `POST judge`, nothing else.
 
-    `max_bytes` limits a file; `max_seconds` of video is told to the user, `judge` enforces it. `max_at_once`
-    files are judged at one time, in the order in which their uploads ended; eight times as many may be on
-    their way or wait, and beyond that 503 is answered. An upload lies in `folder`, by default the system's
-    for temporary files, until it is judged. `authorize` is a FastAPI dependency that raises
-    HTTPException(401) unless the request carries a valid key as `Authorization: Bearer KEY`; the page then
-    asks for one.
+    `thorough`, one with a thorough detector, judges in place of `judge` where the user asks for it; without
+    one the page does not offer it. `max_bytes` limits a file; `max_seconds` of video is told to the user,
+    `judge` enforces it. `max_at_once` files are judged at one time, in the order in which their uploads
+    ended; eight times as many may be on their way or wait, and beyond that 503 is answered. An upload lies in
+    `folder`, by default the system's for temporary files, until it is judged. `authorize` is a FastAPI
+    dependency that raises HTTPException(401) unless the request carries a valid key as
+    `Authorization: Bearer KEY`; the page then asks for one.
     """
     page = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    index = _index(max_bytes, max_seconds)
+    index = _index(max_bytes, max_seconds, thorough is not None)
+    judges = {False: judge, True: thorough or judge}
     headers = {"Content-Security-Policy": _policy(judge), "Referrer-Policy": "no-referrer"}
     turns = asyncio.Semaphore(max_at_once)
     places = asyncio.Semaphore(_UPLOADS * max_at_once)
@@ -92,6 +95,7 @@ def build_page(
         request: Request,
         name: Annotated[str, Query(max_length=1000)],
         own: Annotated[Path, Depends(place)],
+        thorough: bool = False,
     ) -> Response:
         path = own / "upload"
         try:
@@ -104,7 +108,8 @@ def build_page(
             raise refusal from None
         # A browser sends a bare name; whatever else comes is only ever shown.
         shown = PurePath(name.replace("\\", "/")).name or "file"
-        return StreamingResponse(_lines(judge, path, shown, turns), media_type="application/x-ndjson")
+        answers = _lines(judges[thorough], path, shown, turns)
+        return StreamingResponse(answers, media_type="application/x-ndjson")
 
     return page
 
@@ -156,13 +161,14 @@ async def _lines(judge: Judge, path: Path, name: str, turns: asyncio.Semaphore) 
                 await working
 
 
-def _index(max_bytes: int, max_seconds: float | None) -> str:
+def _index(max_bytes: int, max_seconds: float | None, thorough: bool) -> str:
     length = "" if max_seconds is None else f", videos up to {max_seconds / 60:.3g} minutes"
     return (
         template_environment(__package__)
         .get_template("index.html")
         .render(
             max_bytes=max_bytes,
+            thorough=thorough,
             embedding=EMBEDDING,
             limit=f"Up to {_size(max_bytes)}{length}",
             examples=EXAMPLES,

@@ -99,7 +99,8 @@ function judge(slot, file) {
   let read = 0;
   let began = 0;
   const used = key;
-  request.open("POST", `judge?name=${encodeURIComponent(file.name)}`);
+  const thorough = document.querySelector("[name=thorough]")?.checked ?? false;
+  request.open("POST", `judge?name=${encodeURIComponent(file.name)}&thorough=${thorough}`);
   if (used) request.setRequestHeader("Authorization", `Bearer ${used}`);
   request.upload.onprogress = ({ loaded, total }) => work(slot, `Sending, ${Math.floor((100 * loaded) / total)} %`, loaded, total);
   request.upload.onload = () => work(slot, "Judging");
