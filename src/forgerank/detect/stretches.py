@@ -1,10 +1,10 @@
 """Forged stretches of a track: runs of forged moments that are too long for a real face.
 
-Of real faces, 1 % reach the threshold of "forged": so it was chosen. The moments of a track that do are
-modelled as a stationary Markov chain with that rate, whose correlation falls exponentially with the time
-between two moments. A run is a finding if a real face shows one as long anywhere in so many moments with a
-probability of at most 1 %, and if it has as many moments as a verdict needs. docs/video.md says how the
-numbers were chosen.
+Of real faces, 1 % reach the threshold of "forged": so it was chosen; a single face may do so more often. The
+moments of a track that do are modelled as a stationary Markov chain with the face's own rate, whose
+correlation falls exponentially with the time between two moments. A run is a finding if a real face shows
+one as long anywhere in so many moments with a probability of at most 1 %, and if it has as many moments as a
+verdict needs. docs/video.md says how the numbers were chosen.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,9 @@ from forgerank.detect.pooling import MIN_USABLE
 from forgerank.detect.result import Stretch
 
 FALSE_ALARMS = 0.01  # of tracks of real faces that get a stretch, at most
-REAL_RATE = 0.01  # of real faces at or above the threshold of "forged"
+REAL_RATE = 0.01  # of real faces at or above the threshold of "forged"; no face is tested at less
 CORRELATION_TIME = 0.55  # seconds in which the correlation of two moments falls to 1 / e
+UNSEEN = 1.0  # forged moments that a real face shows besides those seen: few say little of its own rate
 _GAP = 2.5  # in steps between moments: from there on a run ends
 
 
@@ -27,7 +28,8 @@ def find_stretches(times: ArrayLike, probabilities: ArrayLike, threshold: float)
     """The runs of forged moments of a track that are too long for a real face, by time.
 
     times (M,) in seconds, ascending, and calibrated probabilities (M,) of the usable moments; a moment is
-    forged from `threshold` on. A face that also reaches it in shorter runs is tested at its own rate.
+    forged from `threshold` on. A face is tested at its own rate outside of the long runs, with one forged
+    moment more than was seen.
     """
     at, scores = np.asarray(times, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     if len(at) < 2:
@@ -41,7 +43,7 @@ def find_stretches(times: ArrayLike, probabilities: ArrayLike, threshold: float)
     for first, last in runs:
         if last + 1 - first >= needed:
             rest[first : last + 1] = False
-    rate = max(REAL_RATE, float(forged[rest].mean()) if rest.any() else 0.0)
+    rate = max(REAL_RATE, (int(forged[rest].sum()) + UNSEEN) / (int(rest.sum()) + UNSEEN))
     needed = max(MIN_USABLE, shortest_run(len(at), rate, correlation))
     edges = [at[0], *((a + b) / 2 for a, b in pairwise(at)), at[-1]]
     return tuple(
