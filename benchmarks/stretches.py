@@ -162,7 +162,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     z = 1.959964
     share, spread = hits / count, z * z / count
     half = z * math.sqrt((share * (1 - share) + spread / 4) / count)
-    return (share + spread / 2 - half) / (1 + spread), (share + spread / 2 + half) / (1 + spread)
+    return max(0.0, share + spread / 2 - half) / (1 + spread), (share + spread / 2 + half) / (1 + spread)
 
 
 def show(tracks: Sequence[Track], threshold: float) -> None:

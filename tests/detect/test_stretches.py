@@ -101,7 +101,7 @@ def test_false_alarms_of_real_faces(between: float, within: float, count: int, s
 @pytest.mark.parametrize("spread", [False, True])
 @pytest.mark.parametrize("rate", [REAL_RATE, 0.05])
 def test_false_alarms_of_the_model_itself(rate: float, spread: bool, count: int) -> None:
-    """Also of faces that reach the threshold at five times the rate that it was chosen for, as in real videos,
+    """Also of faces that reach the threshold at five times the rate that it was chosen for, as in videos,
     all of them alike or some of them much more often."""
     rng = np.random.default_rng(1)
     people, correlation = 1500, float(np.exp(-0.5 / CORRELATION_TIME))
