@@ -39,8 +39,9 @@ SHARES = {"photograph": 450, "photograph, judged": 40, "bomb": 2, "video": 290, 
 SHARES |= {"network": 40, "description": 30, "archive": 20, "results": 15, "report": 15}
 READER = 5  # of each reader of annotations
 BLOCK = 100  # inputs between two notes of what was found
-SECONDS = 60.0  # that one input may take
-STARTING = 300.0  # seconds that a worker may take to import everything
+SECONDS = 60.0  # of processor time that one input may take: a busy machine makes no input slow
+STARTING = 300.0  # seconds of processor time that a worker may take to import everything
+PATIENCE = 20  # times as long by the clock, for what waits and does not work
 MEMORY = 4 << 30  # bytes that one worker may have
 BAD = ("crash", "hang", "error")  # outcomes that must not be
 KEPT = ROOT / "runs" / "fuzz"  # inputs that led to one
@@ -52,7 +53,7 @@ class Found(NamedTuple):
     number: int
     kind: str
     outcome: str  # "answered", "refused: WHY", or one of BAD and what happened
-    seconds: float
+    seconds: float  # of processor time
     memory: int  # bytes that the worker has held at most, so far
 
 
@@ -100,7 +101,10 @@ def make(seed: int, number: int) -> bytes:
 def run_one(seed: int, number: int, save: Path | None) -> int:
     from targets import answer
 
+    from priority import ordinary_priority
+
     content = make(seed, number)
+    ordinary_priority()
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_bytes(content)
@@ -116,23 +120,26 @@ def work(pipe: Any, seed: int) -> None:
 
     from targets import answer, detector
 
+    from priority import ordinary_priority
+
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff and FFmpeg print warnings
     detector()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # all that is written to, libraries left out
     pipe.send(None)
     while (number := pipe.recv()) is not None:
-        kind, start = kind_of(number), time.monotonic()
+        kind, start = kind_of(number), time.process_time()
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             try:
                 content = make(seed, number)
-                start = time.monotonic()
+                ordinary_priority()
+                start = time.process_time()
                 outcome = reason(answer(kind, content, Path(folder)).replace(folder, ""))
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 outcome = f"error: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        pipe.send(Found(number, kind, outcome, time.monotonic() - start, peak))
+        pipe.send(Found(number, kind, outcome, time.process_time() - start, peak))
 
 
 def reason(answer: str) -> str:
@@ -151,7 +158,7 @@ def reason(answer: str) -> str:
 
 
 class Worker:
-    """A process, the numbers of its block, and the deadline of the current one."""
+    """A process, the numbers of its block, and when it began with the current one."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.block, self.todo = seed, -1, deque[int]()
@@ -165,7 +172,17 @@ class Worker:
         self.process.start()
         other.close()
         self.number: int | None = None
-        self.deadline = time.monotonic() + STARTING
+        self._begin(STARTING)
+
+    def _begin(self, limit: float) -> None:
+        self.limit, self.began, self.worked = limit, time.monotonic(), processor_time(self.process.pid)
+
+    def hangs(self) -> bool:
+        """Whether what it is at takes too long."""
+        waited = time.monotonic() - self.began
+        return waited > self.limit and (
+            processor_time(self.process.pid) - self.worked > self.limit or waited > PATIENCE * self.limit
+        )
 
     def take(self, block: int | None) -> None:
         """Begin a block; None: there is no more."""
@@ -176,7 +193,7 @@ class Worker:
 
     def next(self) -> None:
         self.number = self.todo.popleft() if self.todo else None
-        self.deadline = time.monotonic() + (SECONDS if self.number is not None else 1e9)
+        self._begin(SECONDS)
         if self.number is not None:
             self.pipe.send(self.number)
 
@@ -190,8 +207,18 @@ class Worker:
         keep = KEPT / f"{self.seed}-{self.number}.bin"
         command = [sys.executable, __file__, "--seed", str(self.seed), "--only", str(self.number)]
         with suppress(subprocess.TimeoutExpired):  # saved first, then run
-            subprocess.run([*command, "--save", str(keep)], capture_output=True, timeout=SECONDS, check=False)
+            command += ["--save", str(keep)]
+            subprocess.run(command, capture_output=True, timeout=STARTING, check=False)
         self._start()
+
+
+def processor_time(pid: int | None) -> float:
+    """Seconds that a process has worked; on systems that do not tell, the clock's."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return time.monotonic()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_blocks(blocks: list[int], seed: int, count: int) -> Iterator[tuple[int, list[Found]]]:
@@ -216,7 +243,7 @@ def run_blocks(blocks: list[int], seed: int, count: int) -> Iterator[tuple[int, 
                     yield worker.block, worker.found
                     worker.take(waiting.popleft() if waiting else None)
                 worker.next()
-            elif time.monotonic() > worker.deadline:
+            elif worker.hangs():
                 worker.lost(f"hang: more than {SECONDS:.0f} s")
     for worker in workers:
         worker.process.kill()

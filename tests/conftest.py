@@ -1,6 +1,5 @@
 """Weights of a tiny network and images for every test."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from forgerank.detect import Detector
+from priority import ordinary_priority
 from tiny import tiny_network, write_weights
 
 pytest_plugins = ["trained"]
@@ -17,10 +17,8 @@ pytest_plugins = ["trained"]
 
 @pytest.fixture(autouse=True)
 def _ordinary_priority() -> Iterator[None]:
-    """SVT-AV1's encoder gives a process of root real-time priority, which starves whatever runs beside it."""
     yield
-    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    ordinary_priority()
 
 
 @pytest.fixture(scope="session")
