@@ -1,6 +1,5 @@
 """From an annotated image to an aligned crop with its masks, augmented in training."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -178,7 +177,7 @@ def encoded(image: Image, quality: int, *, webp: bool = False) -> Image:
 
 def _sampled(image: Image, alignment: Alignment, rng: np.random.Generator) -> Image:
     """The aligned crop as `Alignment.crop` gives it, several times as fast, by a linear or cubic kernel."""
-    factor = max(1, math.floor(1.0 / alignment.scale))
+    factor = alignment.reduction
     if factor > 1:
         height, width = (side // factor * factor for side in image.shape[:2])
         small = cv2.resize(

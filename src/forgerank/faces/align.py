@@ -79,6 +79,11 @@ class Alignment:
         """Crop pixels per image pixel."""
         return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
 
+    @property
+    def reduction(self) -> int:
+        """How many times smaller an image may be made before it is sampled: 2 for a crop of half its size."""
+        return max(1, math.floor(1.0 / self.scale + 1e-6))  # half a size is 2 in spite of rounding
+
     def opencv_matrix(self) -> NDArray[np.float64]:
         """The matrix (2, 3) for `cv2.warpAffine`, whose pixel centres lie at whole numbers."""
         matrix = self.matrix.copy()
@@ -109,7 +114,7 @@ class Alignment:
             matrix = np.column_stack([right - origin, down - origin, origin])
             return Alignment(matrix, self.size).crop(np.rot90(image, turn))
         # A bicubic look-up alone would alias when a large face shrinks to the crop.
-        factor = max(1, math.floor(1.0 / self.scale))
+        factor = self.reduction
         left, top, right, bottom = self._reach(image, factor)
         if left >= right or top >= bottom:
             return np.zeros((self.size, self.size, 3), dtype=np.uint8)
