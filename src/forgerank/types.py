@@ -52,6 +52,7 @@ class Quality:
     flat: float = 0.0  # share of pixels that equal all their neighbours, 0..1
     steps: float = 0.0  # how far the histogram lies in lumps, as of few grey levels, 0..2
     blocks: float = 0.0  # gradient at the lines of a square grid over the mean gradient, >= 0
+    reduced: float = 0.0  # log-odds that one of these was done to it, from more measures together
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as PILImage
 from PIL import ImageOps
 
-from forgerank.detect.verdict import unusable
+from forgerank.detect.verdict import MAX_REDUCED, unusable
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.quality import reduction
 from forgerank.types import Face
@@ -78,6 +78,13 @@ def test_too_little_is_left_of_any_face(strength: tuple[str, str], portraits: li
 def test_ordinary_copies_are_judged(name: str, portraits: list[Portrait]) -> None:
     for portrait in portraits[::3]:
         assert refusal(ORDINARY[name], portrait) is None
+
+
+def test_traces_that_decide_only_together_have_a_reason_of_their_own(portraits: list[Portrait]) -> None:
+    quality = portraits[0][1].quality
+    assert unusable(replace(quality, reduced=MAX_REDUCED)) is None
+    reason = "too little left to judge (traces of dots, few levels or blocks)"
+    assert unusable(replace(quality, reduced=MAX_REDUCED + 0.1)) == reason
 
 
 def test_it_is_so_on_the_whole_way(portraits: list[Portrait]) -> None:

@@ -28,6 +28,7 @@ QUALITY = {
     "flat": 0.0,
     "steps": 0.0,
     "blocks": 0.0,
+    "reduced": 0.0,
 }
 COMPONENTS = [
     {"name": "nose", "probability": 0.9, "rank": 1},

@@ -16,13 +16,14 @@ MIN_SIZE = 64.0  # longer side of the face box, pixels
 MIN_SHARPNESS = 4.0  # variance of the Laplacian of the aligned grey crop
 MAX_YAW = 60.0  # degrees
 MAX_PITCH = 45.0  # degrees
-# An image reduced to dots, few levels or blocks holds none of the traces that a verdict is read from. Of 108
-# real faces of eleven sources none is above a limit; docs/troubleshooting.md says what was measured.
+# An image reduced to dots, few levels or blocks holds none of the traces that a verdict is read from. Of real
+# faces in ordinary copies, hardly any is above a limit; docs/troubleshooting.md says what was measured.
 MAX_GRAIN = 3.5
 MAX_NOISE = 13.0
 MAX_FLAT = 0.55
 MAX_STEPS = 0.3
 MAX_BLOCKS = 2.65
+MAX_REDUCED = 1.0  # log-odds
 
 # Beyond these it is judged, with a warning.
 SMALL_SIZE = 96.0
@@ -68,6 +69,8 @@ def unusable(quality: Quality) -> str | None:
         (quality.blocks > MAX_BLOCKS, "the face is made of blocks"),
     )
     seen = [what for holds, what in reduced if holds]
+    if not seen and quality.reduced > MAX_REDUCED:
+        seen = ["traces of dots, few levels or blocks"]
     return f"too little left to judge ({', '.join(seen)})" if seen else None
 
 

@@ -44,6 +44,11 @@ class QualityEntry(Entry):
     blocks: float = Field(
         default=0.0, description="gradient at the lines of a square grid over the mean gradient"
     )
+    reduced: float = Field(
+        default=0.0,
+        description="log-odds that the face was reduced to dots, few levels or blocks, and then saved, scaled "
+        "or blurred",
+    )
 
 
 class ComponentEntry(Entry):
