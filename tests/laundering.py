@@ -180,10 +180,7 @@ WEAK = {
         for kind, name in BLURRED
         for radius in ("0.7", "1", "1.5")
     ),
-    *(
-        (f"{kind}, then blurred, JPEG", f"{name}, 1 px, 75")
-        for kind, name in (*BLURRED, ("ordered", "8"))
-    ),
+    *((f"{kind}, then blurred, JPEG", f"{name}, 1 px, 75") for kind, name in (*BLURRED, ("ordered", "8"))),
     ("posterised, then JPEG", "3 bits, 75"),
     ("posterised, then JPEG", "3 bits, 50"),
     ("posterised, then scaled", "3 bits, 0.5"),

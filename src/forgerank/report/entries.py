@@ -46,8 +46,8 @@ class QualityEntry(Entry):
     )
     reduced: float = Field(
         default=0.0,
-        description="log-odds that the face was reduced to dots, few levels or blocks, and then saved, scaled "
-        "or blurred",
+        description="log-odds that the face was reduced to dots, few levels or blocks, and then saved, "
+        "scaled or blurred",
     )
 
 
