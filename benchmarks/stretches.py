@@ -22,9 +22,8 @@ from rich.table import Table
 
 from forgerank.detect import Detector
 from forgerank.detect.pooling import MIN_USABLE, POOL, POOLS
-from forgerank.detect.result import VideoReport
+from forgerank.detect.result import NO_EVIDENCE, VideoReport
 from forgerank.detect.stretches import FALSE_ALARMS, find_stretches
-from forgerank.detect.verdict import NO_EVIDENCE
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.types import InputError
 
