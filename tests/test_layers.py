@@ -32,8 +32,8 @@ LEVELS = {
 }  # fmt: skip
 
 BASE = {
-    "", "types", "labels", "extras", "files", "media", "faces", "weights", "detect", "report", "judging",
-    "api", "cli",
+    "", "types", "labels", "extras", "files", "processes", "media", "faces", "weights", "detect", "report",
+    "judging", "api", "cli",
 }  # fmt: skip
 # Of `weights`, what a shared network needs beside its description.
 NEEDS_TORCH = {"weights/hub.py"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forgerank.processes import process_pool
+from forgerank.processes import partial_folder, process_pool, this_process
 from forgerank.types import InputError
 
 PARENT = """
@@ -51,3 +51,25 @@ def test_the_child_of_a_killed_parent_clears_up_and_ends(tmp_path: Path) -> None
 def test_a_pool_whose_process_dies_says_so() -> None:
     with pytest.raises(InputError, match="a worker died"), process_pool(1) as pool:
         pool.submit(os._exit, 1).result()
+
+
+def test_a_folder_that_a_killed_process_filled_is_cleared_away(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / "out.partial"
+    (left / "content").mkdir(parents=True)
+    (left / "content" / "half.png").touch()
+    with pytest.raises(InputError, match=r"out\.partial: another process"), partial_folder(tmp_path / "out"):
+        pass
+    (left / "process").write_text(this_process().rpartition(" ")[0] + f" {ended.pid}")
+    with partial_folder(tmp_path / "out") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "whole.png").touch()
+        with pytest.raises(InputError, match="another process"), partial_folder(tmp_path / "out"):
+            pass
+        folder.replace(tmp_path / "out")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "whole.png"]
+    left.mkdir()  # by a process that was killed as it began
+    with pytest.raises(KeyError), partial_folder(tmp_path / "out"):
+        raise KeyError
+    assert not left.exists()

@@ -4,7 +4,8 @@ no output is an input.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +73,29 @@ def write_atomic(path: Path, content: bytes) -> None:
     want of room say: the file is then as it was.
     """
     target = Path(os.path.realpath(path))
-    partial = target.with_name(target.name + ".partial")
     try:
         if target.exists() and not target.is_file():  # a device or a pipe
             target.write_bytes(content)
             return
-        try:
+        with partial_file(target) as partial:
             partial.write_bytes(content)
-            partial.replace(target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({os_reason(error)})") from None
+
+
+@contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """Where to write a file that appears whole at `path` when the context ends: PATH.partial.
+
+    It is removed where that fails, and written over by the next one where the process was killed.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def make_folder(folder: Path) -> None:

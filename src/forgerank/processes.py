@@ -1,5 +1,5 @@
-"""Child processes that end with their parent, and names of processes that outlive them. Children are spawned:
-a fork would break ONNX Runtime's threads.
+"""Child processes that end with their parent, names of processes that outlive them, and folders that appear
+whole however their process ends. Children are spawned: a fork would break ONNX Runtime's threads.
 
 >>> with process_pool(1) as pool:
 ...     list(pool.map(len, ["nose", "lip"]))
@@ -8,6 +8,7 @@ a fork would break ONNX Runtime's threads.
 
 import os
 import platform
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -105,6 +106,30 @@ def is_dead(process: str) -> bool:
     except PermissionError:
         pass  # another user's
     return _is_zombie(pid)
+
+
+@contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill, from which the caller moves what is complete; gone when the context ends.
+
+    It lies in PATH.partial, beside the name of this process: what a process that was killed left there is
+    cleared away first. Raises InputError where another process is at it, OSError where it cannot be made.
+    """
+    outer = path.with_name(f"{path.name}.partial")
+    owner, content = outer / "process", outer / "content"
+    if outer.exists():
+        process = owner.read_text(encoding="utf-8") if owner.is_file() else ""
+        just_begun = list(outer.iterdir()) in ([], [owner])
+        if not (is_dead(process) if process else just_begun):
+            raise InputError(f"{outer}: another process is filling it: wait, or remove it if none is")
+        shutil.rmtree(outer)
+    try:
+        outer.mkdir(parents=True)
+        owner.write_text(this_process(), encoding="utf-8")
+        content.mkdir()
+        yield content
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
 
 
 def _is_zombie(pid: str) -> bool:

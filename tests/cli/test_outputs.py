@@ -59,6 +59,7 @@ def test_two_outputs_are_two_files(photo: Path, weights: list[str], tmp_path: Pa
 
 def test_heatmaps_of_two_runs_are_not_mixed(photo: Path, weights: list[str], tmp_path: Path) -> None:
     maps = tmp_path / "maps"
+    (maps / "heatmaps.partial").mkdir(parents=True)  # of a run that was killed
     assert detect(photo, "--heatmaps", maps, *weights).exit_code == 0
     before = sorted(maps.iterdir())
     assert len(before) == 6

@@ -187,6 +187,11 @@ def test_shards_are_never_overwritten(folder: Path, shards: Path, tmp_path: Path
     (killed / "train.jsonl").unlink()
     with pytest.raises(InputError, match="holds shards of the train split already"):
         shard_dataset(samples, killed, "train")
+    (killed / "train.partial").mkdir()  # what the killed run would have left, too
+    (killed / "train-00000.tar").write_bytes(b"")
+    assert shard_dataset(samples, killed, "train", shard_size=SHARD_SIZE) == (COUNT, [])
+    kept = {path.name: path.read_bytes() for path in shards.iterdir()}
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == kept
     with pytest.raises(InputError, match="no usable image"):
         shard_dataset([], tmp_path / "none", "train")
 

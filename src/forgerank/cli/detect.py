@@ -8,6 +8,7 @@ import tempfile
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -33,6 +34,7 @@ from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, find_media
 from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
 from forgerank.media.suffixes import media_kind
+from forgerank.processes import partial_folder
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import encodable
 from forgerank.report.words import (
@@ -113,7 +115,8 @@ class _Run:
         self.detector, self.outputs = detector, outputs
         self.report = ReportBuilder(detector, page=outputs.html is not None, case=case)
         self.names: dict[Path, str] = {}  # other than their paths
-        self._failures: dict[str, None] = {}
+        self.maps: Path | None = None  # where heatmaps wait until all are there
+        self._failures: dict[str, str] = {}  # the first of each output
 
     def add(self, result: Report | VideoReport, path: Path, image: LoadedImage | None = None) -> None:
         """Keep a result and write what can be written at once, so that no image has to be kept."""
@@ -121,31 +124,35 @@ class _Run:
             result = replace(result, path=self.names[path])
         reported = self.outputs.html is not None or self.outputs.json is not None
         self.report.add(result, path if reported else None, image)
-        if self.outputs.heatmaps is not None:
-            number, folder = len(self.report.results), self.outputs.heatmaps
-            self._try(lambda: _write_heatmaps(number, result, image, folder))
+        if self.maps is not None:
+            number, folder = len(self.report.results), self.maps
+            self._try("heatmaps", lambda: _write_heatmaps(number, result, image, folder))
 
     def write(self) -> list[str]:
         """Write the files that hold everything; returns why an output could not be written."""
+        if self.maps is not None and (folder := self.outputs.heatmaps) is not None:
+            for path in sorted(self.maps.iterdir()):
+                path.replace(folder / path.name)
         if self.outputs.html is not None:
             html = self.outputs.html
-            self._try(lambda: write_atomic(html, self.report.html().encode()))
+            self._try("html", lambda: write_atomic(html, self.report.html().encode()))
         if self.outputs.csv is not None:
             csv = self.outputs.csv
-            self._try(lambda: write_atomic(csv, self.report.csv().encode()))
+            self._try("csv", lambda: write_atomic(csv, self.report.csv().encode()))
         if self.outputs.json == STDOUT:
             write_stdout(self.report.json())
         elif self.outputs.json is not None:
             json = Path(self.outputs.json)
-            self._try(lambda: write_atomic(json, self.report.json().encode()))
-        return list(self._failures)
+            self._try("json", lambda: write_atomic(json, self.report.json().encode()))
+        return list(self._failures.values())
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def _try(self, output: str, write: Callable[[], None]) -> None:
         """One output that cannot be written costs neither the others nor the answers."""
         try:
             write()
         except InputError as error:
-            self._failures[str(error)] = None
+            line = str(error).replace(str(self.maps), str(self.outputs.heatmaps))
+            self._failures.setdefault(output, line)
 
 
 def detect_files(
@@ -201,17 +208,18 @@ def _detect_files(
         TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        files = progress.add_task("Judging files", total=len(found), unit="", visible=len(found) > 1)
-        for batch in _batches(found, report, max_pixels):
-            if isinstance(batch, Path):
-                _judge_video(batch, run, sampling, progress, max_pixels)
-            else:
-                results = detector.detect([image for _, image in batch])
-                for result, (path, image) in zip(results, batch, strict=True):
-                    run.add(result, path, image)
-            progress.update(files, completed=len(report.results) + len(report.errors) - len(missing))
-    unwritten = run.write()
+    with _heatmaps(outputs.heatmaps) as run.maps:
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+            files = progress.add_task("Judging files", total=len(found), unit="", visible=len(found) > 1)
+            for batch in _batches(found, report, max_pixels):
+                if isinstance(batch, Path):
+                    _judge_video(batch, run, sampling, progress, max_pixels)
+                else:
+                    results = detector.detect([image for _, image in batch])
+                    for result, (path, image) in zip(results, batch, strict=True):
+                        run.add(result, path, image)
+                progress.update(files, completed=len(report.results) + len(report.errors) - len(missing))
+        unwritten = run.write()
     if outputs.json != STDOUT and not shown.quiet and report.results:
         ordered: list[Report | VideoReport] = list(report.results)
         written = [] if unwritten else outputs.written
@@ -231,6 +239,13 @@ def _detect_files(
         print_error(err, reason)
     print_left_out(err, others)
     return 2 if report.errors or unwritten else 0
+
+
+def _heatmaps(folder: Path | None) -> AbstractContextManager[Path | None]:
+    """Where heatmaps lie until all are there, so that a run that is stopped stands in the way of no other."""
+    if folder is None:
+        return nullcontext()
+    return partial_folder(folder / "heatmaps")
 
 
 def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from forgerank.data.formats.paths import inner_path, is_image
-from forgerank.files import os_reason
+from forgerank.files import os_reason, partial_file
 from forgerank.types import InputError
 
 Member = tuple[int, int]  # offset and size in the tar file, bytes
@@ -33,21 +33,19 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> int:
 
     Raises InputError, one line, where the file cannot be written: the path is then as it was.
     """
-    partial = path.with_name(f"{path.name}.partial")
     count = 0
     try:
-        with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+        with (
+            partial_file(path) as partial,
+            tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar,
+        ):
             for name, content in members:
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
                 count += 1
-        partial.replace(path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: cannot be written ({os_reason(error)})") from None
-        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({os_reason(error)})") from None
     return count
 
 

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -25,7 +24,7 @@ from forgerank.forge.saves import TRACES
 from forgerank.labels import BINARY, COMPONENTS
 from forgerank.media.files import MediaError, find_photos
 from forgerank.media.images import read_photo
-from forgerank.processes import process_pool
+from forgerank.processes import partial_folder, process_pool
 from forgerank.types import SPLITS, Image, InputError, Points
 
 Progress = Callable[[int, int], None]
@@ -87,24 +86,20 @@ def forge_dataset(
     split_csv: columns file, subject, split; without it files are split 80/10/10 by a hash of their name.
     splits: only photographs of these are used. A person's images never cross splits, nor do donors.
     left_out: is told which files were passed over.
-    The folder appears when it is complete: until then it is called `out`.partial. Raises InputError for an
-    `out` that is not empty or cannot be written, for no photographs and for no face in any of them.
+    The folder appears when it is complete: until then it lies in `out`.partial, which the next forge clears
+    away if this one is killed. Raises InputError for an `out` that is not empty or cannot be written, for no
+    photographs and for no face in any of them.
     """
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; give a new folder")
-    partial = out.with_name(f"{out.name}.partial")
-    if partial.exists():
-        raise InputError(f"{partial}: was left by a forge that was killed: remove it")
     entries = collect_photos(photos, landmarks=landmarks, split_csv=split_csv, left_out=left_out)
     entries = [entry for entry in entries if entry.split in splits]
     try:
-        partial.mkdir(parents=True)
-        counts = _forge_splits(entries, partial, recipe, per_photo, workers, progress)
-        partial.replace(out)
+        with partial_folder(out) as folder:
+            counts = _forge_splits(entries, folder, recipe, per_photo, workers, progress)
+            folder.replace(out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({os_reason(error)})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return counts
 
 

@@ -1,6 +1,7 @@
 """Figures 3 to 5 of the paper (Hong, Hsu, Liu, CVPR 2024): a plot as PNG each, and its numbers as CSV."""
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from forgerank.data.batches import Crops
 from forgerank.data.formats.registry import find_folders
 from forgerank.data.sample import Source
 from forgerank.evaluation.evaluate import open_split
+from forgerank.files import make_folder, write_atomic
 from forgerank.labels import Sequences
 from forgerank.losses.mil import similarity_map
 from forgerank.metrics.scores import to_scores
@@ -88,13 +90,15 @@ def make_figure(name: str, request: Request) -> Path:
     else:
         raise InputError(f"{request.data[0]}: holds no data for {name}")
     folder = request.out / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     figure, numbers = draw(runs)
     figure.suptitle(f"{name.replace('figure', 'Figure ')}: {runs[0].place}", fontsize=9)
     path = folder / f"{name}.png"
-    figure.savefig(path, dpi=120)
-    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows(numbers)
+    drawn, table = io.BytesIO(), io.StringIO(newline="")
+    figure.savefig(drawn, format="png", dpi=120)
+    csv.writer(table).writerows(numbers)
+    write_atomic(path.with_suffix(".csv"), table.getvalue().encode())
+    write_atomic(path, drawn.getvalue())
     return path
 
 

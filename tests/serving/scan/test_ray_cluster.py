@@ -1,6 +1,7 @@
 """Ray Data gives the bytes that processes give."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+import pyarrow.parquet as pq
 import pytest
 
 from forgerank.serving.scan.ray_cluster import RayCluster
@@ -69,6 +71,34 @@ def test_a_signal_ends_all_of_it(
     assert marked(mark) == []
     assert "Traceback" not in out + err
     assert len(err.splitlines()) == 1, err
+
+
+@pytest.mark.slow
+def test_it_needs_nothing_from_outside(media: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    # A network of its own, with nothing in it but this machine's loopback.
+    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if (
+        not all(map(shutil.which, ("unshare", "ip")))
+        or subprocess.run([*alone, "true"], check=False).returncode
+    ):
+        pytest.skip("no network namespace can be made here")
+    knock = "import socket; socket.create_connection(('192.0.2.1', 80), 5)"  # an address for documentation
+    refused = subprocess.run(
+        [*alone, sys.executable, "-c", knock], capture_output=True, text=True, check=False
+    )
+    assert "Network is unreachable" in refused.stderr
+    out = tmp_path / "r.parquet"
+    command = ["scan", str(media), "--out", str(out), "--engine", "ray", "--workers", "1"]
+    done = subprocess.run(
+        [*alone, sys.executable, "-c", RUN, *command, "--weights", str(tiny_weights)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert pq.read_metadata(out).num_rows == 13
 
 
 def marked(mark: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forgerank.data.sample import LabelledImage, Sample, Samples, load_sample
-from forgerank.files import read_json
+from forgerank.files import partial_file, read_json
 from forgerank.labels import check_sequence
 from forgerank.media.frame_access import evenly_spaced
 from forgerank.types import InputError
@@ -71,9 +70,8 @@ def write_clip_faces(path: Path, asked: int, rows: Sequence[Row], skipped: Seque
     import pyarrow.parquet as pq
 
     described = schema().with_metadata({_REST: json.dumps([asked, skipped])})
-    partial = path.with_suffix(".partial")
-    pq.write_table(pa.Table.from_pylist(list(rows), described), partial, compression="zstd")
-    os.replace(partial, path)
+    with partial_file(path) as partial:
+        pq.write_table(pa.Table.from_pylist(list(rows), described), partial, compression="zstd")
 
 
 def read_clip_faces(path: Path) -> ClipFaces:
@@ -94,8 +92,9 @@ def write_index(out: Path, parts: Iterable[tuple[str, Path]]) -> Iterator[tuple[
     """
     import pyarrow.parquet as pq
 
-    index, table = out / f"{INDEX}.partial", out / f"{SKIPPED}.partial"
     with (
+        partial_file(out / INDEX) as index,
+        partial_file(out / SKIPPED) as table,
         pq.ParquetWriter(index, schema(), compression="zstd") as writer,
         table.open("w", newline="", encoding="utf-8") as stream,
     ):
@@ -107,8 +106,6 @@ def write_index(out: Path, parts: Iterable[tuple[str, Path]]) -> Iterator[tuple[
                 writer.write_table(part.rows)
             lines.writerows([name, "" if frame is None else frame, why] for frame, why in part.skipped)
             yield name, part
-    os.replace(index, out / INDEX)
-    os.replace(table, out / SKIPPED)
 
 
 def detector_of(root: Path) -> str:

@@ -1,6 +1,7 @@
 """Images on disk as WebDataset shards, which `forgerank.data.formats.shards` reads."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample, Samples, read_image, read_mask
 from forgerank.data.tar_files import tar_members, write_tar
 from forgerank.files import write_atomic
+from forgerank.processes import partial_folder
 from forgerank.types import InputError
 
 SKIPPED = "skipped.csv"
@@ -33,9 +35,11 @@ def shard_dataset(
 
     Points that are missing are detected. Faces whose image cannot be read or shows no face are left out,
     and listed in DIR/skipped.csv. Returns how many faces were written, and the path and reason of each other
-    one. Raises InputError where the folder holds shards of this split, whole or from a run that was killed.
+    one. The shards appear when all are written; what a run that was killed left is cleared away. Raises
+    InputError where the folder holds other shards of this split.
     """
-    if (out / f"{split}.jsonl").exists() or any(out.glob(f"{split}-*.tar*")):
+    unfinished = out.joinpath(f"{split}.partial").exists()
+    if (out / f"{split}.jsonl").exists() or (any(out.glob(f"{split}-*.tar*")) and not unfinished):
         raise InputError(f"{out}: holds shards of the {split} split already: delete them or choose another")
     usable, skipped = _readable(samples)
     searched = detect_points(usable)
@@ -43,22 +47,28 @@ def shard_dataset(
     skipped += [(s.image, f"{s.image}: no face found") for s in searched if s.points is None]
     if not usable:
         raise InputError(f"{out}: the {split} split holds no usable image")
-    out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(seed).permutation(len(usable)).tolist()
     width = max(5, len(str(len(usable) // shard_size)))
     entries: dict[int, dict[str, Any]] = {}
     sizes: dict[str, int] = {}
-    for number, start in enumerate(range(0, len(order), shard_size)):
-        shard = out / f"{split}-{number:0{width}d}.tar"
-        chosen = {index: usable[index] for index in order[start : start + shard_size]}
-        entries |= _write_shard(shard, chosen)
-        sizes[shard.name] = shard.stat().st_size
-        if progress:
-            progress(len(entries), len(usable))
-    _write_skipped(out / SKIPPED, split, skipped)
-    # Last: shards without an index are those of a run that did not finish.
-    lines = [{"shards": sizes}, *(entries[index] for index in range(len(usable)))]
-    write_atomic(out / f"{split}.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    try:
+        with partial_folder(out / split) as folder:
+            for number, start in enumerate(range(0, len(order), shard_size)):
+                shard = folder / f"{split}-{number:0{width}d}.tar"
+                chosen = {index: usable[index] for index in order[start : start + shard_size]}
+                entries |= _write_shard(shard, chosen)
+                sizes[shard.name] = shard.stat().st_size
+                if progress:
+                    progress(len(entries), len(usable))
+            for name in sizes:
+                folder.joinpath(name).replace(out / name)
+            _write_skipped(out / SKIPPED, split, skipped)
+            lines = [{"shards": sizes}, *(entries[index] for index in range(len(usable)))]
+            write_atomic(out / f"{split}.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    except BaseException:
+        for name in sizes:  # without an index they are of no use
+            out.joinpath(name).unlink(missing_ok=True)
+        raise
     return len(usable), skipped
 
 
@@ -121,9 +131,12 @@ def _annotation(sample: Sample) -> dict[str, Any]:
 
 
 def _write_skipped(path: Path, split: str, skipped: Sequence[tuple[Path, str]]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        rows = csv.writer(stream)
-        if new:
-            rows.writerow(["split", "file", "reason"])
-        rows.writerows([split, str(file), reason] for file, reason in skipped)
+    others: list[list[str]] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as stream:
+            others = [row for row in csv.reader(stream) if row[:1] not in (["split"], [split])]
+    table = io.StringIO(newline="")
+    rows = csv.writer(table)
+    rows.writerow(["split", "file", "reason"])
+    rows.writerows([*others, *([split, str(file), reason] for file, reason in skipped)])
+    write_atomic(path, table.getvalue().encode())

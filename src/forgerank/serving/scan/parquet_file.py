@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from forgerank.files import partial_file
 from forgerank.report.schema import encodable
 
 if TYPE_CHECKING:
@@ -62,18 +63,13 @@ def write_rows(journal: "Journal", out: Path, labels: Sequence[str], facts: Mapp
     """
     metadata = {f"{METADATA_PREFIX}{name}": value for name, value in facts.items()}
     columns = schema(labels).with_metadata(metadata)
-    partial = out.with_name(f"{out.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            with pq.ParquetWriter(file, columns, compression="zstd") as writer:
-                for page in journal.rows(_GROUP):
-                    writer.write_table(pa.Table.from_pylist(list(_rows(page)), columns))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, out)
-        _sync(out.absolute().parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    with partial_file(out) as partial, open(partial, "wb") as file:
+        with pq.ParquetWriter(file, columns, compression="zstd") as writer:
+            for page in journal.rows(_GROUP):
+                writer.write_table(pa.Table.from_pylist(list(_rows(page)), columns))
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(out.absolute().parent)
 
 
 def _sync(folder: Path) -> None:

@@ -8,9 +8,10 @@ import logging
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from socket import create_connection
@@ -27,6 +28,8 @@ _SLICE = 100_000  # files that Ray holds at once
 # No word to anybody outside, and none on the terminal: what fails becomes one line of ours. Ray's workers
 # would give way to every other process of the machine (niceness 15); those of `Pool` do not.
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_worker_niceness": "0"}
+# Ray of this machine alone speaks over loopback; else it would look for a way to an address outside.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _SILENT = logging.CRITICAL + 1
 
 
@@ -35,9 +38,9 @@ class RayCluster:
 
     def __init__(self, judging: Judging, workers: int) -> None:
         """Raises StoppedError where Ray cannot be reached."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
         address = os.environ.get("RAY_ADDRESS", "")
+        for name, value in (_ENVIRONMENT | ({} if address else _LOOPBACK)).items():
+            os.environ.setdefault(name, value)
         _knock(address)
         import ray
         import ray.data
@@ -45,12 +48,13 @@ class RayCluster:
         self._ray, self._judging, self._workers, self._joined = ray, judging, workers, bool(address)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(
-                num_cpus=None if address else workers,
-                include_dashboard=None if address else False,
-                logging_level=_SILENT,
-                log_to_driver=False,
-            )
+            with _no_standard_error():
+                ray.init(
+                    num_cpus=None if address else workers,
+                    include_dashboard=None if address else False,
+                    logging_level=_SILENT,
+                    log_to_driver=False,
+                )
         except (OSError, RuntimeError, ValueError) as error:
             raise StoppedError(f"Ray cannot be reached ({_last_line(error)})") from None
         except BaseException as error:  # Ctrl-C or SIGTERM while its processes start
@@ -111,6 +115,20 @@ class _Actor:
             return _table(list(self._pool.run(tasks)))
         except (InputError, StoppedError) as error:
             return _table([error])
+
+
+@contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Ray's native part says there how much it will say."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _processes() -> dict[tuple[int, str], int]:
