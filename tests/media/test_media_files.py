@@ -108,7 +108,7 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path: Path) -> None:
     assert by_kind(others) == "TXT 2, PDF 1, no suffix 1"
 
 
-@pytest.mark.parametrize("address", ["https://example.com/a.jpg", "s3://bucket/a.jpg"])
+@pytest.mark.parametrize("address", ["https://example.com/a.jpg", "s3://bucket/a.jpg", "file:///a.jpg"])
 @pytest.mark.parametrize("kind", [str, Path])
 def test_addresses_are_not_fetched(address: str, kind: type) -> None:
     _, (error,) = find_media([kind(address)])

@@ -197,5 +197,6 @@ def _unreachable(path: str | Path, error: OSError) -> MediaError:
     address = _ADDRESS.match(str(path))
     if address is None:
         return MediaError(path, os_reason(error))
-    shown = f"{address[1]}://{str(path)[address.end() :]}"  # a Path has lost a slash
+    slashes = "///" if address[1].lower() == "file" else "//"  # a Path has lost all but one
+    shown = f"{address[1]}:{slashes}{str(path)[address.end() :]}"
     return MediaError(shown, "addresses are not fetched: download it first")
