@@ -94,10 +94,10 @@ def make_figure(name: str, request: Request) -> Path:
     figure, numbers = draw(runs)
     figure.suptitle(f"{name.replace('figure', 'Figure ')}: {runs[0].place}", fontsize=9)
     path = folder / f"{name}.png"
-    drawn, table = io.BytesIO(), io.StringIO(newline="")
+    drawn, listed = io.BytesIO(), io.StringIO(newline="")
     figure.savefig(drawn, format="png", dpi=120)
-    csv.writer(table).writerows(numbers)
-    write_atomic(path.with_suffix(".csv"), table.getvalue().encode())
+    csv.writer(listed).writerows(numbers)
+    write_atomic(path.with_suffix(".csv"), listed.getvalue().encode())
     write_atomic(path, drawn.getvalue())
     return path
 
