@@ -173,6 +173,7 @@ BLURRED = (
 
 # Hidden from the quality test in some faces, by noise, size or a strong save: docs/troubleshooting.md counts.
 WEAK = {
+    ("halftone, then blurred", "4 px, 45°, 1.5 px"),
     ("posterised", "4 bits"),
     ("colours", "32"),
     *(
