@@ -4,5 +4,5 @@
 >>> from forgerank.faces.analyze import FaceAnalyzer
 >>> [face] = FaceAnalyzer().analyze(skimage.data.astronaut())
 >>> face.landmarks.shape, round(face.quality.size / 10)
-((468, 2), 11)
+((468, 2), 9)
 """

@@ -260,6 +260,8 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     expect(page.get_by_role("radio", name="Compare two")).to_be_checked()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Tab")
+    expect(focused).to_have_attribute("name", "thorough")
+    page.keyboard.press("Tab")
     expect(focused).to_have_attribute("type", "file")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -281,6 +283,7 @@ def test_a_screen_reader_is_told_what_everything_is(page: Page) -> None:
           - group "How many files":
             - radio "Judge one" [checked]
             - radio "Compare two"
+          - checkbox /Judge thoroughly/
           - region "File":
             - status
             - button /Choose a photograph or a video.*Up to 2 MB, videos up to 10 minutes/
