@@ -23,7 +23,7 @@ MAX_NOISE = 13.0
 MAX_FLAT = 0.55
 MAX_STEPS = 0.3
 MAX_BLOCKS = 2.65
-MAX_REDUCED = 1.5  # log-odds
+MAX_REDUCED = 2.2  # log-odds
 
 # Beyond these it is judged, with a warning.
 SMALL_SIZE = 96.0
