@@ -48,6 +48,18 @@ def test_astronaut(detector: BlazeFaceDetector) -> None:
     assert face.points[2, 1] < left_mouth[1] < FACE[3]
 
 
+@pytest.mark.parametrize(
+    ("shape", "most"), [((32767, 2), 1), ((2, 32767), 1), ((63, 30000), 1), ((64, 32767), 300)]
+)
+def test_a_strip_is_searched_in_no_more_pieces_than_can_hold_a_face(
+    monkeypatch: pytest.MonkeyPatch, detector: BlazeFaceDetector, shape: tuple[int, int], most: int
+) -> None:
+    searched = []
+    monkeypatch.setattr(detector, "_detect_piece", lambda image, smallest: searched.append(image) or [])
+    assert detector.detect(np.zeros((*shape, 3), np.uint8)) == []
+    assert 1 <= len(searched) <= most
+
+
 def test_a_mirror_image_has_the_mirrored_detection(detector: BlazeFaceDetector) -> None:
     image = astronaut()[:, :511]
     (face,), (other,) = (detector.detect(np.ascontiguousarray(side)) for side in (image, image[:, ::-1]))

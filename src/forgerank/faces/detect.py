@@ -260,7 +260,9 @@ def _smallest_wanted(found: list[Detection], long_side: int) -> float:
 def _pieces(height: int, width: int) -> list[tuple[int, int, int, int]]:
     """Overlapping pieces of one size that cover an image: top, left, bottom, right; one for most images."""
     short, long = min(height, width), max(height, width)
-    if long <= _LONGEST * short or _SMALLEST_SHARE * long < _SMALLEST_JUDGED / 2:
+    # A strip too narrow for a face that can be judged is not worth its thousands of pieces.
+    whole = long <= _LONGEST * short or _SMALLEST_SHARE * long < _SMALLEST_JUDGED / 2
+    if whole or short < _SMALLEST_JUDGED:
         return [(0, 0, height, width)]
     side = math.ceil(_LONGEST * short)
     step = side - math.ceil(_PIECE_OVERLAP * short)
