@@ -11,7 +11,7 @@ random places each, and the share that is found is printed.
 
 import argparse
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,15 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import binomtest
 
 from forgerank.detect import Detector
-from forgerank.detect.pooling import MIN_USABLE, POOL, POOLS
-from forgerank.detect.result import NO_EVIDENCE, VideoReport
+from forgerank.detect.pooling import MIN_USABLE
+from forgerank.detect.result import VideoReport, is_judged
 from forgerank.detect.stretches import FALSE_ALARMS, find_stretches
-from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
+from forgerank.detect.videos import FPS, detect_video
+from forgerank.media.files import find_media
 from forgerank.types import InputError
 
 Floats = NDArray[np.float64]
+_FRAMES = 100_000  # judged of a video, at most: more than the hours that a benchmark has
 _TENTH = 0.1  # of a track's moments: those whose correlation is measured
 _ENOUGH = 20  # moments of a track for that
 _PLACES = 20  # in each real track
@@ -39,6 +42,8 @@ class Track(NamedTuple):
     name: str
     times: Floats  # (M,) seconds, ascending
     probabilities: Floats  # (M,) calibrated
+    whole: bool  # it is forged without looking for stretches
+    stretch: bool  # a forged stretch is named, as in no track that is forged as a whole
 
 
 def main() -> None:
@@ -67,19 +72,17 @@ def main() -> None:
         )
 
 
-def read_tracks(detector: Detector, paths: Iterable[Path], fps: float) -> list[Track]:
+def read_tracks(detector: Detector, paths: Sequence[Path], fps: float) -> list[Track]:
     """The tracks with enough usable moments for a verdict; what is no video is named and passed over."""
+    files, errors = find_media(paths)
+    for error in errors:
+        print(error)
     tracks: list[Track] = []
-    for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if not file.is_file():
-                continue
-            try:
-                report = detect_video(detector, file, fps=fps, max_frames=max(MAX_FRAMES, 100_000))
-            except InputError as error:
-                print(error)
-                continue
-            tracks += usable_tracks(report)
+    for file in files:
+        try:
+            tracks += usable_tracks(detect_video(detector, file, fps=fps, max_frames=_FRAMES))
+        except InputError as error:
+            print(error)
     return tracks
 
 
@@ -87,25 +90,14 @@ def usable_tracks(report: VideoReport) -> list[Track]:
     """Those of a report, only with the moments that can be judged."""
     tracks = []
     for track in report.tracks:
-        moments = [moment for moment in track.moments if moment.reason in (None, NO_EVIDENCE)]
+        moments = [moment for moment in track.moments if is_judged(moment.reason)]
         if len(moments) >= MIN_USABLE:
             times = np.array([moment.time for moment in moments])
             scores = np.array([moment.forged_probability for moment in moments])
-            tracks.append(Track(f"{Path(report.path).name}, {track.number}", times, scores))
+            stretch = bool(track.stretches)
+            whole = track.verdict == "forged" and not stretch
+            tracks.append(Track(f"{Path(report.path).name}, {track.number}", times, scores, whole, stretch))
     return tracks
-
-
-def as_a_whole(track: Track, threshold: float) -> bool:
-    """Whether it is forged without looking for stretches."""
-    pooled = POOLS[POOL](track.probabilities, np.ones(len(track.probabilities)))
-    return pooled >= threshold
-
-
-def has_stretch(track: Track, threshold: float) -> bool:
-    """Whether a stretch is named; none is in a track that is forged as a whole."""
-    return not as_a_whole(track, threshold) and bool(
-        find_stretches(track.times, track.probabilities, threshold)
-    )
 
 
 def correlation_time(tracks: Sequence[Track]) -> float:
@@ -158,10 +150,8 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     """The 95 % interval of a share."""
     if not count:
         return 0.0, 1.0
-    z = 1.959964
-    share, spread = hits / count, z * z / count
-    half = z * math.sqrt((share * (1 - share) + spread / 4) / count)
-    return max(0.0, share + spread / 2 - half) / (1 + spread), (share + spread / 2 + half) / (1 + spread)
+    interval = binomtest(hits, count).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def show(tracks: Sequence[Track], threshold: float) -> None:
@@ -172,19 +162,19 @@ def show(tracks: Sequence[Track], threshold: float) -> None:
             str(len(track.times)),
             f"{track.times[-1] - track.times[0]:.1f}",
             f"{(track.probabilities >= threshold).mean():.1%}",
-            "yes" if as_a_whole(track, threshold) else "",
-            "yes" if has_stretch(track, threshold) else "",
+            "yes" if track.whole else "",
+            "yes" if track.stretch else "",
         )
     Console().print(table)
     if not tracks:
         return
     moments = np.concatenate([track.probabilities for track in tracks])
     hours = sum(track.times[-1] - track.times[0] for track in tracks) / 3600
-    alarms = sum(has_stretch(track, threshold) for track in tracks)
+    alarms = sum(track.stretch for track in tracks)
     low, high = wilson(alarms, len(tracks))
     print(f"{len(tracks)} tracks, {len(moments)} moments, {hours:.3f} hours")
     print(f"moments at the threshold of {threshold:.1%}: {(moments >= threshold).mean():.2%}")
-    print(f"forged as a whole: {sum(as_a_whole(track, threshold) for track in tracks)}")
+    print(f"forged as a whole: {sum(track.whole for track in tracks)}")
     print(
         f"with a forged stretch: {alarms} of {len(tracks)}, {alarms / len(tracks):.1%} "
         f"({low:.1%} to {high:.1%}); {FALSE_ALARMS:.0%} is what the rule allows"

@@ -2,6 +2,8 @@
 no output is an input.
 """
 
+import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -96,6 +98,13 @@ def partial_file(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
+    """Rows as the content of a CSV file."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
 
 
 def make_folder(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Views of a face: which way round the network sees it, and those that a thorough judgement averages, two
 scales of its crop, each plain and mirrored."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -43,13 +42,11 @@ def seen_one_way(crops: Sequence[Image], run: Callable[[Sequence[Image]], Predic
 
     A face and its mirror image so get one answer, for which averaging over both would need twice the time.
     """
-    mirrored = np.array([brighter_on_the_left(crop) for crop in crops])
-    _, other = VIEWS[:2]
-    seen = [other.seen(crop) if turn else crop for crop, turn in zip(crops, mirrored, strict=True)]
-    found = run(seen)
+    mirrored = [brighter_on_the_left(crop) for crop in crops]
+    found = run([View(1.0, turn).seen(crop) for crop, turn in zip(crops, mirrored, strict=True)])
     maps, similarity = found.component_maps.copy(), found.similarity.copy()
     maps[mirrored] = maps[mirrored, ..., ::-1]
-    side = math.isqrt(similarity.shape[1])
+    side = maps.shape[-1]
     tokens = np.arange(side * side).reshape(side, side)[:, ::-1].ravel()
     similarity[mirrored] = similarity[mirrored][:, tokens][:, :, tokens]
     return replace(found, component_maps=maps, similarity=similarity)

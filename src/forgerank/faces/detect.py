@@ -31,8 +31,7 @@ _WORTH_TILING = 1.2  # below this, tiles would show the image hardly larger than
 _TILE_OVERLAP = 48  # input pixels
 _FLAT = 4.0  # grey levels: a tile with less contrast than this holds no face
 _PADDING = 1.6  # a face that fills the image or is cut by its border is found on a canvas this much larger
-_EXCHANGED = [0, 1, 3, 2, 4, 5, 7, 6]  # what a graph gives, with left and right exchanged: see `five_of_six`
-_MIRROR = np.array([-1, 1], dtype=np.float32)
+_EXCHANGED = [1, 0, 2, 3, 5, 4]  # the six key points with left and right exchanged: see `five_of_six`
 _MOUTH_HALF_WIDTH = 0.45  # of the distance between the eyes
 
 
@@ -78,14 +77,15 @@ class _BlazeFace:
         keep = scores >= min_score
         pairs = values[0, keep].reshape(-1, 8, 2)  # centre, size, six key points
         anchors = self._anchors[keep][:, None]
+        centres, points = pairs[:, :1] + anchors, pairs[:, 2:] + anchors
         if mirrored:
-            pairs = pairs[:, _EXCHANGED] * _MIRROR
-            anchors = anchors * (-1, 1) + (self.side, 0)
+            centres, points = (
+                places * (-1, 1) + (self.side, 0) for places in (centres, points[:, _EXCHANGED])
+            )
         offset = np.asarray(view.offset, dtype=np.float32)
-        centres = (pairs[:, :1] + anchors - offset) / view.scale
-        halves = np.abs(pairs[:, 1:2]) / (2.0 * view.scale)
+        centres, points = (centres - offset) / view.scale, (points - offset) / view.scale
+        halves = pairs[:, 1:2] / (2.0 * view.scale)
         boxes = np.concatenate([centres - halves, centres + halves], axis=2)[:, 0]
-        points = (pairs[:, 2:] + anchors - offset) / view.scale
         return boxes.astype(np.float32), points.astype(np.float32), scores[keep].astype(np.float32)
 
 

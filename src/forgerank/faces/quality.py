@@ -2,6 +2,7 @@
 
 import math
 from functools import cache, lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from forgerank.faces.align import Alignment
 from forgerank.faces.boxes import Box
 from forgerank.faces.regions import face_oval, fill_polygons
 from forgerank.types import Image, Points, Quality
+
+T = TypeVar("T", bound=np.generic)
 
 CROP_SIZE = 224  # pixels of the aligned crop on which sharpness and exposure are measured
 _DARK, _BRIGHT = 2, 253  # grey levels at or beyond which a pixel is clipped
@@ -129,8 +132,8 @@ def _sorted_columns(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([np.minimum(low, below), middle, np.maximum(high, below)])
 
 
-def _beside(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """The pixels to the left, in the middle and to the right of each, (H, W - 2) each."""
+def _beside(rows: NDArray[T]) -> tuple[NDArray[T], ...]:
+    """The pixels to the left, in the middle and to the right of each, (H, W - 2, ...) each."""
     return rows[:, :-2], rows[:, 1:-1], rows[:, 2:]
 
 
@@ -232,10 +235,8 @@ def _level_traces(pixels: Image) -> dict[str, float]:
     "dense": the histogram's strength at 6 to 11 and at 12 to 19 levels spread evenly over the range.
     """
     columns = np.stack([pixels[:-2], pixels[1:-1], pixels[2:]])
-    across = [slice(0, -2), slice(1, -1), slice(2, None)]
-    lowest, highest = columns.min(axis=0), columns.max(axis=0)
-    lowest = np.minimum.reduce([lowest[:, part] for part in across])
-    spread = np.maximum.reduce([highest[:, part] for part in across]) - lowest
+    lowest = np.minimum.reduce(_beside(columns.min(axis=0)))
+    spread = np.maximum.reduce(_beside(columns.max(axis=0))) - lowest
     steps, spectra = [], []
     for channel in range(3):
         differences = np.cumsum(np.bincount(spread[..., channel].ravel(), minlength=256))

@@ -1,6 +1,5 @@
 """Figures 3 to 5 of the paper (Hong, Hsu, Liu, CVPR 2024): a plot as PNG each, and its numbers as CSV."""
 
-import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from forgerank.data.batches import Crops
 from forgerank.data.formats.registry import find_folders
 from forgerank.data.sample import Source
 from forgerank.evaluation.evaluate import open_split
-from forgerank.files import make_folder, write_atomic
+from forgerank.files import csv_bytes, make_folder, write_atomic
 from forgerank.labels import Sequences
 from forgerank.losses.mil import similarity_map
 from forgerank.metrics.scores import to_scores
@@ -94,10 +93,9 @@ def make_figure(name: str, request: Request) -> Path:
     figure, numbers = draw(runs)
     figure.suptitle(f"{name.replace('figure', 'Figure ')}: {runs[0].place}", fontsize=9)
     path = folder / f"{name}.png"
-    drawn, listed = io.BytesIO(), io.StringIO(newline="")
+    drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=120)
-    csv.writer(listed).writerows(numbers)
-    write_atomic(path.with_suffix(".csv"), listed.getvalue().encode())
+    write_atomic(path.with_suffix(".csv"), csv_bytes(numbers))
     write_atomic(path, drawn.getvalue())
     return path
 

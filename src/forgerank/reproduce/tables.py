@@ -1,7 +1,5 @@
 """A table: its rows trained and measured, and written beside the published metrics as Markdown and CSV."""
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from forgerank.files import write_atomic
+from forgerank.files import csv_bytes, write_atomic
 from forgerank.reproduce.run_metrics import measure_run
 from forgerank.reproduce.runs import Clock, Plan, Request, make_plan, row_config, train_missing
 from forgerank.reproduce.table_file import Printed, Table, choose_rows, load_table, row_values, scale_of
@@ -115,11 +113,8 @@ def write_table(request: Request, table: Table, plan: Plan | None, results: Resu
         lines += ["## Every metric", ""]
     lines += _markdown_rows([*_rows(table, results)])
     write_atomic(request.out / "table.md", ("\n".join(lines) + "\n").encode())
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream)
-    writer.writerow(["row", "title", "figure", "paper", "mean", "deviation", "seeds", "values"])
-    writer.writerows(_csv_rows(table, results))
-    write_atomic(request.out / "table.csv", stream.getvalue().encode())
+    header = ["row", "title", "figure", "paper", "mean", "deviation", "seeds", "values"]
+    write_atomic(request.out / "table.csv", csv_bytes([header, *_csv_rows(table, results)]))
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """Images on disk as WebDataset shards, which `forgerank.data.formats.shards` reads."""
 
 import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample, Samples, read_image, read_mask
 from forgerank.data.tar_files import tar_members, write_tar
-from forgerank.files import write_atomic
+from forgerank.files import csv_bytes, write_atomic
 from forgerank.processes import partial_folder
 from forgerank.types import InputError
 
@@ -135,8 +134,5 @@ def _write_skipped(path: Path, split: str, skipped: Sequence[tuple[Path, str]]) 
     if path.exists():
         with path.open(newline="", encoding="utf-8") as stream:
             others = [row for row in csv.reader(stream) if row[:1] not in (["split"], [split])]
-    table = io.StringIO(newline="")
-    rows = csv.writer(table)
-    rows.writerow(["split", "file", "reason"])
-    rows.writerows([*others, *([split, str(file), reason] for file, reason in skipped)])
-    write_atomic(path, table.getvalue().encode())
+    rows = ([split, file, reason] for file, reason in skipped)
+    write_atomic(path, csv_bytes([["split", "file", "reason"], *others, *rows]))
