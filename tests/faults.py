@@ -66,27 +66,52 @@ class Runner:
         order |= {"watched": str(watched), "imports": imports, "fault": fault}  # type: ignore[dict-item]
         print(json.dumps(order), file=self._process.stdin, flush=True)
         pid, code = json.loads(self._process.stdout.readline())
-        until = time.monotonic() + GONE
-        while (left := of_session(pid)) and time.monotonic() < until:
-            time.sleep(0.05)
-        for number in left:
+        there = left(lambda: of_session(pid))
+        for number in there:
             with suppress(OSError):
                 os.kill(number, signal.SIGKILL)
         out, err, events = (path.read_text(errors="replace") for path in texts)
         temporary = [str(path) for path in (self._folder / "tmp").rglob("*")]
-        return Ended(code, out, err, events.splitlines(), list(left.values()), temporary)
+        return Ended(code, out, err, events.splitlines(), list(there.values()), temporary)
 
 
 def of_session(session: int) -> dict[int, str]:
     """Number and command line of the living processes of a session."""
+    return _processes(lambda folder: int(_stat(folder)[3]) == session)
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Those whose environment holds a mark `NAME=VALUE`: a process that got it, its children and theirs."""
+    return _processes(lambda folder: mark.encode() in (folder / "environ").read_bytes().split(b"\0"))
+
+
+def _processes(wanted: Callable[[Path], bool]) -> dict[int, str]:
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
+            if _stat(folder)[0] != "Z" and wanted(folder):
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
                 found[int(folder.name)] = line.decode(errors="replace")
     return found
+
+
+def _stat(folder: Path) -> list[str]:
+    """State, parent, group, session and so on."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
+
+
+def left(processes: Callable[[], dict[int, str]]) -> dict[int, str]:
+    """Those of them that do not end in time."""
+    with suppress(AssertionError):
+        wait_until(lambda: not processes(), GONE)
+    return processes()
+
+
+def wait_until(reached: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def _watch(watched: str, log: Path, act: Callable[[], None], at: int | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from forgerank.files import partial_file
 from forgerank.processes import partial_folder, process_pool, this_process
 from forgerank.types import InputError
 
@@ -23,6 +24,22 @@ if __name__ == "__main__":
     start_process(report_and_wait, marker, orphaned=partial(Path.unlink, marker))
     time.sleep(600)
 """
+POOL = """
+import sys
+from pathlib import Path
+from forgerank.processes import process_pool
+from test_processes import write_and_wait
+
+if __name__ == "__main__":
+    with process_pool(1) as pool:
+        pool.submit(write_and_wait, Path(sys.argv[1])).result()
+"""
+
+
+def write_and_wait(path: Path) -> None:
+    with partial_file(path) as partial:
+        partial.touch()
+        time.sleep(600)
 
 
 def report_and_wait(marker: Path) -> None:
@@ -37,15 +54,31 @@ def wait_for_existence(path: Path, *, exists: bool) -> None:
         time.sleep(0.02)
 
 
-def test_the_child_of_a_killed_parent_clears_up_and_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("program", "name"), [(PARENT, "marker"), (POOL, "marker.partial")])
+def test_the_child_of_a_killed_parent_clears_up_and_ends(program: str, name: str, tmp_path: Path) -> None:
     # The child holds the other end of standard output open for as long as it lives.
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, tmp_path / "marker"], cwd=Path(__file__).parent, stdout=subprocess.PIPE
+        [sys.executable, "-c", program, tmp_path / "marker"],
+        cwd=Path(__file__).parent,
+        stdout=subprocess.PIPE,
     )
-    wait_for_existence(tmp_path / "marker", exists=True)
+    wait_for_existence(tmp_path / name, exists=True)
     parent.kill()
-    wait_for_existence(tmp_path / "marker", exists=False)
+    wait_for_existence(tmp_path / name, exists=False)
     assert parent.communicate(timeout=60) == (b"", None)
+
+
+def break_off(path: Path) -> None:
+    with process_pool(1) as pool:
+        pool.submit(write_and_wait, path)
+        wait_for_existence(path.with_name(f"{path.name}.partial"), exists=True)
+        raise KeyError
+
+
+def test_a_pool_that_is_broken_off_clears_away_what_it_writes(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        break_off(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pool_whose_process_dies_says_so() -> None:

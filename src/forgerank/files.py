@@ -16,6 +16,15 @@ import yaml
 from forgerank.types import InputError
 
 _LONGEST_YAML = 100_000  # characters; the parser takes seconds for them
+_partial: set[Path] = set()  # what this process is writing
+
+
+class OutputError(InputError):
+    """An output that cannot be made or written; `reason` says so without its name."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
 
 
 def check_outputs(
@@ -71,18 +80,25 @@ def _check_writable(path: Path) -> None:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file atomically: readers see its old content or all of the new one.
 
-    A link stays, the file that it leads to is replaced. Raises InputError, one line, where that fails, for
+    A link stays, the file that it leads to is replaced. Raises OutputError, one line, where that fails, for
     want of room say: the file is then as it was.
     """
     target = Path(os.path.realpath(path))
-    try:
+    with writing(path):
         if target.exists() and not target.is_file():  # a device or a pipe
             target.write_bytes(content)
             return
         with partial_file(target) as partial:
             partial.write_bytes(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the system says while `path` is written into OutputError, one line."""
+    try:
+        yield
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({os_reason(error)})") from None
+        raise OutputError(path, f"cannot be written ({os_reason(error)})") from None
 
 
 @contextmanager
@@ -92,12 +108,21 @@ def partial_file(path: Path) -> Iterator[Path]:
     It is removed where that fails, and written over by the next one where the process was killed.
     """
     partial = path.with_name(f"{path.name}.partial")
+    _partial.add(partial)
     try:
         yield partial
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    finally:
+        _partial.discard(partial)
+
+
+def discard_partial_files() -> None:
+    """Remove what this process is writing: it is to end at once."""
+    for partial in tuple(_partial):
+        partial.unlink(missing_ok=True)
 
 
 def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
@@ -108,11 +133,11 @@ def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it. Raises InputError, one line, where that fails."""
+    """Make a folder and those above it. Raises OutputError, one line, where that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({os_reason(error)})") from None
+        raise OutputError(folder, f"cannot be made ({os_reason(error)})") from None
 
 
 def os_reason(error: OSError) -> str:

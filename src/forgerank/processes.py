@@ -10,20 +10,24 @@ import os
 import platform
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from forgerank.files import discard_partial_files
 from forgerank.types import InputError
 
 _SPAWN = get_context("spawn")
+_CLEARING = 3.0  # seconds that the processes of a pool have to clear away what they are writing
 
 
 @contextmanager
@@ -32,19 +36,28 @@ def process_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool whose processes call `start(*arguments)` first. Raises InputError where one of them dies.
 
-    Where the work inside is broken off its processes end at once: what they have in hand is not waited for.
+    Where the work inside is broken off its processes end at once: what they have in hand is not waited for,
+    and the files that they are writing are cleared away.
     """
     before = active_children()
-    with ProcessPoolExecutor(workers, _SPAWN, _run, (start, arguments)) as pool:
+    with ProcessPoolExecutor(workers, _SPAWN, _begin, (start, arguments)) as pool:
         try:
             yield pool
         except BrokenProcessPool:
             raise InputError("a worker died (out of memory?): start again, with fewer --workers") from None
         except BaseException:
-            for process in active_children():
-                if process not in before:
-                    process.kill()
+            _end([process for process in active_children() if process not in before])
             raise
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """End processes of a pool, which clear away what they are writing; kill those that take too long."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + _CLEARING
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        process.kill()
 
 
 def start_process(
@@ -57,6 +70,16 @@ def start_process(
     process = _SPAWN.Process(target=_run_child, args=(target, arguments, orphaned), daemon=True)
     process.start()
     return process
+
+
+def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    _run(start, arguments, discard_partial_files)
+
+
+def _leave() -> None:
+    discard_partial_files()
+    os._exit(1)
 
 
 def _run_child(

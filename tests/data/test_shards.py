@@ -189,11 +189,28 @@ def test_shards_are_never_overwritten(folder: Path, shards: Path, tmp_path: Path
         shard_dataset(samples, killed, "train")
     (killed / "train.partial").mkdir()  # what the killed run would have left, too
     (killed / "train-00000.tar").write_bytes(b"")
+    (killed / "train-00009.tar").write_bytes(b"")  # of smaller shards
     assert shard_dataset(samples, killed, "train", shard_size=SHARD_SIZE) == (COUNT, [])
     kept = {path.name: path.read_bytes() for path in shards.iterdir()}
     assert {path.name: path.read_bytes() for path in killed.iterdir()} == kept
     with pytest.raises(InputError, match="no usable image"):
         shard_dataset([], tmp_path / "none", "train")
+
+
+def test_a_finished_split_is_kept_by_the_command_that_wrote_it(tmp_path: Path) -> None:
+    root = write_squares(tmp_path / "squares", {"train": 6})
+    (root / "images/train/002.png").write_bytes(b"broken")
+    samples, out = SeqDeepFake(root, "train").samples, tmp_path / "out"
+    first = shard_dataset(samples, out, "train", shard_size=2)
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert shard_dataset(samples, out, "train", shard_size=2) == first
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
+    for changed in (samples[::-1], samples[:-1]):
+        with pytest.raises(InputError, match="holds shards of the train split already"):
+            shard_dataset(changed, out, "train", shard_size=2)
+    (out / "train-00001.tar").unlink()
+    with pytest.raises(InputError, match=r"train-00001\.tar: is missing"):
+        shard_dataset(samples, out, "train", shard_size=2)
 
 
 def test_only_images_on_disk_are_sharded(folder: Path, tmp_path: Path) -> None:

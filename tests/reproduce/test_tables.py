@@ -228,7 +228,7 @@ def test_a_run_that_was_killed_goes_on(ask: Callable[..., Request], monkeypatch:
     assert config is not None
     checkpoint = train_missing(config, progress=False)
     assert checkpoint.name == "best.ckpt"
-    (config.output / "weights.safetensors").unlink()
+    (config.output / "weights.json").unlink()  # killed between its last two files
     seen = []
     monkeypatch.setattr(runs, "run", lambda config, resume, progress: seen.append(resume))
     train_missing(config, progress=False)
@@ -247,7 +247,7 @@ def test_a_finished_run_with_old_names_of_settings_is_used(
     settings = config.model_dump(mode="json")
     settings["average_decay"] = settings.pop("ema_decay")
     config.output.mkdir(parents=True)
-    (config.output / "weights.safetensors").touch()
+    (config.output / "weights.json").touch()
     write(config.output / "config.yaml", settings)
     assert train_missing(config, progress=False).name == "weights.safetensors"
     settings["average_decay"] = 0.5

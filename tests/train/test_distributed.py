@@ -6,14 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
+from faults import left, marked
 from forgerank.train import fit
 from forgerank.train.config import load_config
+from forgerank.weights.hub import read_checkpoint
 from squares import tiny_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
@@ -31,24 +34,30 @@ EQUAL = {
 STEPS, DEATH = 10, 7
 TOLERANCE = 1e-3  # of each metric and of each weight; measured: see the docs
 
-# One process kills itself once; torchrun ends the other and starts both again, which resume.
+# Once, in a hook of one process: it kills itself, upon which torchrun ends the other and starts both again,
+# which resume; or it has torchrun end both.
 PROGRAM = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from forgerank.cli.main import main
 from forgerank.train.module import ForgeryModule
 
-original, marker = ForgeryModule.on_train_batch_start, Path(sys.argv.pop())
+hook, stage, step, marker = sys.argv[-4:]
+del sys.argv[-4:]
+original, marker = getattr(ForgeryModule, hook), Path(marker)
 
-def fatal(self, batch, batch_idx):
-    if self.global_rank == 1 and self.global_step == {death} and not marker.exists():
-        marker.write_text(str(self.global_step))
-        os.kill(os.getpid(), signal.SIGKILL)
-    original(self, batch, batch_idx)
+def fatal(self, *arguments):
+    here = self.trainer.state.fn == stage and self.global_step == int(step)
+    if here and self.global_rank == 1 and not marker.exists():
+        marker.write_text(step)
+        {act}
+    return original(self, *arguments)
 
-ForgeryModule.on_train_batch_start = fatal
+setattr(ForgeryModule, hook, fatal)
 main()
 """
+KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+ENDED = "os.kill(os.getppid(), signal.SIGTERM); time.sleep(2)"
 
 
 def write_config(squares: Path, folder: Path, **changes: Any) -> Path:
@@ -58,16 +67,26 @@ def write_config(squares: Path, folder: Path, **changes: Any) -> Path:
     return path
 
 
-def torchrun(folder: Path, config: Path) -> subprocess.CompletedProcess[str]:
-    """Two processes, one of which dies by `kill -9` in step DEATH; torchrun starts both again."""
+def torchrun(
+    folder: Path, config: Path, act: str, where: tuple[str, str, int], **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Two processes, one of which acts in a hook, in fit or validation, after so many steps."""
     program = folder / "program.py"
-    program.write_text(PROGRAM.format(death=DEATH))
+    program.write_text(PROGRAM.format(act=act))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["--max-restarts", "1", str(program), "train", str(config), "--resume", str(folder / "died")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command += ["--max-restarts", "1", "--log-dir", str(folder / "logs"), "--redirects", "3", str(program)]
+    command += ["train", str(config), "--resume", *map(str, where), str(folder / "died")]
+    environment |= {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    environment["PYTHONWARNINGS"] = "ignore"
     # Else the processes of the second attempt may find the addresses of the first one's dead.
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def said(folder: Path) -> dict[str, str]:
+    """Standard error of each process, by the number of the attempt and its own."""
+    logs = sorted(folder.glob("logs/*/attempt_*/*/stderr.log"))
+    return {"/".join(log.parts[-3:-1]): log.read_text() for log in logs}
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +96,38 @@ def alone(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit.run(load_config(config), progress=False).parent
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "step"),
+    [(("on_train_batch_start", "fit", DEATH), DEATH + 1), (("validation_step", "validate", STEPS), STEPS)],
+    ids=["step", "validation"],
+)
+def test_sigterm_ends_two_processes_with_one_checkpoint(
+    squares: Path, tmp_path: Path, where: tuple[str, str, int], step: int
+) -> None:
+    name, value = "FORGERANK_TEST", uuid4().hex
+    done = torchrun(tmp_path, write_config(squares, tmp_path), ENDED, where, **{name: value})
+    assert done.returncode != 0
+    assert left(lambda: marked(f"{name}={value}")) == {}
+    run = tmp_path / "run"
+    texts = said(tmp_path).values()
+    assert len(texts) == 2
+    lines = "".join(texts).splitlines()
+    line = f"forgerank: stopped by SIGTERM after step {step}; go on from {run / 'last.ckpt'} with --resume"
+    assert [text for text in lines if text.startswith("forgerank")] == [line]
+    assert not any("Traceback" in text for text in lines)
+    assert read_checkpoint(run / "last.ckpt")["global_step"] == step
+    assert not list(run.glob("*.partial"))
+    assert not (run / "weights.safetensors").exists()
+
+
 @pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_two_processes_one_of_them_killed_give_what_one_gives(
     squares: Path, alone: Path, tmp_path: Path, strategy: str
 ) -> None:
-    done = torchrun(tmp_path, write_config(squares, tmp_path, strategy=strategy, accumulate=2))
-    assert done.returncode == 0, done.stderr[-4000:]
+    config = write_config(squares, tmp_path, strategy=strategy, accumulate=2)
+    done = torchrun(tmp_path, config, KILLED, ("on_train_batch_start", "fit", DEATH))
+    assert done.returncode == 0, said(tmp_path) or done.stderr
     assert (tmp_path / "died").read_text() == str(DEATH)
 
     run = tmp_path / "run"

@@ -178,7 +178,8 @@ def shard(
     """Write images, masks and annotations into tar files, which any WebDataset reader takes.
 
     Train on them with `data.dataset=shards`: the batches are those of the folder. Images that cannot be
-    read or show no face are listed in skipped.csv.
+    read or show no face are listed in skipped.csv. Start it again after an interruption: finished splits are
+    kept.
 
     Example: `forgerank data shard forged/ --out shards/ --shard-size 2000`
     """

@@ -29,7 +29,7 @@ from forgerank.detect.result import (
     faces_of,
 )
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
-from forgerank.files import check_outputs, make_folder, write_atomic
+from forgerank.files import OutputError, check_outputs, make_folder, write_atomic, writing
 from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, find_media
 from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
@@ -116,7 +116,7 @@ class _Run:
         self.report = ReportBuilder(detector, page=outputs.html is not None, case=case)
         self.names: dict[Path, str] = {}  # other than their paths
         self.maps: Path | None = None  # where heatmaps wait until all are there
-        self._failures: dict[str, str] = {}  # the first of each output
+        self._unwritten: dict[str, str] = {}  # output -> the first reason
 
     def add(self, result: Report | VideoReport, path: Path, image: LoadedImage | None = None) -> None:
         """Keep a result and write what can be written at once, so that no image has to be kept."""
@@ -126,33 +126,35 @@ class _Run:
         self.report.add(result, path if reported else None, image)
         if self.maps is not None:
             number, folder = len(self.report.results), self.maps
-            self._try("heatmaps", lambda: _write_heatmaps(number, result, image, folder))
+            self._try(self.outputs.heatmaps, lambda: _write_heatmaps(number, result, image, folder))
 
     def write(self) -> list[str]:
-        """Write the files that hold everything; returns why an output could not be written."""
+        """Write the files that hold everything; returns why outputs could not be written, a line a reason."""
         if self.maps is not None and (folder := self.outputs.heatmaps) is not None:
-            for path in sorted(self.maps.iterdir()):
-                path.replace(folder / path.name)
+            maps = self.maps
+            self._try(folder, lambda: _move(maps, folder))
         if self.outputs.html is not None:
             html = self.outputs.html
-            self._try("html", lambda: write_atomic(html, self.report.html().encode()))
+            self._try(html, lambda: write_atomic(html, self.report.html().encode()))
         if self.outputs.csv is not None:
             csv = self.outputs.csv
-            self._try("csv", lambda: write_atomic(csv, self.report.csv().encode()))
+            self._try(csv, lambda: write_atomic(csv, self.report.csv().encode()))
         if self.outputs.json == STDOUT:
             write_stdout(self.report.json())
         elif self.outputs.json is not None:
             json = Path(self.outputs.json)
-            self._try("json", lambda: write_atomic(json, self.report.json().encode()))
-        return list(self._failures.values())
+            self._try(json, lambda: write_atomic(json, self.report.json().encode()))
+        outputs: dict[str, list[str]] = {}
+        for output, reason in self._unwritten.items():
+            outputs.setdefault(reason, []).append(output)
+        return [f"{', '.join(names)}: {reason}" for reason, names in outputs.items()]
 
-    def _try(self, output: str, write: Callable[[], None]) -> None:
+    def _try(self, output: Path | None, write: Callable[[], None]) -> None:
         """One output that cannot be written costs neither the others nor the answers."""
         try:
             write()
-        except InputError as error:
-            line = str(error).replace(str(self.maps), str(self.outputs.heatmaps))
-            self._failures.setdefault(output, line)
+        except OutputError as error:
+            self._unwritten.setdefault(str(output), error.reason)
 
 
 def detect_files(
@@ -246,6 +248,12 @@ def _heatmaps(folder: Path | None) -> AbstractContextManager[Path | None]:
     if folder is None:
         return nullcontext()
     return partial_folder(folder / "heatmaps")
+
+
+def _move(maps: Path, folder: Path) -> None:
+    with writing(folder):
+        for path in sorted(maps.iterdir()):
+            path.replace(folder / path.name)
 
 
 def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from forgerank.data.formats.paths import inner_path, is_image
-from forgerank.files import os_reason, partial_file
+from forgerank.files import partial_file, writing
 from forgerank.types import InputError
 
 Member = tuple[int, int]  # offset and size in the tar file, bytes
@@ -31,21 +31,19 @@ def read_member(path: Path, member: Member) -> bytes:
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> int:
     """Write names and contents atomically; returns how many. The same members give the same bytes.
 
-    Raises InputError, one line, where the file cannot be written: the path is then as it was.
+    Raises OutputError, one line, where the file cannot be written: the path is then as it was.
     """
     count = 0
-    try:
-        with (
-            partial_file(path) as partial,
-            tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar,
-        ):
-            for name, content in members:
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-                count += 1
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({os_reason(error)})") from None
+    with (
+        writing(path),
+        partial_file(path) as partial,
+        tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+            count += 1
     return count
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from forgerank import __version__
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.files import os_reason
+from forgerank.files import writing
 from forgerank.forge.chain import Forged, draw_components, forge_image
 from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
@@ -94,12 +94,9 @@ def forge_dataset(
         raise InputError(f"{out}: not empty; give a new folder")
     entries = collect_photos(photos, landmarks=landmarks, split_csv=split_csv, left_out=left_out)
     entries = [entry for entry in entries if entry.split in splits]
-    try:
-        with partial_folder(out) as folder:
-            counts = _forge_splits(entries, folder, recipe, per_photo, workers, progress)
-            folder.replace(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({os_reason(error)})") from None
+    with writing(out), partial_folder(out) as folder:
+        counts = _forge_splits(entries, folder, recipe, per_photo, workers, progress)
+        folder.replace(out)
     return counts
 
 

@@ -20,6 +20,7 @@ from forgerank.train.checkpoints import BEST, LAST
 from forgerank.train.config import TrainConfig, merge, parse_config, with_overrides
 from forgerank.train.fit import WEIGHTS, run
 from forgerank.types import InputError
+from forgerank.weights.description import RUN_FILE
 from forgerank.weights.hub import read_checkpoint
 from forgerank.weights.renamed_keys import convert_settings
 
@@ -183,7 +184,7 @@ def train_missing(config: TrainConfig, *, progress: bool = True) -> Path:
         difference = _first_difference(parse_config(settings, str(folder / "config.yaml")), config)
         if difference:
             raise InputError(f"{folder}: was trained with another {difference}: choose another --out")
-    if not (folder / WEIGHTS).is_file():
+    if not (folder / RUN_FILE).is_file():  # written last
         run(config, resume=(folder / LAST).is_file(), progress=progress)
     # The best on the validation split; in a run of one epoch that is the last.
     return folder / BEST if (folder / BEST).is_file() else folder / WEIGHTS

@@ -93,18 +93,23 @@ def logged_steps(folder: Path) -> set[int]:
 class EndOnSigterm(Callback):
     """Ends training after the step in hand, with a checkpoint; after the validation in hand, if there is one.
 
-    Raises Terminated then. Lightning's own handler would end the run as if it had been a success, and speaks
-    to the other processes from inside of a signal handler, where they may be in another exchange.
+    Raises Terminated then, in every process. Lightning's own handler would end the run as if it had been a
+    success, and speaks to the other processes from inside of a signal handler, where they may be in another
+    exchange.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
         self._came = False
 
-    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_start(self, *_: Any) -> None:
         """Take over from Lightning, which restores the former handler after the fit."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._note)
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Take over for the validation at the end, too."""
+        self.on_train_start()
 
     def _note(self, *_: Any) -> None:
         self._came = True
@@ -117,7 +122,7 @@ class EndOnSigterm(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
         """End: `Checkpoints`, which comes first, has saved."""
-        if trainer.state.fn == "fit" and self._all_end(trainer):
+        if self._all_end(trainer):
             self._end(trainer)
 
     def _all_end(self, trainer: L.Trainer) -> bool:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from forgerank.files import os_reason
+from forgerank.files import os_reason, write_atomic
 from forgerank.labels import VOCABULARIES
 from forgerank.types import InputError
 from forgerank.weights.card import model_card
@@ -114,8 +114,8 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         content = self._content()
-        (save_directory / TENSORS).write_bytes(content)
-        (save_directory / METADATA_FILE).write_bytes(sealed_json(self._describe(content)))
+        write_atomic(save_directory / TENSORS, content)
+        write_atomic(save_directory / METADATA_FILE, sealed_json(self._describe(content)))
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
         """The card that `save_pretrained` writes; `model_card_kwargs` are options of `model_card`."""

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pyarrow.parquet as pq
 import pytest
 
+from faults import left, marked, wait_until
 from forgerank.serving.scan.ray_cluster import RayCluster
 from forgerank.serving.scan.run import scan
 from forgerank.serving.scan.scan_settings import Judging, ScanSettings, StoppedError
@@ -61,14 +61,12 @@ def test_a_signal_ends_all_of_it(
         text=True,
         env=environment,
     )
-    wait_until(lambda: any("_Actor" in name or "raylet" in name for name in marked(mark)), 240)
+    wait_until(lambda: any("_Actor" in name or "raylet" in name for name in marked(mark).values()), 240)
     time.sleep(5)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == (-number if number == signal.SIGTERM else 130), err
-    with suppress(AssertionError):
-        wait_until(lambda: not marked(mark), 15)
-    assert marked(mark) == []
+    assert left(lambda: marked(mark)) == {}
     assert "Traceback" not in out + err
     assert len(err.splitlines()) == 1, err
 
@@ -99,23 +97,6 @@ def test_it_needs_nothing_from_outside(media: Path, tiny_weights: Path, tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert pq.read_metadata(out).num_rows == 13
-
-
-def marked(mark: str) -> list[str]:
-    """Command lines of the processes whose environment holds a mark, this one's children and theirs."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
-
-
-def wait_until(reached: Callable[[], bool], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < until
-        time.sleep(0.2)
 
 
 def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

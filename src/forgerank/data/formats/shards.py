@@ -33,12 +33,7 @@ class Shards:
         self, root: Path, split: str, *, reverse: bool = False, length: int = len(COMPONENTS)
     ) -> None:
         index = root / f"{split}.jsonl"
-        try:
-            header, *entries = map(json.loads, index.read_text(encoding="utf-8").splitlines())
-            sizes: dict[str, int] = header["shards"]
-            _check_sizes(root, sizes)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(f"{index}: cannot be read as an index of shards: {error!r}") from error
+        _, entries = read_index(root, split)
         self._samples: list[Sample] = []
         self._members: list[dict[str, Member]] = []
         for line, entry in enumerate(entries, start=2):
@@ -70,6 +65,20 @@ class Shards:
             return read_member(path.parent, self._members[index][path.name])
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def read_index(root: Path, split: str) -> tuple[dict[str, Any], list[Any]]:
+    """What an index says of its split, and an entry for each face.
+
+    Raises InputError, one line, where it cannot be read, and where a shard is missing or of another size.
+    """
+    index = root / f"{split}.jsonl"
+    try:
+        header, *entries = map(json.loads, index.read_text(encoding="utf-8").splitlines())
+        _check_sizes(root, header["shards"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{index}: cannot be read as an index of shards: {error!r}") from error
+    return header, entries
 
 
 def _check_sizes(root: Path, sizes: Mapping[str, int]) -> None:

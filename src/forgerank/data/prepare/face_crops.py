@@ -1,6 +1,7 @@
 """The faces of one clip as square crops, with landmarks and tracks."""
 
 import hashlib
+import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from forgerank.data.formats.prepared import Row, Skip
 from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.track import Observation, Track, assign, embed
+from forgerank.files import write_atomic
 from forgerank.media.frame_access import Frame, Lost
 from forgerank.types import Face, Image, InputError, Points
 
@@ -58,7 +60,7 @@ def cut_clip(
     """
     folder = out / _FACES / (clip.split or "all") / clip.name
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("*.jpg"):  # of an attempt that was cut off
+    for stale in folder.glob("*.jpg*"):  # of an attempt that was cut off
         stale.unlink()
     asked, rows, skipped, tracks = 0, list[Row](), list[Skip](), list[Track]()
     for frame in frames:
@@ -77,7 +79,9 @@ def cut_clip(
         for face, track in zip(faces, numbers, strict=True):
             file = folder / (f"{frame.number:06d}" + (f"-{track}" if track else "") + ".jpg")
             cut, square = cut_face(frame.image, face, config)
-            PILImage.fromarray(cut).save(file, quality=_QUALITY, subsampling=0)
+            content = io.BytesIO()
+            PILImage.fromarray(cut).save(content, "JPEG", quality=_QUALITY, subsampling=0)
+            write_atomic(file, content.getvalue())
             row = _row(clip, frame, face, square, config.size)
             rows.append({"file": file.relative_to(out).as_posix(), "track": track, **row})
     rows.sort(key=lambda row: (row["frame"], row["track"]))

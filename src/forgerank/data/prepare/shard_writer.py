@@ -1,6 +1,7 @@
 """Images on disk as WebDataset shards, which `forgerank.data.formats.shards` reads."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from forgerank.data.formats.shards import read_index
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample, Samples, read_image, read_mask
 from forgerank.data.tar_files import tar_members, write_tar
-from forgerank.files import csv_bytes, write_atomic
+from forgerank.files import csv_bytes, write_atomic, writing
 from forgerank.processes import partial_folder
 from forgerank.types import InputError
 
@@ -34,11 +36,17 @@ def shard_dataset(
 
     Points that are missing are detected. Faces whose image cannot be read or shows no face are left out,
     and listed in DIR/skipped.csv. Returns how many faces were written, and the path and reason of each other
-    one. The shards appear when all are written; what a run that was killed left is cleared away. Raises
-    InputError where the folder holds other shards of this split.
+    one. The shards appear when all are written; what a run that was killed left is cleared away. A split that
+    was written from the same samples in the same way is kept. Raises InputError where the folder holds other
+    shards of this split.
     """
-    unfinished = out.joinpath(f"{split}.partial").exists()
-    if (out / f"{split}.jsonl").exists() or (any(out.glob(f"{split}-*.tar*")) and not unfinished):
+    index, shards = out / f"{split}.jsonl", f"{split}-[0-9]*.tar"
+    request = {"shard_size": shard_size, "seed": seed, "samples": _digest(samples)}
+    if index.exists():
+        header, entries = read_index(out, split)
+        if header.get("request") == request:
+            return len(entries), [(Path(file), why) for name, file, why in _skipped(out) if name == split]
+    if index.exists() or (any(out.glob(shards)) and not out.joinpath(f"{split}.partial").exists()):
         raise InputError(f"{out}: holds shards of the {split} split already: delete them or choose another")
     usable, skipped = _readable(samples)
     searched = detect_points(usable)
@@ -48,27 +56,38 @@ def shard_dataset(
         raise InputError(f"{out}: the {split} split holds no usable image")
     order = np.random.default_rng(seed).permutation(len(usable)).tolist()
     width = max(5, len(str(len(usable) // shard_size)))
-    entries: dict[int, dict[str, Any]] = {}
+    written: dict[int, dict[str, Any]] = {}
     sizes: dict[str, int] = {}
-    try:
-        with partial_folder(out / split) as folder:
-            for number, start in enumerate(range(0, len(order), shard_size)):
-                shard = folder / f"{split}-{number:0{width}d}.tar"
-                chosen = {index: usable[index] for index in order[start : start + shard_size]}
-                entries |= _write_shard(shard, chosen)
-                sizes[shard.name] = shard.stat().st_size
-                if progress:
-                    progress(len(entries), len(usable))
+    with writing(out), partial_folder(out / split) as folder:
+        for left in out.glob(shards):
+            left.unlink()
+        for number, start in enumerate(range(0, len(order), shard_size)):
+            shard = folder / f"{split}-{number:0{width}d}.tar"
+            chosen = {place: usable[place] for place in order[start : start + shard_size]}
+            written |= _write_shard(shard, chosen)
+            sizes[shard.name] = shard.stat().st_size
+            if progress:
+                progress(len(written), len(usable))
+        lines = [{"shards": sizes, "request": request}, *(written[place] for place in range(len(usable)))]
+        try:
             for name in sizes:
                 folder.joinpath(name).replace(out / name)
-            _write_skipped(out / SKIPPED, split, skipped)
-            lines = [{"shards": sizes}, *(entries[index] for index in range(len(usable)))]
-            write_atomic(out / f"{split}.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
-    except BaseException:
-        for name in sizes:  # without an index they are of no use
-            out.joinpath(name).unlink(missing_ok=True)
-        raise
+            _write_skipped(out, split, skipped)
+            write_atomic(index, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        finally:
+            if not index.exists():  # without it they are of no use
+                for name in sizes:
+                    out.joinpath(name).unlink(missing_ok=True)
     return len(usable), skipped
+
+
+def _digest(samples: Sequence[Sample]) -> str:
+    """Another order, annotation or size of an image gives another one; where the images lie does not."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        size = sample.image.stat().st_size if sample.image.is_file() else None
+        digest.update(json.dumps([_annotation(sample), size]).encode())
+    return digest.hexdigest()
 
 
 def samples_on_disk(dataset: Callable[..., Any], root: Path, split: str, **options: Any) -> Sequence[Sample]:
@@ -129,10 +148,18 @@ def _annotation(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _write_skipped(path: Path, split: str, skipped: Sequence[tuple[Path, str]]) -> None:
-    others: list[list[str]] = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as stream:
-            others = [row for row in csv.reader(stream) if row[:1] not in (["split"], [split])]
+_COLUMNS = ["split", "file", "reason"]
+
+
+def _skipped(out: Path) -> list[list[str]]:
+    """The rows of skipped.csv."""
+    if not (out / SKIPPED).exists():
+        return []
+    with (out / SKIPPED).open(newline="", encoding="utf-8") as stream:
+        return [row for row in csv.reader(stream) if len(row) == len(_COLUMNS) and row != _COLUMNS]
+
+
+def _write_skipped(out: Path, split: str, skipped: Sequence[tuple[Path, str]]) -> None:
+    others = [row for row in _skipped(out) if row[0] != split]
     rows = ([split, file, reason] for file, reason in skipped)
-    write_atomic(path, csv_bytes([["split", "file", "reason"], *others, *rows]))
+    write_atomic(out / SKIPPED, csv_bytes([_COLUMNS, *others, *rows]))

@@ -13,7 +13,7 @@ from forgerank.data.clip import Clip, by_file, read_together
 from forgerank.data.formats.prepared import SETTINGS, write_clip_faces, write_index
 from forgerank.data.prepare.face_crops import NO_FACE, CutConfig, cut_clip
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.files import write_atomic
+from forgerank.files import write_atomic, writing
 from forgerank.processes import process_pool
 from forgerank.types import InputError
 
@@ -59,14 +59,12 @@ def prepare(
     parts = [out / _PARTS / f"{_key(clip)}.parquet" for clip in clips]
     todo = [clip for clip, part in zip(clips, parts, strict=True) if not part.exists()]
     done = kept = len(clips) - len(todo)
-    try:
+    with writing(out):
         for count in _spread(todo, out, config, workers):
             done += count
             if progress:
                 progress(done, len(clips))
         return _join(out, clips, parts, kept)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error}") from error
 
 
 def _check_names(clips: Sequence[Clip]) -> None:
