@@ -110,3 +110,12 @@ def test_evaluate_by_source_needs_sources(tmp_path: Path) -> None:
     result = call("evaluate", tmp_path / "none.ckpt", "--sources", config)
     assert isinstance(result.exception, InputError)
     assert "name no data.sources" in str(result.exception)
+
+
+def test_evaluate_by_source_refuses_what_would_say_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"output": "runs/x", "data": {"roots": [str(tmp_path)]}}))
+    options = ("--sources", config, "--data", tmp_path, "--wild", "--no-reverse", "--tune", "train")
+    result = call("evaluate", tmp_path / "none.ckpt", tmp_path / "other.ckpt", *options)
+    assert isinstance(result.exception, InputError)
+    assert str(result.exception).endswith(": leave out --data, --wild, --reverse, --tune, further weights")

@@ -265,6 +265,10 @@ def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
     assert {name: row["images"] for name, row in found.items()} == {"alpha": 2, "gamma": 2, "forged": 4}
     assert all(0 <= row["auc"] <= 1 for row in found.values())
     assert evaluate_sources(weights, config.data, limit=2, workers=0)["forged"]["images"] == 2
+    train = evaluate_sources(weights, config.data, split="train", resamples=2)
+    assert {name: row["images"] for name, row in train.items()} != {
+        name: row["images"] for name, row in found.items()
+    }
     # the same network from a run with another seed sees the same forgeries
     network, _ = load_network(weights)
     other = tmp_path / "other.safetensors"

@@ -14,7 +14,6 @@ from forgerank.cli.options import (
     ConfigOverrides,
     EachLimit,
     EvaluatedData,
-    EvaluatedSplit,
     Readers,
     Thorough,
 )
@@ -67,7 +66,10 @@ def evaluate(
     dataset: Annotated[
         str | None, typer.Option(help="What DIR holds: a data set's name.", show_default="what it looks like")
     ] = None,
-    split: EvaluatedSplit = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val or test.", show_default="val, or the val_split of --sources"),
+    ] = None,
     wild: Annotated[
         bool, typer.Option("--wild", help="Re-encode at quality 40 to 95 and resize by 0.5 to 2 first.")
     ] = False,
@@ -129,13 +131,24 @@ def evaluate(
         require("paper")
     if csv is not None and sources is None and not data:
         raise InputError("--csv has a line for each --data, or for each source of --sources: name some")
+    if sources is not None:
+        _check_alone(
+            {
+                "--data": data,
+                "--dataset": dataset,
+                "--wild": wild,
+                "--reverse": reverse is not None,
+                "--tune": tune,
+                "further weights": weights[1:],
+            }
+        )
     for file in (json, csv):
         if file is not None:
             make_folder(file.parent)
     inputs = [sources, *(data or ()), *(file for place in weights for file in _files_of(place))]
     check_outputs([json, csv], inputs, folders=[plots])
     options: dict[str, Any] = {"limit": limit, "workers": workers, "plots": plots}
-    options |= {"thorough": thorough, "abstain": abstain}
+    options |= {"thorough": thorough, "abstain": abstain, "split": split}
     result: dict[str, Any] = {}
     if sources is not None:
         rows = _evaluate_sources(weights[0], sources, json, **options)
@@ -143,7 +156,8 @@ def evaluate(
     else:
         from forgerank.evaluation.evaluate import evaluate as evaluate_weights
 
-        options |= {"dataset": dataset, "split": split, "wild": wild, "reverse": reverse, "tune": tune}
+        options |= {"dataset": dataset, "split": split or "val", "wild": wild}
+        options |= {"reverse": reverse, "tune": tune}
         result = evaluate_weights(weights[0], others=weights[1:], roots=data or (), output=json, **options)
         rows = result["sets"]
         print_evaluation(result)
@@ -151,6 +165,14 @@ def evaluate(
         write_atomic(csv, sets_csv(rows).encode())
     _print_unread(result.get("unread", ()))
     raise typer.Exit(2 if "unread" in result else 0)
+
+
+def _check_alone(others: dict[str, Any]) -> None:
+    """Raises InputError for options that say nothing about the sources of a config."""
+    if given := [name for name, value in others.items() if value]:
+        raise InputError(
+            f"--sources takes the data and its labels from the config: leave out {', '.join(given)}"
+        )
 
 
 def _print_unread(lines: Sequence[str]) -> None:

@@ -135,6 +135,7 @@ def evaluate_sources(
     weights: Path,
     data: DataConfig,
     *,
+    split: str | None = None,
     limit: int | None = None,
     workers: int | None = None,
     thorough: bool = False,
@@ -142,17 +143,18 @@ def evaluate_sources(
     resamples: int = 500,
     plots: Path | None = None,
 ) -> dict[str, dict[str, float]]:
-    """The row of `set_metrics` for the validation split of every source of `data`, by the source's name.
+    """The row of `set_metrics` for one split of every validation source of `data`, by the source's name.
 
-    limit: images of each source. Images that are forged on the fly come from one seed: every network is
-    evaluated on the same images. thorough, abstain, plots: as for `evaluate`. Raises InputError for data
-    without sources.
+    split: None: the `val_split` of `data`. limit: images of each source. Images that are forged on the fly
+    come from one seed: every network is evaluated on the same images. thorough, abstain, plots: as for
+    `evaluate`. Raises InputError for data without sources.
     """
     if not data.sources:
         raise InputError("the settings name no data.sources to evaluate on")
     scorer = open_scorer(weights)
     changes: dict[str, Any] = {"val_images": limit or data.val_images, "mask_size": None}
     changes |= {} if workers is None else {"workers": workers}
+    changes |= {} if split is None else {"val_split": split}
     config = scorer.config.model_copy(update={"data": data.model_copy(update=changes), "seed": 0})
     found = {
         name: _predict(scorer, config, source, thorough=thorough, abstain=abstain, progress=False)
