@@ -30,7 +30,7 @@ from forgerank.detect.detector import load_page
 from forgerank.detect.result import FaceReport, LoadedImage, Report, VideoReport, deciding_probability
 from forgerank.files import make_folder, write_atomic
 from forgerank.judging import judge_file
-from forgerank.media.files import MediaError
+from forgerank.media.files import MediaError, counted
 from forgerank.media.images import MAX_PIXELS
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.heatmap import face_maps, image_layer, overlay, save_heatmaps
@@ -311,7 +311,7 @@ class ImageResult(_Written, Report):
 
     def __repr__(self) -> str:
         label = verdict_label(self.verdict, self.reason)
-        return f"<{_shown(self.path)} {label}, {_count(len(self.faces), 'face')}: {list(self.faces)}>"
+        return f"<{_shown(self.path)} {label}, {counted(len(self.faces), 'face')}: {list(self.faces)}>"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
@@ -333,7 +333,7 @@ class VideoResult(_Written, VideoReport):
             f"{verdict_label(track.verdict, track.reason)} {percent(deciding_probability(track))}"
             for track in self.tracks
         )
-        people = _count(len(self.tracks), "person", "people")
+        people = counted(len(self.tracks), "person", "people")
         return f"<{_shown(self.path)} {label}, {people}: [{tracks}]>"
 
 
@@ -421,7 +421,3 @@ def _name(source: Any) -> str | None:
 
 def _shown(path: str | None) -> str:
     return printable(path) if path else "image"
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

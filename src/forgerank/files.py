@@ -37,13 +37,15 @@ def check_outputs(
 
     `folders` are outputs too, which may have to be made; files of `outputs` may lie in them. None stands for
     what was not asked for. Raises InputError, one line, for an output that is an input or another output, for
-    a file whose folder does not exist, and for a place that cannot be written to. Files are compared, not
-    names: a link is what it leads to. Several outputs may go to a device such as /dev/null.
+    a file whose folder does not exist, for `-` and for a place that cannot be written to. Files are compared,
+    not names: a link is what it leads to. Several outputs may go to a device such as /dev/null.
     """
     known = {_identity(path): "an input" for path in inputs if path is not None}
     files = [path for path in outputs if path is not None]
     made = [folder for folder in folders if folder is not None]
     for path in (*files, *made):
+        if str(path) == "-":
+            raise InputError("-: this output does not go to standard output: name a file")
         if path.exists() and not (path.is_file() or path.is_dir()):
             continue
         if role := known.get(_identity(path)):

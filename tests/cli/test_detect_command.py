@@ -56,6 +56,14 @@ def test_json_on_standard_output_comes_alone(photos: Path, weights: list[str]) -
     assert ranks == {"nose": 1, "eye": None, "eyebrow": None, "lip": 2, "hair": None}
 
 
+def test_csv_on_standard_output_comes_alone(photos: Path, weights: list[str], tmp_path: Path) -> None:
+    result = detect(photos, "--csv", "-", "--json", tmp_path / "r.json", *weights)
+    assert result.exit_code == 0
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert [row["verdict"] for row in rows] == ["undetermined", "forged", "real"]
+    assert len(json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["reports"]) == 3
+
+
 def test_all_outputs_at_once(photos: Path, weights: list[str], tmp_path: Path) -> None:
     maps, page, data = tmp_path / "new/maps", tmp_path / "r.html", tmp_path / "r.json"
     result = detect(photos, "--heatmaps", maps, "--html", page, "--json", data, *weights)
@@ -147,6 +155,9 @@ def test_more_images_than_a_chunk(photos: Path, weights: list[str], tmp_path: Pa
         (Outputs(json="no/such/r.json"), "its folder does not exist"),
         (Outputs(html=Path("/")), "is a folder"),
         (Outputs(heatmaps=Path(__file__)), "cannot be made"),
+        (Outputs(json="-", csv="-"), "standard output takes one report"),
+        (Outputs(html=Path("-")), "does not go to standard output"),
+        (Outputs(heatmaps=Path("-")), "does not go to standard output"),
     ],
 )
 def test_outputs_are_checked_before_the_work(outputs: Outputs, reason: str) -> None:
@@ -202,11 +213,13 @@ def test_patterns_are_expanded_and_one_that_matches_nothing_is_named(
     photos: Path, weights: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "a[1].png").write_bytes((photos / "real.png").read_bytes())
+    (tmp_path / "Thumbs.db").touch()
     result = detect(photos / "*e*.png", tmp_path / "a[1].png", photos / "*.gif", *weights)
     names = [Path(line.split()[0]).name for line in result.stdout.splitlines()[1:5]]
     assert names == ["empty.png", "forged.png", "real.png", "a[1].png"]
     assert result.exit_code == 2
     assert result.stderr.endswith("*.gif: no file matches this pattern\n")
+    assert detect(tmp_path / "[aT]*", *weights).exit_code == 0
 
 
 def test_the_same_file_is_judged_once(photos: Path, weights: list[str], tmp_path: Path) -> None:

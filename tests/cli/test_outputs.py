@@ -136,6 +136,8 @@ def test_a_console_without_the_letters_of_a_name(photo: Path, weights: list[str]
     assert done.returncode == 0, done.stderr
     assert rb"\u0444\u043e\u0442\u043e" in done.stdout
     assert json.loads((tmp_path / "r.json").read_text())["reports"][0]["path"] == str(photo)
+    done = run("detect", photo, "--csv", "-", *weights, PYTHONIOENCODING="cp437")
+    assert rb"\u0444\u043e\u0442\u043e" in done.stdout
     done = run("detect", photo, "--json", "-", *weights, PYTHONIOENCODING="ascii")
     assert json.loads(done.stdout)["reports"][0]["path"] == str(photo)
 

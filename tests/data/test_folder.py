@@ -44,7 +44,7 @@ def test_what_is_no_image_is_counted_once(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "fake" / "__MACOSX" / "c.png").write_bytes(b"")
     assert len(read_folder(tmp_path)) == len(read_folder(tmp_path)) == 4
     assert capsys.readouterr().err.splitlines() == [
-        f"{tmp_path}: 1 images or videos left out, of kinds that are not read: JPEG XL 1",
+        f"{tmp_path}: 1 image or video left out, of kinds that are not read: JPEG XL 1",
         f"{tmp_path}: left out, no images: TXT 1",
     ]
 

@@ -117,7 +117,7 @@ def test_images_without_a_face_stay_in_the_test(
         trained / "best.ckpt", roots=[root], split="test", resamples=2, workers=0, progress=False
     )
     assert (found["pictures"], found["whole_images"], found["aligned"]) == (5, 4, True)
-    assert "4 of 5 images of test show no face: judged on the whole image" in capsys.readouterr().err
+    assert "no face in 4 of 5 images of test: judged on the whole image" in capsys.readouterr().err
     print_evaluation(found)
     assert "judged on the whole image: 4 of 5, no face was found in them" in capsys.readouterr().out
 

@@ -269,6 +269,14 @@ def test_bad_folders_are_refused_in_one_line(photo_folder: PhotoFolder, tmp_path
     noise = tmp_path / "noise"
     noise.mkdir()
     PILImage.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(noise / "n.png")
+    other, unknown = tmp_path / "a.csv", tmp_path / "b.csv"
+    other.write_text("file,subject,split\nzz.png,a,train\n")
+    unknown.write_text("file,subject,split\nperson-0.png,a,dev\n")
+    broken = [tmp_path / f"bad{number}.npz" for number in range(5)]
+    for path, shape in zip(broken, ((1, 68, 2), (2, 468, 2), (1, 468, 2)), strict=False):
+        np.savez(path, files=np.array(["person-0.png"]), landmarks=np.zeros(shape))
+    broken[3].write_bytes(landmarks.read_bytes()[:700])
+    broken[4].touch()
     cases = [
         (photos, full, {}, "not empty"),
         (empty, tmp_path / "a", {}, "no photograph"),
@@ -276,6 +284,15 @@ def test_bad_folders_are_refused_in_one_line(photo_folder: PhotoFolder, tmp_path
         (noise, tmp_path / "c", {}, "no face"),
         (photos, tmp_path / "d", {"landmarks": splits}, "splits.csv"),
         (photos, tmp_path / "e", {"landmarks": landmarks, "split_csv": landmarks}, "landmarks.npz"),
+        (photos, tmp_path / "f", {"landmarks": landmarks, "split_csv": other}, "names none of the"),
+        (photos, tmp_path / "g", {"landmarks": landmarks, "split_csv": unknown}, "b.csv:2: split must be of"),
+        (
+            photos,
+            tmp_path / "h",
+            {"landmarks": landmarks, "splits": ["val"]},
+            "none of its",
+        ),
+        *((photos, tmp_path / "i", {"landmarks": bad}, "bad.*npz: not a landmark file") for bad in broken),
     ]
     for source, out, options, reason in cases:
         with pytest.raises(InputError, match=reason) as caught:

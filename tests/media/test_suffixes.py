@@ -128,6 +128,11 @@ def test_the_name_counts_where_the_content_says_nothing(tmp_path: Path) -> None:
         "a\\.DS_Store",
         "THUMBS.DB",
         "x/desktop.ini",
+        "photos/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
+        ".Spotlight-V100/Store-V2/1.db",
+        "System Volume Information/x",
+        "Icon\r",
+        "a.jpg:Zone.Identifier",
     ],
 )
 def test_litter(name: str) -> None:
@@ -136,7 +141,8 @@ def test_litter(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.jpg", "_a.jpg", ".a.jpg", "Thumbs.db.jpg", "MACOSX/a.jpg", "trip/", "", "/"]
+    "name",
+    ["a.jpg", "_a.jpg", ".a.jpg", "Thumbs.db.jpg", "MACOSX/a.jpg", "trip/", "", "/", "$RECYCLE.BIN/a.jpg"],
 )
 def test_what_people_own_is_no_litter(name: str) -> None:
     assert not is_litter(name)

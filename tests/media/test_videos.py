@@ -1,6 +1,7 @@
 """Sampling of videos whose frames show their number."""
 
 import gc
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -187,6 +188,15 @@ def test_a_truncated_file_gives_what_is_there(tmp_path: Path) -> None:
         assert [number_of(sample) for sample in samples] == list(range(len(samples)))
         assert 5 < len(samples) < COUNT - 5
         assert video.progress.end == pytest.approx(len(samples) / 25, abs=0.05)
+
+
+@pytest.mark.parametrize("size", [2000, 2000 + (1 << 32)])
+def test_a_file_that_ends_before_its_index_says_so(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.mp4"
+    length = struct.pack(">I4s", size, b"mdat") if size < 1 << 32 else struct.pack(">I4sQ", 1, b"mdat", size)
+    path.write_bytes(struct.pack(">I4s", 20, b"ftyp") + b"isom\0\0\2\0isom" + length + bytes(900))
+    with pytest.raises(MediaError, match=r"cut off before its index \(moov\)"), open_video(path):
+        pass
 
 
 def test_damage_is_counted_and_passed_over(tmp_path: Path) -> None:

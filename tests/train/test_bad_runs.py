@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from forgerank.cli.main import app
 from forgerank.train import fit
-from forgerank.train.checkpoints import load_network, logged_steps
+from forgerank.train.checkpoints import Checkpoints, load_network, logged_steps
 from forgerank.train.config import TrainConfig
+from forgerank.train.fit import _differences
 from forgerank.types import InputError
 from forgerank.weights.hub import read_checkpoint
 from squares import tiny_settings, write_squares
@@ -79,9 +81,41 @@ def test_other_settings_are_named_on_resume(stopped: Path) -> None:
     line = refusal(stopped, "--set", "model.width=64", "--resume")
     assert line.startswith(f"{run} was trained with model.width 32, not 64: ")
     assert "seed 0, not 1" in refusal(stopped, "--set", "seed=1", "--resume")
+    # The optimiser's state holds it: another value would be said to count and would not.
+    assert "optim.weight_decay 0.0001, not 0.5" in refusal(
+        stopped, "--set", "optim.weight_decay=0.5", "--resume"
+    )
     result = train(stopped, "--set", "epochs=3", "--resume")
     assert result.exit_code == 0, result.exception
     assert "goes on with epochs 3; until now it was 2" in result.stderr
+
+
+def test_sources_that_come_and_go_are_named_on_resume() -> None:
+    kept = {"name": "b", "share": 1.0, "level": None}
+    old = {"data": {"sources": [{"name": "a", "share": 1.0}, kept]}}
+    new = {"data": {"sources": [{**kept, "level": 1.0}, {"name": "c", "share": 1.0}]}}
+    assert sorted((key, before is None, after is None) for key, before, after in _differences(old, new)) == [
+        ("data.sources.a", False, True),
+        ("data.sources.b.level", True, False),
+        ("data.sources.c", True, False),
+    ]
+
+
+def test_another_metric_chooses_anew(tmp_path: Path) -> None:
+    before = Checkpoints(tmp_path, every=1, monitor="val/auc", others=["val/fixed"])
+    before.best |= {"best.ckpt": 0.9, "best-fixed.ckpt": 0.8}
+    after = Checkpoints(tmp_path, every=1, monitor="val/map", others=["val/fixed"])
+    after.load_state_dict(before.state_dict())
+    assert after.best == {"best.ckpt": float("-inf"), "best-fixed.ckpt": 0.8}
+    after.load_state_dict({"best.ckpt": 0.7})  # as checkpoints of earlier versions have it
+    assert after.best["best.ckpt"] == 0.7
+
+
+def test_a_metric_that_is_not_there_is_said(fresh: Path) -> None:
+    result = train(fresh, "--set", "epochs=1", "--set", "monitor=val/nonsense")
+    assert result.exit_code == 0, result.exception
+    [line] = [line for line in result.stderr.splitlines() if "nonsense" in line]
+    assert line.startswith("forgerank: best.ckpt: no val/nonsense to choose it by; there are val/")
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "foreign"])
@@ -131,18 +165,41 @@ def test_training_needs_both_classes(tmp_path: Path) -> None:
     assert "the validation split holds no real image: AUC, map and accuracy mean nothing" in result.stderr
 
 
+def test_a_source_with_one_class_in_validation_is_named(tmp_path: Path) -> None:
+    [one, both] = [write_squares(tmp_path / name, {"train": 8, "val": 4}) for name in ("one", "both")]
+    table = one / "annotations" / "val.csv"
+    rows = [row for row in table.read_text().splitlines() if "[0, 0" not in row]
+    table.write_text("\n".join(rows) + "\n")
+    settings = tiny_settings(both, tmp_path / "run", batch_size=2, images_per_epoch=2)
+    del settings["data"]["roots"]
+    settings["data"]["sources"] = [
+        {"name": root.name, "dataset": "seqdeepfake", "roots": [str(root)]} for root in (one, both)
+    ]
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    result = train(path)
+    assert result.exit_code == 0, result.exception
+    said = [line for line in result.stderr.splitlines() if "mean nothing" in line]
+    assert [line.partition(":")[2].partition(":")[0] for line in said] == [
+        " the validation split of one holds no real image"
+    ]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_passed_over_and_named(tmp_path: Path, workers: int) -> None:
     root = write_squares(tmp_path / "squares", {"train": 16, "val": 8})
     bad = [root / "images/train/003.png", root / "images/val/001.png"]
     for path in bad:
         path.write_bytes(b"")
+    mask = root / "masks/train/005.png"
+    Image.new("L", (3, 5)).save(mask)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(tiny_settings(root, tmp_path / "run", data={"workers": workers})))
     result = train(path)
     assert result.exit_code == 2, result.exception
     named = [line for line in result.stderr.splitlines() if "png" in line]
-    assert named == [f"forgerank: {path}: empty file" for path in bad]
+    small = f"forgerank: {mask}: a mask of 3 x 5 pixels for an image of 64 x 64"
+    assert named == [f"forgerank: {bad[0]}: empty file", small, f"forgerank: {bad[1]}: empty file"]
     weights = tmp_path / "run" / "weights.safetensors"
     assert result.stdout.splitlines()[-1] == str(weights)
     options = ["--data", str(root), "--workers", "0", "--json", str(tmp_path / "m.json")]

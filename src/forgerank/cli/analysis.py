@@ -33,7 +33,8 @@ def detect(
         Path | None, typer.Option(help="Write one self-contained HTML report.", metavar="FILE")
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="Write a table with a line per face.", metavar="FILE")
+        str | None,
+        typer.Option(help="Write a table with a line per face; - for standard output.", metavar="FILE|-"),
     ] = None,
     sort: Annotated[
         Literal["input", "probability"], typer.Option(help="Order of the table: as given, or forged first.")

@@ -229,13 +229,14 @@ def pack(
     from forgerank.data.formats.pack import MANIFEST
     from forgerank.data.prepare.pack_writer import LARGEST_PART, load_recipe, write_pack
     from forgerank.files import check_outputs
+    from forgerank.media.files import counted
 
     chosen = load_recipe(recipe)
     check_outputs([out / MANIFEST], [recipe, *(source.root for source in chosen.sources)], folders=[out])
     with progress_bar("Packing faces") as progress:
         summary = write_pack(chosen, out, workers=workers, progress=progress)
     print_pack(summary, Console())
-    typer.echo(f"{out}: {summary.faces} faces in {summary.parts} parts")
+    typer.echo(f"{out}: {counted(summary.faces, 'face')} in {counted(summary.parts, 'part')}")
     if summary.largest_part > LARGEST_PART:
         typer.echo("a part is larger than 40 MiB: choose a smaller faces_per_part", err=True)
     raise typer.Exit(2 if any("unreadable" in reason for reason in summary.skipped) else 0)

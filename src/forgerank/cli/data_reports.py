@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forgerank.files import write_atomic
+from forgerank.media.files import counted
 
 if TYPE_CHECKING:
     from forgerank.data.check.integrity import CheckReport, Problem
@@ -24,9 +25,10 @@ _EXAMPLES = 5  # shown of each kind of problem
 def summary_line(summary: "Summary") -> str:
     """What became of every frame that was asked for."""
     skipped = ", ".join(f"{count} {kind}" for kind, count in summary.skipped.items())
+    clips, frames = counted(summary.clips, "clip"), counted(summary.asked, "frame")
     return (
-        f"{summary.clips} clips ({summary.kept} from before), {summary.asked} frames: "
-        f"{summary.framed} with a face ({summary.faces} faces), "
+        f"{clips} ({summary.kept:,} from before), {frames}: "
+        f"{summary.framed:,} with a face ({counted(summary.faces, 'face')}), "
         f"{summary.asked - summary.framed} skipped" + (f" ({skipped})" if skipped else "")
     )
 
@@ -53,7 +55,7 @@ def print_report(report: "CheckReport", out: Console) -> None:
     _print_problems(report.problems, out, "red")
     _print_problems(report.notes, out, "yellow")
     if not report.problems:
-        out.print(f"{report.items} files: nothing wrong", style="green")
+        out.print(f"{counted(report.items, 'file')}: nothing wrong", style="green")
 
 
 def _print_problems(problems: Sequence["Problem"], out: Console, style: str) -> None:

@@ -31,9 +31,9 @@ from forgerank.detect.result import (
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.files import OutputError, check_outputs, make_folder, write_atomic, writing
 from forgerank.media.animations import is_animation
-from forgerank.media.files import MediaError, by_kind, find_media
+from forgerank.media.files import MediaError, by_kind, counted, find_media
 from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
-from forgerank.media.suffixes import media_kind
+from forgerank.media.suffixes import is_litter, media_kind
 from forgerank.processes import partial_folder
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import encodable
@@ -68,20 +68,27 @@ class Outputs:
     json: str | None = None  # a file, or "-" for standard output, which then carries nothing else
     heatmaps: Path | None = None  # a folder, made where it is missing
     html: Path | None = None
-    csv: Path | None = None
+    csv: str | None = None  # as `json`
 
     @property
     def written(self) -> list[str]:
         """The files and folders, as they were named."""
-        json = None if self.json == STDOUT else self.json
-        return [str(path) for path in (self.html, json, self.csv, self.heatmaps) if path is not None]
+        outputs = (self.html, self.json, self.csv, self.heatmaps)
+        return [str(path) for path in outputs if path not in (None, STDOUT)]
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether standard output carries a report, and no table."""
+        return STDOUT in (self.json, self.csv)
 
     def prepare(self, inputs: Sequence[Path] = ()) -> None:
         """Fail before the work rather than after it. Raises InputError, also for an output that is an input
         or another output, and for a folder of another run's heatmaps.
         """
-        json = None if self.json in (None, STDOUT) else Path(str(self.json))
-        check_outputs([self.html, json, self.csv], inputs, folders=[self.heatmaps])
+        if self.json == self.csv == STDOUT:
+            raise InputError("--json - and --csv -: standard output takes one report: name a file for one")
+        tables = [None if file in (None, STDOUT) else Path(str(file)) for file in (self.json, self.csv)]
+        check_outputs([self.html, *tables], inputs, folders=[self.heatmaps])
         if self.heatmaps is not None:
             make_folder(self.heatmaps)
             if any(path.suffix == ".png" for path in self.heatmaps.iterdir()):
@@ -136,18 +143,21 @@ class _Run:
         if self.outputs.html is not None:
             html = self.outputs.html
             self._try(html, lambda: write_atomic(html, self.report.html().encode()))
-        if self.outputs.csv is not None:
-            csv = self.outputs.csv
-            self._try(csv, lambda: write_atomic(csv, self.report.csv().encode()))
-        if self.outputs.json == STDOUT:
-            write_stdout(self.report.json())
-        elif self.outputs.json is not None:
-            json = Path(self.outputs.json)
-            self._try(json, lambda: write_atomic(json, self.report.json().encode()))
+        self._write_text(self.outputs.csv, self.report.csv, sys.stdout.write)
+        self._write_text(self.outputs.json, self.report.json, write_stdout)
         outputs: dict[str, list[str]] = {}
         for output, reason in self._unwritten.items():
             outputs.setdefault(reason, []).append(output)
         return [f"{', '.join(names)}: {reason}" for reason, names in outputs.items()]
+
+    def _write_text(
+        self, output: str | None, made: Callable[[], str], to_stdout: Callable[[str], object]
+    ) -> None:
+        if output == STDOUT:
+            to_stdout(made())
+        elif output is not None:
+            path = Path(output)
+            self._try(path, lambda: write_atomic(path, made().encode()))
 
     def _try(self, output: Path | None, write: Callable[[], None]) -> None:
         """One output that cannot be written costs neither the others nor the answers."""
@@ -222,7 +232,7 @@ def _detect_files(
                         run.add(result, path, image)
                 progress.update(files, completed=len(report.results) + len(report.errors) - len(missing))
         unwritten = run.write()
-    if outputs.json != STDOUT and not shown.quiet and report.results:
+    if not (outputs.to_stdout or shown.quiet) and report.results:
         ordered: list[Report | VideoReport] = list(report.results)
         written = [] if unwritten else outputs.written
         if shown.by_probability:
@@ -263,8 +273,8 @@ def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
     for path in paths:
         if not glob.has_magic(str(path)) or path.exists():
             named.append(path)
-        elif matches := sorted(glob.glob(str(path), recursive=True)):
-            named += map(Path, matches)
+        elif matches := [name for name in glob.glob(str(path), recursive=True) if not is_litter(name)]:
+            named += map(Path, sorted(matches))
         else:
             errors.append(MediaError(path, "no file matches this pattern"))
     return named, errors
@@ -377,7 +387,7 @@ def write_stdout(text: str) -> None:
 def print_left_out(err: Console, others: Counter[str]) -> None:
     """One line on the files of a folder that are neither images nor videos, where there are any."""
     if others:
-        files = "1 file that is" if others.total() == 1 else f"{others.total()} files that are"
+        files = counted(others.total(), "file that is", "files that are")
         print_error(err, f"left out {files} no image or video: {by_kind(others)}")
 
 
@@ -474,7 +484,7 @@ def totals(results: Sequence[Report | VideoReport], failed: int, written: Sequen
     """How many files had which verdict, and what was written."""
     images = sum(isinstance(result, Report) for result in results)
     kinds = ((images, "image"), (len(results) - images, "video"))
-    files = " and ".join(f"{count} {kind}{'' if count == 1 else 's'}" for count, kind in kinds if count)
+    files = " and ".join(counted(count, kind) for count, kind in kinds if count)
     verdicts = Counter(verdict_label(result.verdict, result.reason) for result in results)
     order = ("forged", "real", "no clear evidence", "undetermined")
     parts = [f"{verdicts[name]} {name}" for name in order if verdicts[name]]

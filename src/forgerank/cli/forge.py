@@ -60,6 +60,7 @@ def forge(
     from forgerank.cli.detect import print_error, print_left_out
     from forgerank.files import check_outputs
     from forgerank.forge.dataset import LeftOut, Recipe, forge_dataset
+    from forgerank.media.files import counted
 
     check_outputs([], [photos, landmarks, split_csv], folders=[out])
     left_out, err = LeftOut(), Console(stderr=True)
@@ -83,7 +84,11 @@ def forge(
         for error in left_out.unread:
             print_error(err, str(error))
         if left_out.faceless:
-            print_error(err, f"{photos}: {len(left_out.faceless)} photographs show no face: left out")
+            faceless = counted(len(left_out.faceless), "photograph shows", "photographs show")
+            print_error(err, f"{photos}: {faceless} no face: left out")
+        if left_out.unnamed:
+            unnamed = counted(len(left_out.unnamed), "photograph is", "photographs are")
+            print_error(err, f"{photos}: {unnamed} not in {split_csv}: left out")
         print_left_out(err, left_out.others)
     typer.echo(f"{out}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
     raise typer.Exit(2 if left_out.unread else 0)

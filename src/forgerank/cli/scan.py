@@ -137,6 +137,7 @@ def _scan(
 
     from forgerank.cli.detect import print_error, print_left_out
     from forgerank.detect.runtime import usable_cores
+    from forgerank.media.files import counted
     from forgerank.serving.scan.run import scan as run_scan
     from forgerank.serving.scan.scan_settings import Judging, ScanSettings, StoppedError
     from forgerank.serving.scan.summary import summarize as sum_up
@@ -167,7 +168,8 @@ def _scan(
     console = Console()
     print_summary(sum_up(out, worst=5), console)
     print_left_out(err, done.others)
-    console.print(f"{done.judged:,} files in {seconds:,.0f} s{rate}; results: {out}", soft_wrap=True)
+    judged = f"{counted(done.judged, 'file')} in {seconds:,.0f} s{rate}"
+    console.print(f"{judged}; results: {out}", soft_wrap=True)
 
 
 def summarize(
@@ -244,10 +246,10 @@ def print_summary(summary: "Summary", console: Console) -> None:
         table.add_row(name, f"{count / max(1, summary.files):.1%}", f"{count:,}")
     console.print(table, "")
     table = _table("Probability of forgery", "", "Files")
-    most = max(1, *summary.histogram)
+    most, bar = max(1, *summary.histogram), _bar(console)
     for i, count in enumerate(summary.histogram):
         low, high = i / len(summary.histogram), (i + 1) / len(summary.histogram)
-        table.add_row(f"{low:.2f} to {high:.2f}", "█" * round(24 * count / most), f"{count:,}")
+        table.add_row(f"{low:.2f} to {high:.2f}", bar * round(24 * count / most), f"{count:,}")
     console.print(table, "")
     if summary.worst:
         table = _table("Most suspicious", "Verdict", "Ratio", "Forged", "Manipulated, first to last")
@@ -266,6 +268,15 @@ def print_summary(summary: "Summary", console: Console) -> None:
         console.print(said, "", soft_wrap=True)
     for title, reasons in (("Undetermined because", summary.reasons), ("Not read because", summary.errors)):
         _print_reasons(title, reasons, console)
+
+
+def _bar(console: Console) -> str:
+    """What bars are made of, where the console's encoding has it."""
+    try:
+        "█".encode(console.encoding)
+    except UnicodeEncodeError:
+        return "#"
+    return "█"
 
 
 def _print_reasons(title: str, reasons: Counter[str], console: Console) -> None:

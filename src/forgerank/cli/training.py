@@ -178,12 +178,13 @@ def _check_alone(others: dict[str, Any]) -> None:
 def _print_unread(lines: Sequence[str]) -> None:
     """The images that were passed over: all that one wants to read of them."""
     from forgerank.cli.detect import print_error
+    from forgerank.media.files import counted
 
     err = Console(stderr=True)
     for line in lines[:_LISTED]:
         print_error(err, line)
     if len(lines) > _LISTED:
-        print_error(err, f"and {len(lines) - _LISTED} more images that cannot be read")
+        print_error(err, f"and {counted(len(lines) - _LISTED, 'more image')} that cannot be read")
 
 
 def _files_of(weights: Path) -> list[Path]:

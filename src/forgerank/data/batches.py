@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from forgerank.data.augmentation import AugmentConfig, Level, Tensors, draw_level, to_tensors
 from forgerank.data.sample import LabelledImage, Sample, Source
 from forgerank.labels import face_labels
+from forgerank.media.files import counted
 from forgerank.types import InputError, Points
 
 T = TypeVar("T")
@@ -270,7 +271,9 @@ class EvenBatches(Sampler[list[int]]):
     def __init__(self, count: int, *, batch_size: int, share: Share = ALONE) -> None:
         rank, processes = share
         if count < processes:
-            raise InputError(f"{count} images cannot be split over {processes} processes")
+            raise InputError(
+                f"{counted(count, 'image')} cannot be split over {counted(processes, 'process', 'processes')}"
+            )
         self.indices = np.arange(rank, count, processes)
         # Shares differ by one item at most: batches of two or more leave none of them empty.
         each = max(batch_size // processes, 1 if count % processes == 0 else 2)

@@ -9,7 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
+from PIL import UnidentifiedImageError
 
+from forgerank.files import os_reason
 from forgerank.labels import Parts
 from forgerank.media.images import read_photo
 from forgerank.types import Image, InputError, Points
@@ -83,10 +85,9 @@ class Samples:
 
 def load_sample(sample: Sample) -> LabelledImage:
     """Decode one sample. Raises InputError for an unreadable file."""
-    mask = None if sample.mask is None else read_mask(sample.mask)
-    return LabelledImage(
-        read_image(sample.image), sample.points, sample.sequence, mask, sample.parts, sample.fake
-    )
+    image = read_image(sample.image)
+    mask = None if sample.mask is None else read_mask(sample.mask, image)
+    return LabelledImage(image, sample.points, sample.sequence, mask, sample.parts, sample.fake)
 
 
 def read_image(path: Path, content: bytes | None = None) -> Image:
@@ -97,17 +98,24 @@ def read_image(path: Path, content: bytes | None = None) -> Image:
     return read_photo(path, data=content)
 
 
-def read_mask(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
-    """A mask of edited labels, (H, W), one bit per label; `content` as in `read_image`.
+def read_mask(path: Path, image: Image, content: bytes | None = None) -> NDArray[np.uint8]:
+    """The mask (H, W) of an image's edited labels, one bit per label; `content` as in `read_image`.
 
-    Raises InputError for an unreadable file.
+    Raises InputError for an unreadable file and for a mask of another size than the image.
     """
     try:
         with PILImage.open(path if content is None else io.BytesIO(content)) as opened:
             if opened.mode != "L":
                 raise InputError(f"{path}: a mask must be 8-bit grey, got mode {opened.mode}")
-            return np.asarray(opened)
+            mask = np.asarray(opened)
     except InputError:
         raise
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: cannot be read as a mask: not an image") from None
     except Exception as error:  # decoders raise errors of every kind
-        raise InputError(f"{path}: cannot be read as a mask: {error}") from error
+        reason = os_reason(error) if isinstance(error, OSError) else error
+        raise InputError(f"{path}: cannot be read as a mask: {reason}") from error
+    if mask.shape != image.shape[:2]:
+        sizes = [f"{width} x {height}" for height, width in (mask.shape, image.shape[:2])]
+        raise InputError(f"{path}: a mask of {sizes[0]} pixels for an image of {sizes[1]}")
+    return mask

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forgerank.detect.verdict import judge_probability, logit, unusable
+from forgerank.media.files import counted
 from forgerank.types import Quality, Verdict
 from forgerank.weights.description import Thresholds
 
@@ -91,7 +92,5 @@ def judge_track(
     """
     if usable >= MIN_USABLE:
         return judge_probability(probability, thresholds)
-    few = (
-        f"only {usable} frame{'' if usable == 1 else 's'} of this face can be judged, {MIN_USABLE} are needed"
-    )
+    few = f"only {counted(usable, 'frame')} of this face can be judged, {MIN_USABLE} are needed"
     return "undetermined", unusable(quality) or few

@@ -16,7 +16,7 @@ from forgerank.detect.verdict import judge_image
 from forgerank.faces.track import Observation, Track, assign, embed
 from forgerank.faces.video_search import VideoFaceSearch
 from forgerank.media.animations import Animation, is_animation, open_animation
-from forgerank.media.files import MediaError
+from forgerank.media.files import MediaError, counted
 from forgerank.media.images import MAX_PIXELS
 from forgerank.media.videos import Sample, Video, open_video
 
@@ -153,11 +153,11 @@ def _coverage(video: Video | Animation, plan: _Plan, *, stopped: bool) -> tuple[
     if plan.capped:
         remarks.append(f"one frame in {1 / plan.rate:.1f} s was looked at, because the video is long")
     if video.streams > 1:
-        remarks.append(f"it holds {video.streams} video streams; the first was judged")
+        remarks.append(f"it holds {counted(video.streams, 'video stream')}; the first was judged")
     if video.hdr is not None:
         remarks.append(f"its HDR ({video.hdr}) was tone-mapped to BT.709")
     if done.lost:
-        remarks.append(f"{done.lost} damaged frame{'' if done.lost == 1 else 's'} could not be used")
+        remarks.append(f"{counted(done.lost, 'damaged frame')} could not be used")
     # Sound can outlast the images a little, and some files count the time before the first frame.
     missing = stated - done.end > max(3 / (video.frame_rate or 25), min(0.5, 0.05 * stated))
     if stopped:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from forgerank.evaluation.protocols import flat_metrics
+from forgerank.media.files import counted
 
 # Of each set, in tables that fit 80 columns: the title of a column, and the key of its metric.
 _TABLES = (
@@ -103,7 +104,8 @@ def print_evaluation(result: dict[str, Any], console: Console | None = None) -> 
 
 
 def _overview(result: dict[str, Any]) -> Table:
-    title = f"{result['pictures']} images, {result['real']} real, {result['groups']} groups"
+    images, groups = counted(result["pictures"], "image"), counted(result["groups"], "group")
+    title = f"{images}, {result['real']:,} real, {groups}"
     table = Table("", "all", "95 %", *result["by_source"], title=title)
     for name, value in result["metrics"].items():
         sources = (_show(part[name]) for part in result["by_source"].values())
@@ -137,7 +139,7 @@ def _best_table(result: dict[str, Any]) -> Table:
     """The metrics of the first checkpoint beside the best of all checkpoints."""
     checkpoints = result["best_of"]["checkpoints"]
     first = flat_metrics(result)
-    title = f"best of {len(checkpoints)} checkpoints, each chosen on these very images"
+    title = f"best of {counted(len(checkpoints), 'checkpoint')}, each chosen on these very images"
     table = Table("", Path(checkpoints[0]).name, "best", "from", title=title)
     for name, best in result["best_of"]["metrics"].items():
         origin = checkpoints[best["checkpoint"]]

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -22,7 +23,7 @@ from forgerank.forge.chain import Forged, draw_components, forge_image
 from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
 from forgerank.labels import BINARY, COMPONENTS
-from forgerank.media.files import MediaError, find_photos
+from forgerank.media.files import MediaError, counted, find_photos
 from forgerank.media.images import read_photo
 from forgerank.processes import partial_folder, process_pool
 from forgerank.types import SPLITS, Image, InputError, Points
@@ -64,6 +65,7 @@ class LeftOut:
 
     unread: list[MediaError] = field(default_factory=list)  # files that cannot be read, one line each
     faceless: list[Path] = field(default_factory=list)  # photographs without a face, or without landmarks
+    unnamed: list[Path] = field(default_factory=list)  # photographs that the table of splits does not name
     others: Counter[str] = field(default_factory=Counter)  # files that are no images, by kind
 
 
@@ -93,7 +95,10 @@ def forge_dataset(
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; give a new folder")
     entries = collect_photos(photos, landmarks=landmarks, split_csv=split_csv, left_out=left_out)
+    found = counted(len(entries), "photograph")
     entries = [entry for entry in entries if entry.split in splits]
+    if not entries:
+        raise InputError(f"{photos}: none of its {found} is of the split {' or '.join(splits)}")
     with writing(out), partial_folder(out) as folder:
         counts = _forge_splits(entries, folder, recipe, per_photo, workers, progress)
         folder.replace(out)
@@ -148,6 +153,7 @@ def collect_photos(
     entries = []
     for path in paths:
         if split_csv and path.name not in table:
+            noted.unnamed.append(path)
             continue
         try:
             image = read_photo(path)
@@ -160,8 +166,10 @@ def collect_photos(
             continue
         subject, split = table.get(path.name) or (path.stem, _hash_split(path.name))
         entries.append(PhotoEntry(path, subject, split, points))
+    if split_csv and len(noted.unnamed) == len(paths):
+        raise InputError(f"{split_csv}: names none of the {counted(len(paths), 'photograph')} of {photos}")
     if not entries:
-        raise InputError(f"{photos}: no face found in {len(paths)} photographs")
+        raise InputError(f"{photos}: no face found in {counted(len(paths), 'photograph')}")
     return entries
 
 
@@ -272,9 +280,14 @@ def _spread(
 
 def _read_landmarks(path: Path) -> dict[str, Points]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # np.load leaves a file open that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             files, points = stored["files"], stored["landmarks"].astype(np.float32)
-    except (OSError, ValueError, KeyError) as error:
+        if points.shape != (len(files), 468, 2):
+            raise ValueError(f"expected ({len(files)}, 468, 2) landmarks, got {points.shape}")
+        if not np.isfinite(points).all() or not np.ptp(points, axis=1).all():
+            raise ValueError("a face's landmarks lie in one line or nowhere")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a landmark file with `files` and `landmarks`: {error}") from error
     return {str(name): row for name, row in zip(files, points, strict=True)}
 
@@ -282,7 +295,14 @@ def _read_landmarks(path: Path) -> dict[str, Points]:
 def _read_splits(path: Path) -> dict[str, tuple[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            return {row["file"]: (row["subject"], row["split"]) for row in csv.DictReader(stream)}
+            rows = csv.DictReader(stream)
+            table = {}
+            for row in rows:
+                if row["split"] not in SPLITS:
+                    split = f"split must be of {', '.join(SPLITS)}, got {row['split']!r}"
+                    raise InputError(f"{path}:{rows.line_num}: {split}")
+                table[row["file"]] = row["subject"], row["split"]
+            return table
     except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a table with the columns file, subject, split: {error}") from error
 

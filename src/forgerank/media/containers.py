@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # Only containers that hold their own streams: a playlist would make FFmpeg read other files.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf"
+# What may come before the index of an MP4 or QuickTime file.
+_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"skip", b"wide", b"uuid"})
+_MOST_BOXES = 100
 _WIDEST_PIXEL = 4  # width : height or height : width; a file that states more is not believed
 
 
@@ -59,7 +62,31 @@ def open_container(
             context.options = {"max_pixels": str(max_pixels)}
             yield container, streams
     except av.FFmpegError as error:
-        raise MediaError(path, f"damaged or no video ({error.strerror or type(error).__name__})") from None
+        reason = f"damaged or no video ({error.strerror or type(error).__name__})"
+        raise MediaError(path, _missing_index(path) or reason) from None
+
+
+def _missing_index(path: str | Path) -> str | None:
+    """Says so of an MP4 or QuickTime file that ends before its index, which many recorders write last."""
+    try:
+        with open(path, "rb") as file:
+            size, at = os.fstat(file.fileno()).st_size, 0
+            for _ in range(_MOST_BOXES):
+                file.seek(at)
+                head = file.read(16)
+                if head[4:8] not in _BOXES:
+                    return None
+                length = int.from_bytes(head[:4], "big")
+                if length == 1:  # the size follows, in 64 bits
+                    length = int.from_bytes(head[8:16], "big")
+                at += length
+                if length == 0 or at >= size:
+                    return "cut off before its index (moov), without which no frame can be found"
+                if length < 8:
+                    return None
+    except OSError:
+        pass
+    return None
 
 
 def read_packets(

@@ -175,11 +175,21 @@ class LeftOut:
             (self._unread, "of kinds that are not read"),
             (self._misnamed, "under names that are not looked for: rename them, or name them one by one"),
         )
+        one, many = "image or video", "images or videos"
         return [
-            MediaError(folder, f"{counts.total()} images or videos left out, {reason}: {by_kind(counts)}")
+            MediaError(folder, f"{counted(counts.total(), one, many)} left out, {reason}: {by_kind(counts)}")
             for counts, reason in sorts
             if counts
         ]
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number and what it counts; `many` is the plural where that is not `one` with an s.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(2, "person", "people")
+    ('1 image', '1,200 images', '2 people')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def by_kind(counts: Counter[str]) -> str:

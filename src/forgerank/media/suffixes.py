@@ -29,9 +29,25 @@ _VIDEO_MAGICS = (
 )
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot")  # of files without a type
 # What systems leave beside people's files, in lower case: no evidence, neither read nor counted.
-LITTER_FOLDERS = frozenset({"__macosx", ".appledouble"})
-_LITTER = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"})
+# Thumbnails that a NAS makes are, under the names of the images, copies. Bins are none of it: they hold what
+# somebody deleted.
+LITTER_FOLDERS = frozenset(
+    {
+        "__macosx",
+        ".appledouble",
+        ".spotlight-v100",
+        ".fseventsd",
+        ".temporaryitems",
+        ".documentrevisions-v100",
+    }
+    | {"@eadir", ".@__thumb", "system volume information"}
+)
+_LITTER = frozenset(
+    {".ds_store", ".localized", ".apdisk", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+    | {".directory", ".nomedia", ".picasa.ini", "picasa.ini"}
+)
 _LITTER_PREFIX = "._"  # of the resource forks that a Mac writes beside every file
+_LITTER_SUFFIX = ":zone.identifier"  # where Windows keeps that a file came from the network
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 # Images by their first bytes: where their magic begins, and the magic. Two bytes make a BMP: it comes last.
 _FORMATS = (
@@ -80,7 +96,8 @@ def is_litter(name: str | PurePath) -> bool:
     parts = str(name).replace("\\", "/").lower().removesuffix("/").split("/")
     if not LITTER_FOLDERS.isdisjoint(parts):
         return True
-    return parts[-1] in _LITTER or parts[-1].startswith(_LITTER_PREFIX)
+    name = parts[-1]
+    return name in _LITTER or name.startswith(_LITTER_PREFIX) or name.endswith(_LITTER_SUFFIX)
 
 
 def file_format(path: PurePath) -> tuple[MediaKind, str]:

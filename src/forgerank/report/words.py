@@ -1,6 +1,7 @@
 """Verdicts, sequences, times and paths in words, for the terminal and for the HTML report."""
 
 from forgerank.detect.result import FaceReport, Report, TrackReport, VideoReport, faces_of, is_judged
+from forgerank.media.files import counted
 from forgerank.report.entries import ActionEntry, Credentials
 
 LIMITS = (
@@ -123,7 +124,7 @@ def decoded_sentence(report: VideoReport) -> str:
         decoded = f"All {seconds} were decoded"
     else:
         decoded = f"Only {seconds} could be decoded, {percent(report.decoded_share)} of what the file states"
-    frames = "1 frame" if report.sampled_frames == 1 else f"{report.sampled_frames} frames"
+    frames = counted(report.sampled_frames, "frame")
     return f"{decoded}; faces were looked for in {frames}, {report.sampling_rate:.3g} per second."
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import platform
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from rich.console import Console
+from rich.text import Text
 from torch import Tensor, nn
 
 from forgerank.files import write_atomic
@@ -28,6 +31,12 @@ from forgerank.weights.renamed_keys import convert_settings
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
+def say(line: str) -> None:
+    """One line on standard error, by the first of several processes."""
+    if os.environ.get("RANK", "0") == "0":
+        Console(stderr=True).print(Text(f"forgerank: {line}"), soft_wrap=True)
+
+
 class Checkpoints(Callback):
     """Saves `last.ckpt` every few steps and after validation, `best.ckpt` by the monitored metric, and by
     each of the other metrics a file such as `best-fixed.ckpt`. A file is always complete.
@@ -38,14 +47,18 @@ class Checkpoints(Callback):
         self.every = every
         self.monitors = {BEST: monitor} | {f"best-{name.rpartition('/')[2]}.ckpt": name for name in others}
         self.best = dict.fromkeys(self.monitors, float("-inf"))
+        self._missed: set[str] = set()  # metrics that were not there to choose by
 
-    def state_dict(self) -> dict[str, float]:
-        """The best value so far, by file."""
-        return dict(self.best)
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far and the metric that it is of, by file."""
+        return {"best": dict(self.best), "monitors": dict(self.monitors)}
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Continue from the best values so far."""
-        self.best |= state_dict
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from the best values of the metrics that still choose; old states do not name them."""
+        best = state_dict.get("best", state_dict)
+        monitors = state_dict.get("monitors", self.monitors)
+        kept = {file for file in best if monitors.get(file) == self.monitors.get(file)}
+        self.best |= {file: best[file] for file in kept & self.best.keys()}
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         """Log the last step before the checkpoint again, where a kill came before its row was written."""
@@ -64,6 +77,10 @@ class Checkpoints(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         for file, monitor in self.monitors.items():
+            if monitor not in trainer.callback_metrics and monitor not in self._missed:
+                self._missed.add(monitor)
+                there = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
+                say(f"{file}: no {monitor} to choose it by; there are {', '.join(there)}")
             value = float(trainer.callback_metrics.get(monitor, torch.tensor(float("-inf"))))
             if value > self.best[file]:
                 self.best[file] = value

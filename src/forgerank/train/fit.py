@@ -15,8 +15,6 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
-from rich.console import Console
-from rich.text import Text
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
@@ -34,6 +32,7 @@ from forgerank.train.checkpoints import (
     environment,
     load_network,
     save_weights,
+    say,
 )
 from forgerank.train.config import DataConfig, TrainConfig, parse_config
 from forgerank.train.curve import Curve
@@ -61,8 +60,12 @@ WEIGHTS = "weights.safetensors"
 OPTIONAL_HEADS = ("mask_head.", "order_head.")  # initialised anew where the weights of `init_from` have none
 
 
-# Settings that a resumed run cannot change: the checkpoint's tensors and its optimiser's rates would not fit.
-FIXED = ("model.", "data.vocabulary", "loss.order", "seed", "batch_size", "optim.lr", "optim.backbone_lr")
+# Settings that a resumed run cannot change: the checkpoint's tensors would not fit, and its optimiser keeps
+# the rates and the weight decay that it had.
+FIXED = (
+    *("model.", "data.vocabulary", "loss.order", "seed", "batch_size"),
+    *("optim.lr", "optim.backbone_lr", "optim.weight_decay"),
+)
 FREE = ("model.pretrained",)  # ... of these: it only counts where a run begins
 
 
@@ -103,7 +106,7 @@ def run(
         source = _open_training(config.data)
         parts = open_validation(config.data)
         validation = Joined(list(parts.values()))
-        _check_classes(source, validation)
+        _check_classes(source, parts)
     steps = config.epochs * batches_per_epoch(config, len(source))
     with _one_line("the settings cannot be trained with"):
         trainer = _build_trainer(config, steps, progress=progress)
@@ -143,33 +146,43 @@ def _check_settings(config: TrainConfig, last: Path) -> None:
                 f"{config.output} was trained with {key} {old}, not {new}: resume it as it was, or choose "
                 "another output"
             )
-        _say(f"{config.output}: goes on with {key} {new}; until now it was {old}")
+        if new is None and isinstance(old, dict):
+            say(f"{config.output}: goes on without {key}")
+        elif old is None and isinstance(new, dict):
+            say(f"{config.output}: goes on with {key}, which is new")
+        else:
+            say(f"{config.output}: goes on with {key} {new}; until now it was {old}")
 
 
 def _differences(
     old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Key, old value and new value of every setting that differs."""
-    for key in new:
-        if isinstance(old.get(key), dict) and isinstance(new[key], dict):
-            yield from _differences(old[key], new[key], f"{prefix}{key}.")
-        elif old.get(key) != new[key]:
-            yield f"{prefix}{key}", old.get(key), new[key]
+    """Key, old value and new value of every setting that differs; None for a source that is not there."""
+    for key in {**old, **new}:
+        before, after = _by_name(old.get(key)), _by_name(new.get(key))
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}", old.get(key), new.get(key)
 
 
-def _check_classes(source: Source, validation: Source) -> None:
+def _by_name(value: Any) -> Any:
+    """Sources by their names, which tell them apart whatever their places; other values as they are."""
+    named = isinstance(value, list) and all(isinstance(one, dict) and "name" in one for one in value)
+    return {one["name"]: one for one in value} if named and value else value
+
+
+def _check_classes(source: Source, validation: Mapping[str, Source]) -> None:
     """Raises InputError for training on one class and for nothing to validate on; one class there is said."""
-    if not len(validation):
-        raise InputError("the validation split holds no usable image")
+    if not any(map(len, validation.values())):
+        nothing = "holds no usable image" if validation else "is of no source: none has validate_on"
+        raise InputError(f"the validation split {nothing}")
     if len(source) and not isinstance(source, Mixture) and (missing := missing_class(source)):
         raise InputError(f"the training split holds no {missing} image: nothing is learnt from one class")
-    if missing := missing_class(validation):
-        _say(f"the validation split holds no {missing} image: AUC, map and accuracy mean nothing")
-
-
-def _say(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
-        Console(stderr=True).print(Text(f"forgerank: {line}"), soft_wrap=True)
+    for name, part in validation.items():
+        if missing := missing_class(part):
+            split = f"the validation split of {name}" if name else "the validation split"
+            say(f"{split} holds no {missing} image: AUC, map and accuracy mean nothing")
 
 
 @contextmanager

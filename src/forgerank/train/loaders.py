@@ -21,6 +21,7 @@ from forgerank.data.formats.registry import open_dataset
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import LabelledImage, Sample, Samples, Source
+from forgerank.media.files import counted
 from forgerank.train.config import DataConfig, SourceConfig, TrainConfig
 from forgerank.types import InputError
 
@@ -71,8 +72,8 @@ def open_source(
     kept = [sample for sample in searched if sample.points is not None]
     if len(kept) < len(searched):
         fate = "judged on the whole image" if keep_faceless else "left out"
-        lost = f"{len(searched) - len(kept)} of {len(searched)} images of {split}"
-        Console(stderr=True).print(f"{lost} show no face: {fate}")
+        count = counted(len(searched), f"image of {split}", f"images of {split}")
+        Console(stderr=True).print(f"no face in {len(searched) - len(kept):,} of {count}: {fate}")
     return Samples(searched if keep_faceless else kept)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from forgerank.media.files import counted
+
 # Licences that have an identifier on hubs; any other is written out in the card.
 KNOWN_LICENCES = frozenset(
     {"apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"}
@@ -107,7 +109,7 @@ def _architecture(description: Mapping[str, Any]) -> str:
     if kind != "ranking":
         return f"{text}."
     tokens = (model["input_size"] // model["stride"]) ** 2
-    layers, heads = _count(model["layers"], "layer"), _count(model["heads"], "head")
+    layers, heads = counted(model["layers"], "layer"), counted(model["heads"], "head")
     return (
         f"{text}, feature pyramid, {tokens} patch tokens of width {model['width']},"
         f" transformer of {layers} with {heads}."
@@ -131,7 +133,7 @@ def _training(settings: Mapping[str, Any], revision: str) -> str:
     terms = ", ".join(f"{name} {value:g}" for name, value in weights.items())
     return (
         f"**Training.** {_data(data)}; batches of {settings['batch_size']},"
-        f" at most {_count(settings['epochs'], 'epoch')}, learning rate {optim['lr']:g}"
+        f" at most {counted(settings['epochs'], 'epoch')}, learning rate {optim['lr']:g}"
         f" (backbone {optim['backbone_lr']:g}), seed {settings['seed']}. Loss: {terms}, tau {loss['tau']:g},"
         f" order {loss['order']}. Made by revision `{revision or 'unknown'}`."
     )
@@ -233,10 +235,6 @@ def _interval(metric: Mapping[str, float | None] | None) -> str:
 
 def _show(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _sentence(text: str) -> str:

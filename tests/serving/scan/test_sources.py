@@ -85,7 +85,7 @@ def test_what_is_left_out_is_counted_and_litter_is_not(tmp_path: Path, where: st
     assert [Path(item.path).name for item in items if item.error is None] == ["a.jpg"]
     kind = "JXL" if where == "store" else "JPEG XL"
     assert [(item.path, item.error) for item in items if item.error is not None] == [
-        (source, f"1 images or videos left out, of kinds that are not read: {kind} 1")
+        (source, f"1 image or video left out, of kinds that are not read: {kind} 1")
     ]
     assert others == Counter({"TXT": 1})
 
@@ -98,11 +98,14 @@ def test_what_is_left_out_is_counted_and_litter_is_not(tmp_path: Path, where: st
         ("@no/such/list.txt", "cannot read the list"),
         ("memory://nothing", "no such place"),
         ("martian://bucket/a", "Protocol not known"),
+        ("ftp://no-host.invalid/a", "not known|resolution|resolve"),
+        ("zip://a.jpg::no/such.zip", "no such file|cannot be listed|no such place"),
     ],
 )
 def test_a_source_that_is_not_there_is_one_line(source: str, reason: str) -> None:
-    with pytest.raises(InputError, match=reason) as raised:
+    with pytest.raises(InputError, match=f"(?i){reason}") as raised:
         list(list_items(source, {}))
+    assert str(raised.value).startswith(source.removeprefix("@"))
     assert "\n" not in str(raised.value)
 
 

@@ -6,6 +6,7 @@ import stat
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,6 +210,17 @@ def test_a_name_without_an_encoding_keeps_its_bytes(tmp_path: Path, limits: Serv
     found = {member.name: member.raw_name for member in unpack(path, tmp_path / "out", limits)}
     guess = b"\xe4\xae\xe2\xae.jpg"
     assert found == {guess.decode("cp437"): guess, "caf\u00e9.jpg": None, "plain.jpg": None}
+
+    name = "\u0444\u043e\u0442\u043e.jpg"
+    raw_name = name.encode("cp866")
+    for claimed, expected in ((raw_name, {name: None}), (b"another", {guess.decode("cp437"): guess})):
+        entry = zipfile.ZipInfo("x" * len(raw_name))
+        said = b"\x01" + struct.pack("<I", zlib.crc32(claimed)) + name.encode()  # Info-ZIP's field
+        entry.extra = struct.pack("<HHHH", 0xCAFE, 2, 7, 0x7075) + struct.pack("<H", len(said)) + said
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(entry, b"x")
+        path.write_bytes(path.read_bytes().replace(b"x" * len(raw_name), raw_name))
+        assert {m.name: m.raw_name for m in unpack(path, tmp_path / "out", limits)} == expected
 
     tar = write_tar(tmp_path / "b", {"\udce4\udcae.jpg": b"x"})
     [member] = unpack(tar, tmp_path / "out", limits)

@@ -205,12 +205,10 @@ class Pack:
         sample = self.sample(index)
         assert sample.points is not None
         mask_name = f"{self.entry(index).key}.mask.png"
-        mask = None
+        image, mask = self.image(index), None
         if mask_name in self._parts[number].members and self.length > 1:
-            mask = read_mask(sample.image.with_name(mask_name), self._read(number, mask_name))
-        return LabelledImage(
-            self.image(index), sample.points, sample.sequence, mask, sample.parts, sample.fake
-        )
+            mask = read_mask(sample.image.with_name(mask_name), image, self._read(number, mask_name))
+        return LabelledImage(image, sample.points, sample.sequence, mask, sample.parts, sample.fake)
 
     def image(self, index: int) -> Image:
         """The stored crop, (H, W, 3)."""

@@ -57,7 +57,9 @@ class Shards:
         if sample.points is None:
             raise InputError(f"{sample.image}: no points of the face are known")
         image = read_image(sample.image, self._read(sample.image, index))
-        mask = None if sample.mask is None else read_mask(sample.mask, self._read(sample.mask, index))
+        mask = None
+        if sample.mask is not None:
+            mask = read_mask(sample.mask, image, self._read(sample.mask, index))
         return LabelledImage(image, sample.points, sample.sequence, mask, sample.parts, sample.fake)
 
     def _read(self, path: Path, index: int) -> bytes:

@@ -205,6 +205,7 @@ def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: Pac
     for number, source, sample in rows:
         try:
             image = read_image(sample.image)
+            mask = None if sample.mask is None else read_mask(sample.mask, image)
         except InputError:
             skipped[f"{source}: unreadable"] += 1
             continue
@@ -215,8 +216,8 @@ def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: Pac
         key = f"{number:09d}"
         crop = cut(image, landmarks, recipe.side)
         members[f"{key}.jpg"] = _jpeg(crop.image, recipe.quality)
-        if sample.mask is not None:
-            members[f"{key}.mask.png"] = _png(crop.cut_mask(read_mask(sample.mask)))
+        if mask is not None:
+            members[f"{key}.mask.png"] = _png(crop.cut_mask(mask))
         aligned = estimate_alignment(five_points(crop.landmarks), _HASH_SIDE, _HASH_ZOOM).crop(crop.image)
         hashed = perceptual_hash(aligned)
         entry = Entry(

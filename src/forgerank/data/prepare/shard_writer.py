@@ -11,7 +11,7 @@ import numpy as np
 
 from forgerank.data.formats.shards import read_index
 from forgerank.data.prepare.points import detect_points
-from forgerank.data.sample import Sample, Samples, read_image, read_mask
+from forgerank.data.sample import Sample, Samples, load_sample
 from forgerank.data.tar_files import tar_members, write_tar
 from forgerank.files import csv_bytes, write_atomic, writing
 from forgerank.processes import partial_folder
@@ -102,9 +102,7 @@ def _readable(samples: Sequence[Sample]) -> tuple[list[Sample], list[tuple[Path,
     usable, skipped = [], []
     for sample in samples:
         try:
-            read_image(sample.image)
-            if sample.mask is not None:
-                read_mask(sample.mask)
+            load_sample(sample)
             usable.append(sample)
         except InputError as error:
             skipped.append((sample.image, str(error)))

@@ -61,7 +61,7 @@ def open_storage(url: str, storage: dict[str, Any]) -> tuple[Any, str]:
     """The fsspec file system of a URL and the path inside it. Raises InputError where there is none."""
     try:
         found = fsspec.url_to_fs(url, use_listings_cache=False, **storage)
-    except (ValueError, ImportError, TypeError) as error:
+    except Exception as error:  # every store has errors of its own
         raise InputError(f"{url}: {_one_line(error)}") from None
     return found[0], str(found[1])
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from forgerank.detect.result import NO_EVIDENCE, likelihood_ratio
 from forgerank.media.animations import is_animation, open_animation
-from forgerank.media.files import MediaError, check_file
+from forgerank.media.files import MediaError, check_file, counted
 from forgerank.media.frame_access import read_frame
 from forgerank.media.images import MAX_PIXELS, read_pages
 from forgerank.report.heatmap import jpeg
@@ -204,6 +204,7 @@ def summary_page(summary: Summary, path: Path) -> str:
         height=_HEIGHT,
         undetermined=most_common(summary.reasons, _REASONS),
         unread=most_common(summary.errors, _REASONS),
+        files=counted(summary.files, "file"),
         limits=(*LIMITS, *VIDEO_LIMITS),
     )
 
@@ -222,7 +223,7 @@ def left_out(summary: Summary) -> str:
     """
     less = summary.suspicious - len(summary.worst)
     parts = [
-        f"{less:,} less suspicious file{'' if less == 1 else 's'}" if less else "",
+        counted(less, "less suspicious file") if less else "",
         f"{summary.unsuspicious:,} with a likelihood ratio of at most 1" if summary.unsuspicious else "",
         f"{summary.unjudged:,} that cannot be judged" if summary.unjudged else "",
     ]

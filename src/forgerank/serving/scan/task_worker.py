@@ -122,6 +122,8 @@ class TaskWorker:
                 files.get_file(inside, copy.name)
             except FileNotFoundError:
                 raise MediaError(path, "no such file") from None
+            except InputError as error:  # of the address itself
+                raise MediaError(path, str(error).removeprefix(f"{path}: ")) from None
             except Exception as error:  # every store has errors of its own
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise

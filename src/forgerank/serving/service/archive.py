@@ -12,15 +12,18 @@ import io
 import lzma
 import math
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, cast
 
+from forgerank.media.files import counted
 from forgerank.media.suffixes import is_litter
 from forgerank.types import InputError
 
@@ -31,6 +34,7 @@ _HEADER_BYTES = 1 << 15  # of one tar member; tarfile searches them in time that
 _LITTER = 10  # times the most entries: so many files of litter are passed over
 _FREE_BYTES = 10_000_000  # expanding to no more than this is harmless, whatever the ratio
 _UTF8 = 1 << 11  # flag of a zip's entry: its name is UTF-8
+_UNICODE_PATH = 0x7075  # field of a zip's entry: its name in UTF-8
 _PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -135,7 +139,7 @@ class _Budget:
 
     def check_entries(self, count: int, litter: int) -> None:
         if count > self._entries or litter > _LITTER * self._entries:
-            raise ArchiveError(f"more than {self._entries} entries")
+            raise ArchiveError(f"more than {counted(self._entries, 'entry', 'entries')}")
 
     def check_bytes(self, count: int) -> None:
         if count > self._bytes:
@@ -241,19 +245,30 @@ def _zip_members(path: Path, budget: _Budget) -> _Members:
 def _zip_name(entry: zipfile.ZipInfo) -> tuple[str, bytes | None]:
     """The name, and its bytes where nothing says what they mean.
 
-    Bytes without the UTF-8 flag are UTF-8 all the same from many programs (Finder), else they are of the code
-    page of whoever made the archive, of which zipfile takes the first PCs' (437).
+    Bytes without the UTF-8 flag may have a field beside them that says the name in UTF-8 (WinZip, Info-ZIP),
+    are UTF-8 all the same from many programs (Finder), or else of the code page of whoever made the archive,
+    of which zipfile takes the first PCs' (437).
     """
-    if entry.flag_bits & _UTF8 or entry.filename.isascii():
+    name = entry.orig_filename.split("\0")[0]
+    if entry.flag_bits & _UTF8 or name.isascii():
         return entry.filename, None
-    try:
-        raw = entry.filename.encode("cp437")
-    except UnicodeEncodeError:  # taken from a field of Unicode
-        return entry.filename, None
-    try:
-        return raw.decode(), None
-    except UnicodeDecodeError:
-        return entry.filename, raw
+    raw = name.encode("cp437")
+    for said in (_unicode_path(entry.extra, raw), raw):
+        try:
+            return said.decode(), None
+        except UnicodeDecodeError:
+            pass
+    return name, raw
+
+
+def _unicode_path(extra: bytes, name: bytes) -> bytes:
+    """A zip entry's Info-ZIP field of the name in UTF-8 (0x7075), where it belongs to `name`; else `name`."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and field[:5] == b"\x01" + struct.pack("<I", zlib.crc32(name)):
+            return field[5:]
+    return name
 
 
 def _zip_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: _Budget) -> Iterator[bytes]:
