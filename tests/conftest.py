@@ -1,5 +1,7 @@
 """Weights of a tiny network and images for every test."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from forgerank.detect import Detector
+from forgerank.processes import this_process
 from priority import ordinary_priority
 from tiny import tiny_network, write_weights
 
@@ -77,3 +80,11 @@ def pack_root(pack_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     out = tmp_path_factory.mktemp("pack") / "pack"
     write_pack(recipe_of(pack_sources), out, workers=1)
     return out
+
+
+@pytest.fixture(scope="session")
+def dead_process() -> str:
+    """The name of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return this_process().rpartition(" ")[0] + f" {ended.pid}"

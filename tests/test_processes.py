@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forgerank.files import partial_file
-from forgerank.processes import partial_folder, process_pool, this_process
+from forgerank.processes import clear_partial_folder, move_out, partial_folder, process_pool
 from forgerank.types import InputError
 
 PARENT = """
@@ -86,15 +86,13 @@ def test_a_pool_whose_process_dies_says_so() -> None:
         pool.submit(os._exit, 1).result()
 
 
-def test_a_folder_that_a_killed_process_filled_is_cleared_away(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+def test_a_folder_that_a_killed_process_filled_is_cleared_away(tmp_path: Path, dead_process: str) -> None:
     left = tmp_path / "out.partial"
     (left / "content").mkdir(parents=True)
     (left / "content" / "half.png").touch()
     with pytest.raises(InputError, match=r"out\.partial: another process"), partial_folder(tmp_path / "out"):
         pass
-    (left / "process").write_text(this_process().rpartition(" ")[0] + f" {ended.pid}")
+    (left / "process").write_text(dead_process)
     with partial_folder(tmp_path / "out") as folder:
         assert list(folder.iterdir()) == []
         (folder / "whole.png").touch()
@@ -106,3 +104,27 @@ def test_a_folder_that_a_killed_process_filled_is_cleared_away(tmp_path: Path) -
     with pytest.raises(KeyError), partial_folder(tmp_path / "out"):
         raise KeyError
     assert not left.exists()
+
+
+def test_what_was_moved_out_stays_only_where_all_went_well(tmp_path: Path, dead_process: str) -> None:
+    (tmp_path / "other.png").touch()
+    with pytest.raises(KeyError):
+        move_two(tmp_path, KeyError)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.png"]
+    move_two(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.png", "2.png", "other.png"]
+    left = tmp_path / "maps.partial"
+    left.mkdir()
+    (left / "process").write_text(dead_process)
+    (left / "moved.json").write_text('["1.png", "2.png", "3.png"]')
+    clear_partial_folder(tmp_path / "maps")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.png"]
+
+
+def move_two(folder: Path, error: type[Exception] | None = None) -> None:
+    with partial_folder(folder / "maps") as content:
+        for name in ("1.png", "2.png"):
+            (content / name).touch()
+        move_out(content)
+        if error:
+            raise error

@@ -6,6 +6,7 @@ whole however their process ends. Children are spawned: a fork would break ONNX 
 [4, 3]
 """
 
+import json
 import os
 import platform
 import shutil
@@ -23,10 +24,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from forgerank.files import discard_partial_files
+from forgerank.files import discard_partial_files, write_atomic
 from forgerank.types import InputError
 
 _SPAWN = get_context("spawn")
+_OWNER, _MOVED = "process", "moved.json"  # files of a partial folder
 _CLEARING = 3.0  # seconds that the processes of a pool have to clear away what they are writing
 
 
@@ -136,23 +138,53 @@ def partial_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill, from which the caller moves what is complete; gone when the context ends.
 
     It lies in PATH.partial, beside the name of this process: what a process that was killed left there is
-    cleared away first. Raises InputError where another process is at it, OSError where it cannot be made.
+    cleared away first. What `move_out` moved stays only where the context ends without an exception. Raises
+    InputError where another process is at it, OSError where it cannot be made.
     """
+    clear_partial_folder(path)
     outer = path.with_name(f"{path.name}.partial")
-    owner, content = outer / "process", outer / "content"
-    if outer.exists():
-        process = owner.read_text(encoding="utf-8") if owner.is_file() else ""
-        just_begun = list(outer.iterdir()) in ([], [owner])
-        if not (is_dead(process) if process else just_begun):
-            raise InputError(f"{outer}: another process is filling it: wait, or remove it if none is")
-        shutil.rmtree(outer)
     try:
         outer.mkdir(parents=True)
-        owner.write_text(this_process(), encoding="utf-8")
-        content.mkdir()
-        yield content
+        (outer / _OWNER).write_text(this_process(), encoding="utf-8")
+        (outer / "content").mkdir()
+        yield outer / "content"
+    except BaseException:
+        _take_back(outer)
+        raise
     finally:
         shutil.rmtree(outer, ignore_errors=True)
+
+
+def clear_partial_folder(path: Path) -> None:
+    """Remove what a process that was killed left of its `partial_folder`, and what it had moved out.
+
+    Raises InputError where that process lives.
+    """
+    outer = path.with_name(f"{path.name}.partial")
+    if not outer.exists():
+        return
+    owner = outer / _OWNER
+    process = owner.read_text(encoding="utf-8") if owner.is_file() else ""
+    just_begun = list(outer.iterdir()) in ([], [owner])
+    if not (is_dead(process) if process else just_begun):
+        raise InputError(f"{outer}: another process is filling it: wait, or remove it if none is")
+    _take_back(outer)
+    shutil.rmtree(outer)
+
+
+def move_out(content: Path) -> None:
+    """Move the files of a folder that `partial_folder` gave to beside PATH: all, or in the end none."""
+    outer = content.parent
+    names = sorted(path.name for path in content.iterdir())
+    write_atomic(outer / _MOVED, json.dumps(names).encode())
+    for name in names:
+        (content / name).replace(outer.parent / name)
+
+
+def _take_back(outer: Path) -> None:
+    moved = outer / _MOVED
+    for name in json.loads(moved.read_bytes()) if moved.is_file() else ():
+        (outer.parent / name).unlink(missing_ok=True)
 
 
 def _is_zombie(pid: str) -> bool:

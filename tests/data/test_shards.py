@@ -179,7 +179,7 @@ def test_a_shard_lost_later_is_named(shards: Path, tmp_path: Path) -> None:
         source.load(0, np.random.default_rng(0))
 
 
-def test_shards_are_never_overwritten(folder: Path, shards: Path, tmp_path: Path) -> None:
+def test_shards_are_never_overwritten(folder: Path, shards: Path, tmp_path: Path, dead_process: str) -> None:
     samples = SeqDeepFake(folder, "train").samples
     with pytest.raises(InputError, match="holds shards of the train split already"):
         shard_dataset(samples, shards, "train")
@@ -187,11 +187,16 @@ def test_shards_are_never_overwritten(folder: Path, shards: Path, tmp_path: Path
     (killed / "train.jsonl").unlink()
     with pytest.raises(InputError, match="holds shards of the train split already"):
         shard_dataset(samples, killed, "train")
-    (killed / "train.partial").mkdir()  # what the killed run would have left, too
+    partial = killed / "train.partial"
+    partial.mkdir()  # what a killed run leaves
+    (partial / "process").write_text(dead_process)
+    (partial / "moved.json").write_text(json.dumps([path.name for path in killed.glob("*.tar")]))
     (killed / "train-00000.tar").write_bytes(b"")
-    (killed / "train-00009.tar").write_bytes(b"")  # of smaller shards
     assert shard_dataset(samples, killed, "train", shard_size=SHARD_SIZE) == (COUNT, [])
     kept = {path.name: path.read_bytes() for path in shards.iterdir()}
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == kept
+    partial.mkdir()
+    assert shard_dataset(samples, killed, "train", shard_size=SHARD_SIZE) == (COUNT, [])
     assert {path.name: path.read_bytes() for path in killed.iterdir()} == kept
     with pytest.raises(InputError, match="no usable image"):
         shard_dataset([], tmp_path / "none", "train")

@@ -34,7 +34,7 @@ from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, counted, find_media
 from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
 from forgerank.media.suffixes import is_litter, media_kind
-from forgerank.processes import partial_folder
+from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import encodable
 from forgerank.report.words import (
@@ -58,6 +58,7 @@ _TITLES = {
 _NUMBERS = ("face", "forged", "ratio")  # stand at the right of their columns
 _GAP, _NARROW = 2, 72  # columns of the terminal
 _SHORTEST = 8  # name
+_MAPS = "heatmaps"  # the name of the folder in which they wait
 _BATCH_IMAGES, _BATCH_PIXELS = 8, 24_000_000
 
 
@@ -91,6 +92,7 @@ class Outputs:
         check_outputs([self.html, *tables], inputs, folders=[self.heatmaps])
         if self.heatmaps is not None:
             make_folder(self.heatmaps)
+            clear_partial_folder(self.heatmaps / _MAPS)
             if any(path.suffix == ".png" for path in self.heatmaps.iterdir()):
                 raise InputError(
                     f"{self.heatmaps}: holds images already, which nothing would tell from the new ones: "
@@ -139,7 +141,7 @@ class _Run:
         """Write the files that hold everything; returns why outputs could not be written, a line a reason."""
         if self.maps is not None and (folder := self.outputs.heatmaps) is not None:
             maps = self.maps
-            self._try(folder, lambda: _move(maps, folder))
+            self._try(folder, lambda: _move_out(maps, folder))
         if self.outputs.html is not None:
             html = self.outputs.html
             self._try(html, lambda: write_atomic(html, self.report.html().encode()))
@@ -257,13 +259,12 @@ def _heatmaps(folder: Path | None) -> AbstractContextManager[Path | None]:
     """Where heatmaps lie until all are there, so that a run that is stopped stands in the way of no other."""
     if folder is None:
         return nullcontext()
-    return partial_folder(folder / "heatmaps")
+    return partial_folder(folder / _MAPS)
 
 
-def _move(maps: Path, folder: Path) -> None:
+def _move_out(maps: Path, folder: Path) -> None:
     with writing(folder):
-        for path in sorted(maps.iterdir()):
-            path.replace(folder / path.name)
+        move_out(maps)
 
 
 def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:

@@ -25,7 +25,7 @@ from forgerank.forge.saves import TRACES
 from forgerank.labels import BINARY, COMPONENTS
 from forgerank.media.files import MediaError, counted, find_photos
 from forgerank.media.images import read_photo
-from forgerank.processes import partial_folder, process_pool
+from forgerank.processes import clear_partial_folder, partial_folder, process_pool
 from forgerank.types import SPLITS, Image, InputError, Points
 
 Progress = Callable[[int, int], None]
@@ -92,6 +92,7 @@ def forge_dataset(
     away if this one is killed. Raises InputError for an `out` that is not empty or cannot be written, for no
     photographs and for no face in any of them.
     """
+    clear_partial_folder(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; give a new folder")
     entries = collect_photos(photos, landmarks=landmarks, split_csv=split_csv, left_out=left_out)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample, Samples, load_sample
 from forgerank.data.tar_files import tar_members, write_tar
 from forgerank.files import csv_bytes, write_atomic, writing
-from forgerank.processes import partial_folder
+from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.types import InputError
 
 SKIPPED = "skipped.csv"
@@ -40,13 +41,16 @@ def shard_dataset(
     was written from the same samples in the same way is kept. Raises InputError where the folder holds other
     shards of this split.
     """
-    index, shards = out / f"{split}.jsonl", f"{split}-[0-9]*.tar"
+    index = out / f"{split}.jsonl"
     request = {"shard_size": shard_size, "seed": seed, "samples": _digest(samples)}
     if index.exists():
         header, entries = read_index(out, split)
         if header.get("request") == request:
+            shutil.rmtree(out / f"{split}.partial", ignore_errors=True)  # of a run killed as it had finished
             return len(entries), [(Path(file), why) for name, file, why in _skipped(out) if name == split]
-    if index.exists() or (any(out.glob(shards)) and not out.joinpath(f"{split}.partial").exists()):
+    else:
+        clear_partial_folder(out / split)
+    if index.exists() or any(out.glob(f"{split}-[0-9]*.tar*")):
         raise InputError(f"{out}: holds shards of the {split} split already: delete them or choose another")
     usable, skipped = _readable(samples)
     searched = detect_points(usable)
@@ -59,8 +63,6 @@ def shard_dataset(
     written: dict[int, dict[str, Any]] = {}
     sizes: dict[str, int] = {}
     with writing(out), partial_folder(out / split) as folder:
-        for left in out.glob(shards):
-            left.unlink()
         for number, start in enumerate(range(0, len(order), shard_size)):
             shard = folder / f"{split}-{number:0{width}d}.tar"
             chosen = {place: usable[place] for place in order[start : start + shard_size]}
@@ -70,14 +72,12 @@ def shard_dataset(
                 progress(len(written), len(usable))
         lines = [{"shards": sizes, "request": request}, *(written[place] for place in range(len(usable)))]
         try:
-            for name in sizes:
-                folder.joinpath(name).replace(out / name)
+            move_out(folder)
             _write_skipped(out, split, skipped)
             write_atomic(index, "".join(json.dumps(line) + "\n" for line in lines).encode())
-        finally:
-            if not index.exists():  # without it they are of no use
-                for name in sizes:
-                    out.joinpath(name).unlink(missing_ok=True)
+        except BaseException:
+            index.unlink(missing_ok=True)
+            raise
     return len(usable), skipped
 
 
