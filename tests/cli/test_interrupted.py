@@ -91,6 +91,7 @@ COMMANDS = {
             *("--json", out / "m.json", "--csv", out / "m.csv", "--plots", out / "plots"),
         ],
         needs="run",
+        slow=True,
     ),
     "export": Command(
         "forgerank.export.package onnxscript",
