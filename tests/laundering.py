@@ -166,8 +166,6 @@ BLURRED = (
     ("posterised", "2 bits"),
     ("posterised", "3 bits"),
     ("colours", "8"),
-    ("pixelated", "12 blocks"),
-    ("pixelated", "24 blocks"),
     ("print", "4 px"),
 )
 
@@ -187,12 +185,11 @@ WEAK = {
     ("posterised, then scaled", "3 bits, 0.5"),
     ("posterised, then scaled", "3 bits, 0.75"),
     *(("posterised, then scaled, JPEG", f"3 bits, {factor}, 75") for factor in ("0.75", "1.5")),
-    *(("pixelated, then JPEG", f"24 blocks, {quality}") for quality in (90, 75, 50)),
-    *(("pixelated, then scaled", f"24 blocks, {factor}") for factor in ("0.5", "0.75")),
-    *(("pixelated, then scaled, JPEG", f"24 blocks, {factor}, 75") for factor in ("0.75", "1.5")),
-    ("pixelated, then JPEG", "12 blocks, 50"),
-    ("pixelated, then scaled", "12 blocks, 0.5"),
-    ("pixelated, then scaled, JPEG", "12 blocks, 0.75, 75"),
+    ("pixelated, then JPEG", "24 blocks, 50"),
+    ("pixelated, then blurred", "24 blocks, 1.5 px"),
+    ("pixelated, then blurred, JPEG", "24 blocks, 1 px, 75"),
+    ("pixelated, then scaled", "24 blocks, 0.5"),
+    ("pixelated, then scaled, JPEG", "24 blocks, 0.75, 75"),
 }
 
 ORDINARY: dict[str, Change] = {

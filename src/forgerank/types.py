@@ -51,7 +51,8 @@ class Quality:
     noise: float = 0.0  # deviation of the finest noise, grey levels, >= 0
     flat: float = 0.0  # share of pixels that equal all their neighbours, 0..1
     steps: float = 0.0  # how far the histogram lies in lumps, as of few grey levels, 0..2
-    blocks: float = 0.0  # gradient at the lines of a square grid over the mean gradient, >= 0
+    # how far the lines of a square grid stand out, >= 0: by their gradients, or by the spectrum of these
+    blocks: float = 0.0
     reduced: float = 0.0  # log-odds that one of these was done to it, from more measures together
 
 

@@ -32,6 +32,10 @@ _LAPLACIAN_OF_NOISE = 0.6745 * math.sqrt(20)  # median of its amount over the de
 _FINE, _COARSE = 2.0, 10.0  # grey levels: the histogram of a photograph looks the same to both deviations
 _CONTRAST = 0.28  # of the deviation of the luma, which the coarse one is at most
 _GRIDS = np.arange(3, 33, 0.25)  # pixels between the lines of a mosaic, which may have been scaled
+_WIDE, _WIDEST = 0.75, 256  # of the face's longer side, and pixels: half of the side searched for lines
+_FEWEST, _MOST_BLOCKS = 8, 36  # across a face whose lines are sought
+_CLOSEST = 3.2  # pixels between lines: closer ones are of a change of size
+_LINES = 8.0  # of their prominence count as much as 1 of the gradients' ratio
 _CALM = 0.4  # of the pixels are those that differ least from the ones about them
 _ANGLES = np.pi * np.arange(129) / 256  # half of the angular frequencies of a histogram
 _EDGE = 40.0  # grey levels: a stronger gradient counts as so much
@@ -117,7 +121,7 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
                 "noise": finest / _LAPLACIAN_OF_NOISE,
                 "flat": _flat(columns),
                 "steps": _steps(columns),
-                "blocks": _blocks(luma),
+                "blocks": max(_blocks(luma), _lines(image, side, x, y) / _LINES),
                 "reduced": _reduced(window, luma, finest),
             }
         factor *= 2
@@ -192,6 +196,35 @@ def _blocks(luma: NDArray[np.float32]) -> float:
         ratios = np.minimum(ratios, np.where(len(gradient) >= 4 * _GRIDS, at_lines, 0))
     of_jpeg = np.abs(_GRIDS - 8 * np.round(_GRIDS / 8)) < _GRIDS[1] - _GRIDS[0]
     return float(np.where(of_jpeg, ratios / 2, ratios).max())
+
+
+def _lines(image: Image, side: float, x: float, y: float) -> float:
+    """How far lines at even distances in both directions stand out about a face, as of a mosaic.
+
+    `side` is that of the face and x, y its middle. Blocks that were blurred, scaled or saved have no sharp
+    edges, but all their edges are still at even distances, which the logarithm of the gradients shows however
+    weak they are: the highest amplitude over the median of the amplitudes. The 8 pixels of JPEG do not count.
+    """
+    half = min(_WIDE * side, _WIDEST)
+    window = image[max(0, int(y - half)) : int(y + half), max(0, int(x - half)) : int(x + half)]
+    luma = window.astype(np.float32) @ _LUMA
+    if min(luma.shape) < 4 * side / _FEWEST:
+        return 0.0
+    reach = max(5, int(side / 12))
+    mean = np.ones(2 * reach + 1) / (2 * reach + 1)
+    amplitudes = np.ones(_FREQUENCIES + 1)
+    for axis in (0, 1):
+        profile = np.log(np.abs(np.diff(luma, axis=axis)) + 1).mean(axis=1 - axis)
+        profile = profile - np.convolve(np.pad(profile, reach, mode="reflect"), mean, mode="valid")
+        amplitudes *= np.abs(np.fft.rfft(profile * np.hanning(len(profile)), 2 * _FREQUENCIES))
+    amplitudes = np.sqrt(amplitudes)
+    places = np.arange(len(amplitudes)) / (2 * _FREQUENCIES)  # cycles per pixel
+    all_lines = (places >= _FEWEST / side) & (places <= 0.45)
+    sought = all_lines & (places <= min(_MOST_BLOCKS / side, 1 / _CLOSEST))
+    sought &= np.abs(places - np.round(places * 8) / 8) > 0.006
+    if not sought.any():
+        return 0.0
+    return float(amplitudes[sought].max() / (np.median(amplitudes[all_lines]) + 1e-3))
 
 
 @cache

@@ -42,7 +42,9 @@ class QualityEntry(Entry):
         default=0.0, description="how far the histogram lies in lumps, as of few grey levels, 0..2"
     )
     blocks: float = Field(
-        default=0.0, description="gradient at the lines of a square grid over the mean gradient"
+        default=0.0,
+        description="how far the lines of a square grid stand out: ratio of gradients, or prominence in "
+        "their spectrum over 8",
     )
     reduced: float = Field(
         default=0.0,
