@@ -127,7 +127,7 @@ def test_processes_share_a_pass_without_repeating(count: int, processes: int, ba
 
 def test_one_process_sees_everything_in_order() -> None:
     assert list(EvenBatches(7, batch_size=3)) == [[0, 1, 2], [3, 4], [5, 6]]
-    with pytest.raises(InputError, match="1 images cannot be split over 2 processes"):
+    with pytest.raises(InputError, match="1 image cannot be split over 2 processes"):
         EvenBatches(1, batch_size=4, share=(0, 2))
 
 
