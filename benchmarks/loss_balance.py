@@ -72,7 +72,7 @@ def main() -> None:
         found = gradients(losses, weights, config.loss)
         total = found["total"]
         for term, gradient in found.items():
-            value = float(losses[term]) * (1 if term == "total" else weight_of(term, config.loss))
+            value = losses[term].item() * (1 if term == "total" else weight_of(term, config.loss))
             along = float(gradient @ total)
             norm, length = float(gradient.norm()), float(total.norm())
             rows.setdefault(term, []).append([value, norm, along / (norm * length), along / length**2])

@@ -3,6 +3,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -256,3 +257,26 @@ def test_a_pack_of_many_sources_is_trained_on(pack_root: Path, tmp_path: Path) -
     assert read_curve(tmp_path / "run" / CURVE)[:8] == curve
     assert [row["images"] for row in read_curve(tmp_path / "run" / CURVE)[8:]] == ["12"] * 4
     assert sorted(read_losses(tmp_path / "run")) == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_passes_its_failure_on_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: shown.append(failure.exc_value))
+    kept, lost = MemoryError(), MemoryError()
+
+    class Writer(threading.Thread):
+        exception: BaseException | None = None
+
+        def run(self) -> None:
+            self.exception = kept
+            raise kept
+
+    def other() -> None:
+        raise lost
+
+    with fit._quiet_threads():
+        for thread in (Writer(), threading.Thread(target=other)):
+            thread.start()
+            thread.join()
+    assert shown == [lost]

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,7 +119,7 @@ def run(
         module = _build_module(config, trainer, steps, val_sources)
     if trainer.is_global_zero:
         _describe_run(config)
-    with _failures_of_training():
+    with _failures_of_training(), _quiet_threads():
         trainer.fit(module, training, checking, ckpt_path=last if last.exists() else None, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
@@ -218,6 +219,22 @@ def _failures_of_training() -> Iterator[None]:
         if not kind.endswith(("InputError", "MediaError")):
             raise
         raise InputError(reason) from error
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """No traceback of a thread that keeps its exception for the main thread, as TensorBoard's writer does."""
+    shown = threading.excepthook
+
+    def show(failure: threading.ExceptHookArgs) -> None:
+        if getattr(failure.thread, "exception", None) is not failure.exc_value:
+            shown(failure)
+
+    threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = shown
 
 
 def _of_all_processes(found: set[int], processes: int) -> set[int]:
