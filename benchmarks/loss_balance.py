@@ -17,35 +17,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from forgerank.losses.total import LossConfig, total_loss
+from forgerank.losses.total import weighted_terms
 from forgerank.model.baselines import build_network
 from forgerank.model.network import Network, Output
 from forgerank.reproduce.table_file import load_run
 from forgerank.train.checkpoints import load_network
 from forgerank.train.loaders import open_mixture, train_loader
-from forgerank.train.module import _to_targets, to_images
+from forgerank.train.module import to_images, to_targets
 
 
-def weight_of(term: str, config: LossConfig) -> float:
-    """What `total_loss` multiplies a term with."""
-    name = {"mil": "cls", "reg": "cls", "bce_u": "1", "bce_v": "1", "rank": "2"}.get(term, term)
-    separator = "" if name in "12" else "_"
-    return float(getattr(config, f"lambda{separator}{name}"))
-
-
-def gradients(losses: dict[str, Tensor], weights: list[Tensor], config: LossConfig) -> dict[str, Tensor]:
-    """The gradient of each weighted term, and of the sum, as one long vector."""
-    found = {}
-    for term in (name for name in losses if name != "total"):
-        parts = torch.autograd.grad(
-            losses[term] * weight_of(term, config), weights, retain_graph=True, allow_unused=True
-        )
-        flat = [
-            torch.zeros_like(weight) if part is None else part
-            for part, weight in zip(parts, weights, strict=True)
-        ]
-        found[term] = torch.cat([part.flatten() for part in flat])
-    return found | {"total": torch.stack(list(found.values())).sum(dim=0)}
+def gradient_of(loss: Tensor, weights: list[Tensor]) -> Tensor:
+    """Its gradient as one long vector, with zeros where it does not depend on a weight."""
+    parts = torch.autograd.grad(loss, weights, retain_graph=True, materialize_grads=True)
+    return torch.cat([part.flatten() for part in parts])
 
 
 def main() -> None:
@@ -68,17 +52,19 @@ def main() -> None:
     for _ in range(options.batches):
         batch = next(batches)
         output: Output = network(to_images(batch))
-        losses = total_loss(output, _to_targets(batch), config.loss)
-        found = gradients(losses, weights, config.loss)
-        total = found["total"]
+        terms = weighted_terms(output, to_targets(batch), config.loss)
+        losses = {name: weight * loss for name, (weight, loss) in terms.items()}
+        found = {name: gradient_of(loss, weights) for name, loss in losses.items()}
+        losses["total"] = torch.stack(list(losses.values())).sum()
+        found["total"] = total = torch.stack(list(found.values())).sum(dim=0)
         for term, gradient in found.items():
-            value = losses[term].item() * (1 if term == "total" else weight_of(term, config.loss))
             along = float(gradient @ total)
             norm, length = float(gradient.norm()), float(total.norm())
-            rows.setdefault(term, []).append([value, norm, along / (norm * length), along / length**2])
+            measured = [losses[term].item(), norm, along / (norm * length), along / length**2]
+            rows.setdefault(term, []).append(measured)
     table = Table("term, weighted", "value", "gradient's norm", "cosine to the sum", "share of the sum")
-    for term, measured in rows.items():
-        value, norm, cosine, share = torch.tensor(measured).mean(dim=0).tolist()
+    for term, batches_of_it in rows.items():
+        value, norm, cosine, share = torch.tensor(batches_of_it).mean(dim=0).tolist()
         table.add_row(term, f"{value:.3f}", f"{norm:.2f}", f"{cosine:.2f}", f"{share:.0%}")
     Console().print(table)
 

@@ -66,6 +66,16 @@ def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
     the known components, L_Rank and the direct loss the rows of known order, the mask loss the known masks;
     what is unknown gets no gradient.
     """
+    terms = weighted_terms(output, targets, config)
+    if not terms:
+        raise ValueError("every term of the loss is switched off")
+    losses = {name: loss for name, (_, loss) in terms.items()}
+    losses["total"] = torch.stack([weight * loss for weight, loss in terms.values()]).sum()
+    return losses
+
+
+def weighted_terms(output: Output, targets: Targets, config: LossConfig) -> dict[str, tuple[float, Tensor]]:
+    """The weight and the value, a scalar in float32, of each term of `total_loss` that is switched on."""
     targets = _settled(targets)
     sequences = largest_first(targets.sequences, config.order)
     terms: dict[str, tuple[float, Tensor]] = {}
@@ -89,11 +99,7 @@ def total_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
         terms["direct"] = config.lambda_direct, direct
     if config.lambda_mask:
         terms["mask"] = config.lambda_mask, _mask_term(output, targets)
-    if not terms:
-        raise ValueError("every term of the loss is switched off")
-    losses = {name: loss for name, (_, loss) in terms.items()}
-    losses["total"] = torch.stack([weight * loss for weight, loss in terms.values()]).sum()
-    return losses
+    return terms
 
 
 def steps_total(output: StepOutput, targets: Targets, config: LossConfig) -> dict[str, Tensor]:

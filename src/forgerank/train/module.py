@@ -144,7 +144,7 @@ class ForgeryModule(L.LightningModule):
         inputs = [to_images(batch, channels_last=self.config.channels_last)]
         if self.config.model.kind in TEACHER_FORCED:
             inputs.append(largest_first(batch["sequence"], self.config.loss.order))
-        losses = self.losses(self.network(*inputs), _to_targets(batch), self.config.loss)
+        losses = self.losses(self.network(*inputs), to_targets(batch), self.config.loss)
         total = losses["total"]
         if not torch.isfinite(total):
             terms = {name: float(value.detach()) for name, value in losses.items()}
@@ -184,7 +184,7 @@ class ForgeryModule(L.LightningModule):
         """Log the losses of the averaged network and add its scores to the metrics."""
         self.average.eval()
         output = self.average(to_images(batch, channels_last=self.config.channels_last))
-        losses = self.losses(output, _to_targets(batch), self.config.loss)
+        losses = self.losses(output, to_targets(batch), self.config.loss)
         self.log_dict(
             {f"val/loss_{name}": loss for name, loss in losses.items()},
             # As a float: Lightning would round an integer down when it averages over processes.
@@ -279,7 +279,8 @@ def add_to_metrics(metrics: SequenceMetrics, scores: Scores, batch: Item, rows: 
     )
 
 
-def _to_targets(batch: Item) -> Targets:
+def to_targets(batch: Item) -> Targets:
+    """What the losses compare with, out of a batch of a loader; without masks where it has none."""
     return Targets(
         batch["presence"],
         batch["sequence"],
