@@ -1,10 +1,12 @@
 """`forgerank serve` and `forgerank keys`, the server in a process of its own."""
 
+import logging
 import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,8 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 from forgerank.cli.main import app
+from forgerank.serving.service.logs import ACCESS_LOG
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.types import InputError
+
+
+@pytest.fixture(autouse=True)
+def _no_log_outlives_its_stream() -> Iterator[None]:
+    """`CliRunner` closes the standard error that `serve` logs requests to."""
+    yield
+    logging.getLogger(ACCESS_LOG).handlers.clear()
 
 
 def call(*arguments: object) -> str:
