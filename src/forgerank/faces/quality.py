@@ -102,30 +102,37 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
     """
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
     side, (x, y) = float((high - low).max()), (low + high) / 2
+    around = max(min(_WIDE * side, _WIDEST), _INNER * side)
+    region = _square(image, x, y, around)
+    luma = region.astype(np.float32) @ _LUMA
+    x, y = x - max(0, int(x - around)), y - max(0, int(y - around))
+    lines = _lines(_square(luma, x, y, min(_WIDE * side, _WIDEST)), side)
     grain, measures = 0.0, dict.fromkeys(("noise", "flat", "steps", "blocks", "reduced"), 0.0)
-    factor = 1
-    while factor == 1 or side / factor >= _COARSEST:
-        half = min(_INNER * side, _WINDOW / 2 * factor)
-        window = image[max(0, int(y - half)) : int(y + half), max(0, int(x - half)) : int(x + half)]
-        rows, columns = window.shape[0] // factor, window.shape[1] // factor
-        if min(rows, columns) < 16:
+    finest = True
+    while finest or side >= _COARSEST:
+        half = min(_INNER * side, _WINDOW / 2)
+        window = _square(luma, x, y, half)
+        if min(window.shape) < 16:
             break
-        parts = window[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, 3)
-        luma = parts.mean(axis=(1, 3), dtype=np.float32) @ _LUMA
-        laplacian = _laplacian(luma)
-        grain = max(grain, float(laplacian.var()) / (float(luma.var()) + 1e-3))
-        if factor == 1:
-            finest = float(np.median(np.abs(laplacian)))
-            columns = _sorted_columns(luma)
+        laplacian = _laplacian(window)
+        grain = max(grain, float(laplacian.var()) / (float(window.var()) + 1e-3))
+        if finest:
+            amount = float(np.median(np.abs(laplacian)))
+            columns = _sorted_columns(window)
             measures = {
-                "noise": finest / _LAPLACIAN_OF_NOISE,
+                "noise": amount / _LAPLACIAN_OF_NOISE,
                 "flat": _flat(columns),
                 "steps": _steps(columns),
-                "blocks": max(_blocks(luma), _lines(image, side, x, y) / _LINES),
-                "reduced": _reduced(window, luma, finest),
+                "blocks": max(_blocks(window), lines / _LINES),
+                "reduced": _reduced(_square(region, x, y, half), window, amount),
             }
-        factor *= 2
+        luma, side, x, y, finest = _halved(luma), side / 2, x / 2, y / 2, False
     return {"grain": grain, **measures}
+
+
+def _square(pixels: NDArray[T], x: float, y: float, half: float) -> NDArray[T]:
+    """What lies within `half` pixels of a point, in both directions, of pixels (H, W, ...)."""
+    return pixels[max(0, int(y - half)) : int(y + half), max(0, int(x - half)) : int(x + half)]
 
 
 def _sorted_columns(luma: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -141,14 +148,21 @@ def _beside(rows: NDArray[T]) -> tuple[NDArray[T], ...]:
     return rows[:, :-2], rows[:, 1:-1], rows[:, 2:]
 
 
+def _lowest(a: NDArray[T], b: NDArray[T], c: NDArray[T]) -> NDArray[T]:
+    return np.asarray(np.minimum(np.minimum(a, b), c))
+
+
+def _highest(a: NDArray[T], b: NDArray[T], c: NDArray[T]) -> NDArray[T]:
+    return np.asarray(np.maximum(np.maximum(a, b), c))
+
+
 def _middle(a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)))
 
 
 def _flat(columns: NDArray[np.float32]) -> float:
     """The share of pixels, of `_sorted_columns`, that equal all about them."""
-    lowest = np.minimum.reduce(_beside(columns[0]))
-    highest = np.maximum.reduce(_beside(columns[2]))
+    lowest, highest = _lowest(*_beside(columns[0])), _highest(*_beside(columns[2]))
     return float((highest - lowest <= 1.0).mean())
 
 
@@ -160,9 +174,9 @@ def _steps(columns: NDArray[np.float32]) -> float:
     levels.
     """
     median = _middle(
-        np.maximum.reduce(_beside(columns[0])),
+        _highest(*_beside(columns[0])),
         _middle(*_beside(columns[1])),
-        np.minimum.reduce(_beside(columns[2])),
+        _lowest(*_beside(columns[2])),
     )
     middle = median[(median > _DARK) & (median < _BRIGHT)]
     if len(middle) < median.size / 2:
@@ -187,27 +201,24 @@ def _blocks(luma: NDArray[np.float32]) -> float:
     ratios = np.full(len(_GRIDS), np.inf)
     for axis in (0, 1):
         gradient = np.abs(np.diff(luma, axis=axis)).mean(axis=1 - axis)
-        lines = combs[:, : len(gradient)]
-        counts = lines.sum(axis=1)
+        ones = np.ones_like(gradient)
+        sums, counts = (combs[:, : len(gradient)] @ np.stack([gradient, ones], axis=1)).T
         # Of a period that is no whole number, the last place is less than a pixel: few gradients fall there.
         whole = counts >= np.repeat(len(gradient) / _GRIDS / 2, np.diff([*starts, len(combs)]))
-        means = np.where(whole, lines @ gradient / np.maximum(counts, 1), 0)
+        means = np.where(whole, sums / np.maximum(counts, 1), 0)
         at_lines = np.maximum.reduceat(means, starts) / (gradient.mean() + 1e-6)
         ratios = np.minimum(ratios, np.where(len(gradient) >= 4 * _GRIDS, at_lines, 0))
     of_jpeg = np.abs(_GRIDS - 8 * np.round(_GRIDS / 8)) < _GRIDS[1] - _GRIDS[0]
     return float(np.where(of_jpeg, ratios / 2, ratios).max())
 
 
-def _lines(image: Image, side: float, x: float, y: float) -> float:
+def _lines(luma: NDArray[np.float32], side: float) -> float:
     """How far lines at even distances in both directions stand out about a face, as of a mosaic.
 
-    `side` is that of the face and x, y its middle. Blocks that were blurred, scaled or saved have no sharp
-    edges, but all their edges are still at even distances, which the logarithm of the gradients shows however
-    weak they are: the highest amplitude over the median of the amplitudes. The 8 pixels of JPEG do not count.
+    `side` is that of the face in luma (H, W). Blocks that were blurred, scaled or saved have no sharp edges,
+    but all their edges are still at even distances, which the logarithm of the gradients shows however weak
+    they are: the highest amplitude over the median of the amplitudes. The 8 pixels of JPEG do not count.
     """
-    half = min(_WIDE * side, _WIDEST)
-    window = image[max(0, int(y - half)) : int(y + half), max(0, int(x - half)) : int(x + half)]
-    luma = window.astype(np.float32) @ _LUMA
     if min(luma.shape) < 4 * side / _FEWEST:
         return 0.0
     reach = max(5, int(side / 12))
@@ -267,9 +278,8 @@ def _level_traces(pixels: Image) -> dict[str, float]:
     A save or a change of size smears the levels where they meet, but not in the middle of an area. "even" and
     "dense": the histogram's strength at 6 to 11 and at 12 to 19 levels spread evenly over the range.
     """
-    columns = np.stack([pixels[:-2], pixels[1:-1], pixels[2:]])
-    lowest = np.minimum.reduce(_beside(columns.min(axis=0)))
-    spread = np.maximum.reduce(_beside(columns.max(axis=0))) - lowest
+    columns = pixels[:-2], pixels[1:-1], pixels[2:]
+    spread = _highest(*_beside(_highest(*columns))) - _lowest(*_beside(_lowest(*columns)))
     steps, spectra = [], []
     for channel in range(3):
         differences = np.cumsum(np.bincount(spread[..., channel].ravel(), minlength=256))
@@ -291,7 +301,7 @@ def _level_traces(pixels: Image) -> dict[str, float]:
             steps.append(0.0)
     strengths = np.mean(spectra, axis=0) if spectra else np.zeros(129)
     return {
-        "calm": float((spread.max(axis=-1) <= 1).mean()),
+        "calm": float((_highest(*np.moveaxis(spread, 2, 0)) <= 1).mean()),
         "steps": float(np.mean(steps)) if steps else 0.0,
         "most_steps": max(steps, default=0.0),
         "even": float(strengths[6:12].max()),
