@@ -1,6 +1,9 @@
 """One report for any number of files."""
 
+import csv
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +68,27 @@ def test_credentials_that_were_read_before_are_shown(tiny_detector: Detector, ph
     builder.add(*tiny_detector.detect([photo]), photo, credentials=Credentials(state="Valid", issuer="Press"))
     assert json.loads(builder.json())["reports"][0]["credentials"]["issuer"] == "Press"
     assert "Press" in parse(builder.html()).text
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("=HYPERLINK(1).jpg", "./=HYPERLINK(1).jpg"),
+        ("+1.jpg", "./+1.jpg"),
+        ("-1.jpg", "./-1.jpg"),
+        ("@a.jpg", "./@a.jpg"),
+        ("\t=a.jpg", "./\t=a.jpg"),
+        ('a\n="b",c.jpg', 'a\n="b",c.jpg'),
+        ("a\r=b.jpg", "a\\r=b.jpg"),
+        ("folder/=a.jpg", "folder/=a.jpg"),
+    ],
+)
+def test_names_in_the_table_are_no_formulas(tiny_detector: Detector, name: str, written: str) -> None:
+    builder = ReportBuilder(tiny_detector, page=False)
+    video = replace(two_people(), path=name)
+    builder.add(video)
+    rows = list(csv.DictReader(io.StringIO(builder.csv(), newline="")))
+    assert [row["file"] for row in rows] == [written] * len(video.tracks)
 
 
 def test_a_file_that_went_away_adds_nothing(tiny_detector: Detector, photo: Path, tmp_path: Path) -> None:

@@ -113,14 +113,15 @@ class ReportBuilder:
     def csv(self) -> str:
         """A line for each face or track, and one for a file without any: see `CSV_COLUMNS`.
 
-        After these, a column for each component holds its probability, 0..1.
+        After these, a column for each component holds its probability, 0..1. A relative path that a
+        spreadsheet would take for a formula, `=a.jpg`, is written as `./=a.jpg`, a carriage return as `\\r`.
         """
         labels = self._detector.metadata.labels
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow([*CSV_COLUMNS, *labels])
         for result in self._results:
-            file = [encodable(result.path or ""), result.sha256]
+            file = [_csv_path(result.path or ""), result.sha256]
             faces = faces_of(result)
             for number, face in enumerate(faces, start=1):
                 ratio = face.likelihood_ratio
@@ -171,3 +172,8 @@ def _without_frames(result: Report | VideoReport) -> Report | VideoReport:
         for track in result.tracks
     ]
     return replace(result, tracks=tuple(tracks))
+
+
+def _csv_path(path: str) -> str:
+    text = encodable(path).replace("\r", "\\r")
+    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text

@@ -228,6 +228,25 @@ def test_a_name_without_an_encoding_keeps_its_bytes(tmp_path: Path, limits: Serv
     assert member.name.isprintable()
 
 
+def test_a_name_that_is_not_the_utf_8_it_claims_costs_only_itself(
+    tmp_path: Path, limits: ServiceSettings
+) -> None:
+    members = {"first.jpg": b"one", "f\u00f6to.jpg": b"two" * 99, "gr\u00fcn.jpg": b"three"}
+    path = write_zip(tmp_path / "a", members)
+    path.write_bytes(path.read_bytes().replace("f\u00f6to".encode(), b"f\xf6\xffto"))
+    (tmp_path / "out").mkdir()
+    found = {}
+    for member in unpack(path, tmp_path / "out", limits):
+        assert member.path is not None, member.reason
+        found[member.name] = (member.raw_name, member.path.read_bytes())
+    broken = b"f\xf6\xffto.jpg"
+    assert found == {
+        "first.jpg": (None, b"one"),
+        broken.decode("cp437"): (broken, b"two" * 99),
+        "gr\u00fcn.jpg": (None, b"three"),
+    }
+
+
 def fails(path: Path, tmp_path: Path, limits: ServiceSettings, reason: str) -> list[Member]:
     """What came before the archive ended with the reason; nothing is left of what came after."""
     folder = tmp_path / "out"

@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import math
+import os
 import stat
 import struct
 import sys
@@ -33,6 +34,11 @@ _DIRECTORY_BYTES = 1 << 20  # of a zip
 _HEADER_BYTES = 1 << 15  # of one tar member; tarfile searches them in time that grows with their square
 _LITTER = 10  # times the most entries: so many files of litter are passed over
 _FREE_BYTES = 10_000_000  # expanding to no more than this is harmless, whatever the ratio
+_LOCAL_HEADER, _LOCAL_SIZE = (
+    b"PK\x03\x04",
+    30,
+)  # before a file of a zip; its bytes without the name
+_DIRECTORY_ENTRY, _ENTRY_SIZE = b"PK\x01\x02", 46  # and what stands in its directory
 _UTF8 = 1 << 11  # flag of a zip's entry: its name is UTF-8
 _UNICODE_PATH = 0x7075  # field of a zip's entry: its name in UTF-8
 _PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
@@ -217,22 +223,50 @@ def _line(error: Exception) -> str:
 
 
 def _is_zip(head: bytes) -> bool:
-    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+    return head.startswith((_LOCAL_HEADER, b"PK\x05\x06"))
 
 
-class _BoundedFile(io.FileIO):
-    """A file of which little is read at once: zipfile takes in its whole directory with one read."""
+class _ZipFile(io.FileIO):
+    """A zip as zipfile can read it: of a directory too long for memory, which it takes in with one read, too
+    much is refused, and an entry whose name is no UTF-8 does not say that it is, which would cost all others.
+    """
 
     def read(self, size: int | None = -1, /) -> bytes:
         most = _DIRECTORY_BYTES + 1
         content = super().read(most if size is None or size < 0 else min(size, most))
         if len(content) == most:
             raise ArchiveError("its directory is too long")
+        if content.startswith(_DIRECTORY_ENTRY):
+            return _without_false_flags(content)
+        if content.startswith(_LOCAL_HEADER) and len(content) == _LOCAL_SIZE:
+            flags, length = struct.unpack_from("<6xH18xH", content)
+            if flags & _UTF8 and not _is_utf8(os.pread(self.fileno(), length, self.tell())):
+                return content[:6] + struct.pack("<H", flags & ~_UTF8) + content[8:]
         return content
 
 
+def _without_false_flags(directory: bytes) -> bytes:
+    """The directory of a zip, the flag of UTF-8 taken from the entries whose names are not."""
+    mended, at = bytearray(directory), 0
+    while directory.startswith(_DIRECTORY_ENTRY, at) and at + _ENTRY_SIZE <= len(directory):
+        flags, name, extra, comment = struct.unpack_from("<8xH18xHHH", directory, at)
+        start = at + _ENTRY_SIZE
+        if flags & _UTF8 and not _is_utf8(directory[start : start + name]):
+            struct.pack_into("<H", mended, at + 8, flags & ~_UTF8)
+        at = start + name + extra + comment
+    return bytes(mended)
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _zip_members(path: Path, budget: _Budget) -> _Members:
-    with _BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
+    with _ZipFile(path) as file, zipfile.ZipFile(file) as archive:
         everything = archive.infolist()
         entries = [entry for entry in everything if not is_litter(entry.filename)]
         budget.check_entries(len(entries), len(everything) - len(entries))
