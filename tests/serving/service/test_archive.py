@@ -14,6 +14,7 @@ import pytest
 
 from forgerank.serving.service.archive import ArchiveError, Member, StorageError, is_archive, unpack
 from forgerank.serving.service.service_settings import ServiceSettings
+from forgerank.serving.service.uploads import kind_of
 
 CONTENT = {"a.jpg": b"one" * 100, "folder/b.png": b"two" * 1000}
 
@@ -245,6 +246,144 @@ def test_a_name_that_is_not_the_utf_8_it_claims_costs_only_itself(
         broken.decode("cp437"): (broken, b"two" * 99),
         "gr\u00fcn.jpg": (None, b"three"),
     }
+
+
+def offsets(content: bytes | bytearray) -> list[int]:
+    """Where the entries of a zip's directory begin."""
+    return [at for at in range(len(content)) if content.startswith(b"PK\x01\x02", at)]
+
+
+def broken(path: Path, change: Callable[[bytearray, int], object]) -> Path:
+    """A zip of three members with a change to the entry of the second, whose place in the file is told."""
+    write_zip(path, {"first.jpg": b"1" * 100, "b.jpg": b"2" * 100, "last.jpg": b"3" * 100}, 0)
+    content = bytearray(path.read_bytes())
+    change(content, offsets(content)[1])
+    path.write_bytes(content)
+    return path
+
+
+def utf8_name(content: bytearray, at: int) -> None:
+    content[at + 9] |= 8
+    content[at + 46 : at + 47] = b"\xe9"
+
+
+def extra_field(content: bytearray, at: int) -> None:
+    """A field of zip64 that is cut off, and sizes that stand in it."""
+    content[at + 24 : at + 28] = b"\xff" * 4
+    struct.pack_into("<H", content, at + 30, 4)
+    content[at + 51 : at + 51] = struct.pack("<HH", 1, 8)
+    end = content.index(b"PK\x05\x06")
+    struct.pack_into("<L", content, end + 12, struct.unpack_from("<L", content, end + 12)[0] + 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "expected"),
+    [
+        (utf8_name, b"\xe9.jpg".decode("cp437"), b"2" * 100),
+        (lambda content, at: content.__setitem__(at + 6, 99), "b.jpg", b"2" * 100),  # version needed
+        (lambda content, at: content.__setitem__(at + 46, 0), "\\x00.jpg", b"2" * 100),
+        (lambda content, at: content.__setitem__(at + 8, 1), "b.jpg", "encrypted"),
+        (lambda content, at: content.__setitem__(at + 8, 64), "b.jpg", "encrypted"),
+        (
+            lambda content, at: content.__setitem__(at + 10, 97),
+            "b.jpg",
+            "packed by a method that is not read",
+        ),
+        (lambda content, at: content.__setitem__(at + 16, content[at + 16] ^ 1), "b.jpg", "damaged (Bad CRC"),
+        (lambda content, at: content.__setitem__(at + 42, 3), "b.jpg", "damaged (it is not where"),
+        (extra_field, "b.jpg", "damaged (its sizes are missing)"),
+        (lambda content, at: content.__setitem__(content.index(b"b.jpg"), 0xE9), "b.jpg", b"2" * 100),
+    ],
+)
+def test_what_is_wrong_with_one_entry_of_a_zip_costs_it_alone(
+    tmp_path: Path,
+    limits: ServiceSettings,
+    change: Callable[[bytearray, int], object],
+    name: str,
+    expected: bytes | str,
+) -> None:
+    found = read(broken(tmp_path / "a", change), tmp_path / "out", limits)
+    assert list(found) == ["first.jpg", name, "last.jpg"]
+    assert (found["first.jpg"], found["last.jpg"]) == (b"1" * 100, b"3" * 100)
+    if isinstance(expected, str):
+        assert str(found[name]).startswith(expected)
+    else:
+        assert found[name] == expected
+
+
+def test_a_damaged_entry_of_a_zips_directory_is_missed_alone(tmp_path: Path, limits: ServiceSettings) -> None:
+    def forget(content: bytearray, at: int) -> None:
+        content[at] = 0
+
+    for change in (forget, lambda content, at: content.__setitem__(at + 28, 200)):  # longer than the rest
+        path = broken(tmp_path / "a", change)
+        members = fails(path, tmp_path, limits, r"damaged archive \(its directory is damaged, \d of 3")
+        assert "first.jpg" in {member.name for member in members}
+        for file in (tmp_path / "out").iterdir():
+            file.unlink()
+    assert {member.name for member in unpack(broken(path, lambda *_: 0), tmp_path / "out", limits)} > {
+        "b.jpg"
+    }
+
+
+class Stream(io.BytesIO):
+    """Takes a zip that is written without going back, with the sizes behind the contents."""
+
+    def seek(self, *_: int) -> int:
+        raise io.UnsupportedOperation
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("zip64", [False, True])
+def test_a_zip_without_its_end_is_read_as_far_as_it_goes(
+    tmp_path: Path, limits: ServiceSettings, streamed: bool, zip64: bool
+) -> None:
+    path = tmp_path / "a"
+    contents = {f"{i}.jpg": random.Random(i).randbytes(3000) for i in range(4)}
+    written = Stream() if streamed else io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            with archive.open(name, "w", force_zip64=zip64) as file:
+                file.write(content)
+    whole = written.getvalue()
+    last = whole.rindex(b"PK\x03\x04")
+    for cut, left in ((last + 1000, 4), (last + 10, 3), (offsets(whole)[0] + 5, 4)):
+        path.write_bytes(whole[:cut])
+        members = fails(path, tmp_path, limits, "damaged archive .*its end is missing")
+        assert [member.name for member in members] == list(contents)[:left]
+        for member, content in zip(members, contents.values(), strict=False):
+            if member.path is None:
+                assert (member.name, member.reason, cut) == ("3.jpg", "damaged (cut off)", last + 1000)
+            else:
+                assert member.path.read_bytes() == content
+                member.path.unlink()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_zips_of_every_make(tmp_path: Path, limits: ServiceSettings) -> None:
+    names = {"../../up.jpg": b"1", "/etc/absolute.jpg": b"2", "C:\\win.jpg": b"3", "a" * 3000: b"4"}
+    path = write_zip(tmp_path / "a", names | {"folder\\": b""})
+    with zipfile.ZipFile(path, "a") as archive:
+        with archive.open(zipfile.ZipInfo(""), "w") as unnamed:
+            unnamed.write(b"5")
+        archive.comment = b"PK\x05\x06 is how an end begins" + bytes(40)
+    expected = names | {"member 5, which has no name": b"5"}
+    whole = path.read_bytes()
+    for before, after in ((b"", b""), (b"MZ" + bytes(5000), b""), (b"PK00", b""), (b"", b"rubbish")):
+        path.write_bytes(before + whole + after)
+        assert read(path, tmp_path / "out", limits) == expected
+        assert kind_of(path) == "archive"
+
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(2):
+            entry = zipfile.ZipInfo("same.jpg")
+            with archive.open(entry, "w", force_zip64=True) as member:
+                member.write(b"%d" % i)
+    members = unpack(path, tmp_path / "out", limits)
+    assert [(m.name, m.path and m.path.read_bytes()) for m in members] == [
+        ("same.jpg", b"0"),
+        ("same.jpg", b"1"),
+    ]
 
 
 def fails(path: Path, tmp_path: Path, limits: ServiceSettings, reason: str) -> list[Member]:

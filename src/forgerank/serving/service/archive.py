@@ -1,23 +1,20 @@
 """Archives from untrusted sources: members are unpacked one by one, under our own names and within limits.
 
 Read are zip and tar, plain or packed with gzip, bzip2, xz, and Zstandard where Python knows it (from 3.14).
-Paths in an archive are labels. Links, devices, encrypted members and archives in it are refused one by one.
-The litter of operating systems (`is_litter`) is no member and does not count.
+Paths in an archive are labels. Links, devices, encrypted and damaged members and
+archives in it are refused one by one. The litter of operating systems (`is_litter`) is no member and does not
+count.
 """
 
 import bz2
 import errno
 import gzip
-import io
 import lzma
 import math
 import os
 import stat
-import struct
 import sys
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,21 +23,22 @@ from typing import IO, Any, BinaryIO, Protocol, cast
 
 from forgerank.media.files import counted
 from forgerank.media.suffixes import is_litter
+from forgerank.serving.service.zip_entries import (
+    DamagedZipError,
+    ZipEntry,
+    ZipEntryError,
+    ends_as_zip,
+    follow_headers,
+    read_directory,
+    read_entry,
+)
 from forgerank.types import InputError
 
 _HEAD_BYTES = 512  # enough to tell the formats
 _CHUNK = 1 << 18  # bytes copied at a time
-_DIRECTORY_BYTES = 1 << 20  # of a zip
 _HEADER_BYTES = 1 << 15  # of one tar member; tarfile searches them in time that grows with their square
 _LITTER = 10  # times the most entries: so many files of litter are passed over
 _FREE_BYTES = 10_000_000  # expanding to no more than this is harmless, whatever the ratio
-_LOCAL_HEADER, _LOCAL_SIZE = (
-    b"PK\x03\x04",
-    30,
-)  # before a file of a zip; its bytes without the name
-_DIRECTORY_ENTRY, _ENTRY_SIZE = b"PK\x01\x02", 46  # and what stands in its directory
-_UTF8 = 1 << 11  # flag of a zip's entry: its name is UTF-8
-_UNICODE_PATH = 0x7075  # field of a zip's entry: its name in UTF-8
 _PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -97,6 +95,12 @@ def is_archive(path: Path) -> bool:
     return begins_archive(head)
 
 
+def ends_archive(path: Path) -> bool:
+    """Whether a zip lies behind other bytes, as in a program that unpacks itself."""
+    with open(path, "rb") as file:
+        return ends_as_zip(file)
+
+
 def begins_archive(head: bytes) -> bool:
     """Whether these, at least 512 bytes where there are so many, begin an archive that is read here."""
     return _is_zip(head) or _is_tar(head) or _unpacker(head) is not None
@@ -114,12 +118,15 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
         file.seek(0)
         size = archive.stat().st_size
         budget = _Budget(limits, size)
-        members = _zip_members(archive, budget) if _is_zip(head) else _tar_members(file, head, size, budget)
+        packs_tar = _is_tar(head) or _unpacker(head) is not None
+        zip_ = _is_zip(head) or not packs_tar
+        members = _zip_members(file, budget) if zip_ else _tar_members(file, head, size, budget)
         try:
             for number, (name, raw, before, content) in enumerate(members, start=1):
                 path = folder / f"member-{number}"
                 reason = _write(content, path)
-                yield Member(name, raw, None if reason else path, reason, before)
+                label = name or f"member {number}, which has no name"
+                yield Member(label, raw, None if reason else path, reason, before)
         except (ArchiveError, StorageError):
             raise
         except Exception as error:  # the standard library raises whatever its code stumbles over
@@ -223,102 +230,52 @@ def _line(error: Exception) -> str:
 
 
 def _is_zip(head: bytes) -> bool:
-    return head.startswith((_LOCAL_HEADER, b"PK\x05\x06"))
+    # The other two are the marks of an archive in parts that is one part after all.
+    marks = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
+    return head.startswith(marks)
 
 
-class _ZipFile(io.FileIO):
-    """A zip as zipfile can read it: of a directory too long for memory, which it takes in with one read, too
-    much is refused, and an entry whose name is no UTF-8 does not say that it is, which would cost all others.
-    """
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        most = _DIRECTORY_BYTES + 1
-        content = super().read(most if size is None or size < 0 else min(size, most))
-        if len(content) == most:
-            raise ArchiveError("its directory is too long")
-        if content.startswith(_DIRECTORY_ENTRY):
-            return _without_false_flags(content)
-        if content.startswith(_LOCAL_HEADER) and len(content) == _LOCAL_SIZE:
-            flags, length = struct.unpack_from("<6xH18xH", content)
-            if flags & _UTF8 and not _is_utf8(os.pread(self.fileno(), length, self.tell())):
-                return content[:6] + struct.pack("<H", flags & ~_UTF8) + content[8:]
-        return content
-
-
-def _without_false_flags(directory: bytes) -> bytes:
-    """The directory of a zip, the flag of UTF-8 taken from the entries whose names are not."""
-    mended, at = bytearray(directory), 0
-    while directory.startswith(_DIRECTORY_ENTRY, at) and at + _ENTRY_SIZE <= len(directory):
-        flags, name, extra, comment = struct.unpack_from("<8xH18xHHH", directory, at)
-        start = at + _ENTRY_SIZE
-        if flags & _UTF8 and not _is_utf8(directory[start : start + name]):
-            struct.pack_into("<H", mended, at + 8, flags & ~_UTF8)
-        at = start + name + extra + comment
-    return bytes(mended)
-
-
-def _is_utf8(name: bytes) -> bool:
+def _zip_members(file: BinaryIO, budget: _Budget) -> _Members:
     try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        directory = read_directory(file)
+        if directory is None:
+            yield from _zip_rest(file, budget)
+            return
+    except DamagedZipError as error:
+        raise ArchiveError(str(error)) from None
+    entries = [entry for entry in directory.entries if not is_litter(entry.name)]
+    budget.check_entries(len(entries), len(directory.entries) - len(entries))
+    budget.check_bytes(sum(entry.size for entry in entries))
+    for number, entry in enumerate(entries):
+        if not entry.is_folder:
+            yield entry.name, entry.raw_name, number / len(entries), _zip_content(file, entry, budget)
+    if directory.damage is not None:
+        raise ArchiveError(f"damaged archive ({directory.damage})")
 
 
-def _zip_members(path: Path, budget: _Budget) -> _Members:
-    with _ZipFile(path) as file, zipfile.ZipFile(file) as archive:
-        everything = archive.infolist()
-        entries = [entry for entry in everything if not is_litter(entry.filename)]
-        budget.check_entries(len(entries), len(everything) - len(entries))
-        budget.check_bytes(sum(entry.file_size for entry in entries))
-        for number, entry in enumerate(entries):
-            if not entry.is_dir():
-                yield *_zip_name(entry), number / len(entries), _zip_content(archive, entry, budget)
+def _zip_rest(file: BinaryIO, budget: _Budget) -> _Members:
+    """As `_zip_members`, of a zip without a directory."""
+    counts = {False: 0, True: 0}
+    size = file.seek(0, os.SEEK_END)
+    for entry in follow_headers(file):
+        litter = is_litter(entry.name)
+        counts[litter] += 1
+        budget.check_entries(counts[False], counts[True])
+        if not (litter or entry.is_folder):
+            yield entry.name, entry.raw_name, entry.offset / size, _zip_content(file, entry, budget)
 
 
-def _zip_name(entry: zipfile.ZipInfo) -> tuple[str, bytes | None]:
-    """The name, and its bytes where nothing says what they mean.
-
-    Bytes without the UTF-8 flag may have a field beside them that says the name in UTF-8 (WinZip, Info-ZIP),
-    are UTF-8 all the same from many programs (Finder), or else of the code page of whoever made the archive,
-    of which zipfile takes the first PCs' (437).
-    """
-    name = entry.orig_filename.split("\0")[0]
-    if entry.flag_bits & _UTF8 or name.isascii():
-        return entry.filename, None
-    raw = name.encode("cp437")
-    for said in (_unicode_path(entry.extra, raw), raw):
-        try:
-            return said.decode(), None
-        except UnicodeDecodeError:
-            pass
-    return name, raw
-
-
-def _unicode_path(extra: bytes, name: bytes) -> bytes:
-    """A zip entry's Info-ZIP field of the name in UTF-8 (0x7075), where it belongs to `name`; else `name`."""
-    while len(extra) >= 4:
-        kind, size = struct.unpack_from("<HH", extra)
-        field, extra = extra[4 : 4 + size], extra[4 + size :]
-        if kind == _UNICODE_PATH and field[:5] == b"\x01" + struct.pack("<I", zlib.crc32(name)):
-            return field[5:]
-    return name
-
-
-def _zip_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: _Budget) -> Iterator[bytes]:
-    if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+def _zip_content(file: BinaryIO, entry: ZipEntry, budget: _Budget) -> Iterator[bytes]:
+    if stat.S_IFMT(entry.mode) not in (0, stat.S_IFREG):
         raise _RefusedError("a link or a device, not a file")
-    if entry.flag_bits & 0x1:
-        raise _RefusedError("encrypted")
     try:
-        with archive.open(entry) as file:
-            for chunk in _chunks(file):
-                budget.spend(len(chunk))
-                yield chunk
-    except NotImplementedError:
-        raise _RefusedError("packed by a method that is not read") from None
+        for chunk in read_entry(file, entry):
+            budget.spend(len(chunk))
+            yield chunk
     except ArchiveError:
         raise
+    except ZipEntryError as fault:
+        raise _RefusedError(str(fault)) from None
     except Exception as error:
         _check_ours(error)
         raise _RefusedError(f"damaged ({_line(error)})") from None

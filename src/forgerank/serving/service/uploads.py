@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal
 
 from forgerank.media import suffixes
 from forgerank.media.suffixes import HEAD_BYTES
-from forgerank.serving.service.archive import begins_archive
+from forgerank.serving.service.archive import begins_archive, ends_archive
 
 Kind = Literal["photo", "video", "archive"]
 
@@ -77,9 +77,10 @@ class Uploads:
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file is by its first bytes, whatever it is called; None for what is not judged."""
+    """What a file is by its content, whatever it is called; None for what is not judged."""
     with open(path, "rb") as file:
-        return kind_of_head(file.read(HEAD_BYTES))
+        kind = kind_of_head(file.read(HEAD_BYTES))
+    return "archive" if kind is None and ends_archive(path) else kind
 
 
 def kind_of_head(head: bytes) -> Kind | None:
