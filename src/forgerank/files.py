@@ -134,6 +134,19 @@ def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
     return text.getvalue().encode()
 
 
+def csv_name(name: object) -> str:
+    """A file's name, or a text that begins with one, as a cell of a CSV file.
+
+    A relative path that a spreadsheet would take for a formula begins with `./`, which names the same file;
+    bytes that are no UTF-8 and carriage returns, which end a line, appear escaped.
+
+    >>> csv_name("=SUM(1).jpg"), csv_name("a/=b.jpg")
+    ('./=SUM(1).jpg', 'a/=b.jpg')
+    """
+    text = str(name).encode("utf-8", "backslashreplace").decode().replace("\r", "\\r")
+    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it. Raises OutputError, one line, where that fails."""
     try:

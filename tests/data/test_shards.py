@@ -1,6 +1,8 @@
+import csv
 import gc
 import json
 import tarfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,18 @@ def test_an_unreadable_image_costs_no_other_and_is_listed(tmp_path: Path) -> Non
     header, row = (tmp_path / "out" / SKIPPED).read_text().splitlines()
     assert header == "split,file,reason"
     assert row.startswith(f"train,{broken},") and "truncated or damaged image" in row  # noqa: PT018
+
+
+def test_no_name_breaks_the_list_of_what_was_left_out(tmp_path: Path) -> None:
+    samples = SeqDeepFake(write_squares(tmp_path / "squares", {"train": 3}), "train").samples
+    names = ["=odd.png", 'a "b",\nc\udcff.png']
+    odd = [replace(samples[0], image=Path(name)) for name in names]
+    for _ in range(2):  # the second time it is read back
+        shard_dataset([*odd, *samples[1:]], tmp_path / "out", "train")
+        with (tmp_path / "out" / SKIPPED).open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        assert [row["file"] for row in rows] == ["./=odd.png", 'a "b",\nc\\udcff.png']
+        assert rows[0]["reason"].startswith("./=odd.png: ")
 
 
 def test_sequences_may_be_reversed_and_must_fit(shards: Path) -> None:

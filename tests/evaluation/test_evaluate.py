@@ -90,6 +90,7 @@ def test_each_data_set_has_a_row(trained: Path, tmp_path: Path) -> None:
     table = list(csv.DictReader(io.StringIO(sets_csv(rows))))
     assert [row["set"] for row in table] == ["one", "two"]
     assert float(table[0]["auc"]) == pytest.approx(rows["one"]["auc"], rel=1e-5)
+    assert sets_csv({"=one": {"auc": -1.0}}).splitlines()[1].startswith("./=one,")
     assert "cllr" not in table[0]  # these weights have no calibration
     text = io.StringIO()
     print_evaluation(result, Console(file=text, width=120))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from forgerank.evaluation.protocols import flat_metrics
+from forgerank.files import csv_name
 from forgerank.media.files import counted
 
 # Of each set, in tables that fit 80 columns: the title of a column, and the key of its metric.
@@ -57,7 +58,7 @@ def sets_csv(rows: Rows) -> str:
     table.writerow(["set", *keys])
     for name, row in rows.items():
         values = (row.get(key) for key in keys)
-        table.writerow([name, *("" if _undefined(value) else f"{value:.6g}" for value in values)])
+        table.writerow([csv_name(name), *("" if _undefined(value) else f"{value:.6g}" for value in values)])
     return text.getvalue()
 
 

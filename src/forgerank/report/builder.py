@@ -18,6 +18,7 @@ from forgerank.detect.result import (
     deciding_probability,
     faces_of,
 )
+from forgerank.files import csv_name
 from forgerank.media.images import MAX_PIXELS
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials, ErrorEntry
@@ -113,15 +114,15 @@ class ReportBuilder:
     def csv(self) -> str:
         """A line for each face or track, and one for a file without any: see `CSV_COLUMNS`.
 
-        After these, a column for each component holds its probability, 0..1. A relative path that a
-        spreadsheet would take for a formula, `=a.jpg`, is written as `./=a.jpg`, a carriage return as `\\r`.
+        After these, a column for each component holds its probability, 0..1. Paths are
+        written as by `csv_name`.
         """
         labels = self._detector.metadata.labels
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow([*CSV_COLUMNS, *labels])
         for result in self._results:
-            file = [_csv_path(result.path or ""), result.sha256]
+            file = [csv_name(result.path or ""), result.sha256]
             faces = faces_of(result)
             for number, face in enumerate(faces, start=1):
                 ratio = face.likelihood_ratio
@@ -172,8 +173,3 @@ def _without_frames(result: Report | VideoReport) -> Report | VideoReport:
         for track in result.tracks
     ]
     return replace(result, tracks=tuple(tracks))
-
-
-def _csv_path(path: str) -> str:
-    text = encodable(path).replace("\r", "\\r")
-    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text

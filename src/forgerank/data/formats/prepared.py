@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forgerank.data.sample import LabelledImage, Sample, Samples, load_sample
-from forgerank.files import partial_file, read_json
+from forgerank.files import csv_name, partial_file, read_json
 from forgerank.labels import check_sequence
 from forgerank.media.frame_access import evenly_spaced
 from forgerank.types import InputError
@@ -104,7 +104,9 @@ def write_index(out: Path, parts: Iterable[tuple[str, Path]]) -> Iterator[tuple[
             part = read_clip_faces(path)
             if part.rows.num_rows:
                 writer.write_table(part.rows)
-            lines.writerows([name, "" if frame is None else frame, why] for frame, why in part.skipped)
+            lines.writerows(
+                [csv_name(name), "" if frame is None else frame, csv_name(why)] for frame, why in part.skipped
+            )
             yield name, part
 
 

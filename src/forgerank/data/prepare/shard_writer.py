@@ -14,7 +14,7 @@ from forgerank.data.formats.shards import read_index
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample, Samples, load_sample
 from forgerank.data.tar_files import tar_members, write_tar
-from forgerank.files import csv_bytes, write_atomic, writing
+from forgerank.files import csv_bytes, csv_name, write_atomic, writing
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.types import InputError
 
@@ -159,5 +159,5 @@ def _skipped(out: Path) -> list[list[str]]:
 
 def _write_skipped(out: Path, split: str, skipped: Sequence[tuple[Path, str]]) -> None:
     others = [row for row in _skipped(out) if row[0] != split]
-    rows = ([split, file, reason] for file, reason in skipped)
+    rows = ([split, csv_name(file), csv_name(reason)] for file, reason in skipped)
     write_atomic(out / SKIPPED, csv_bytes([_COLUMNS, *others, *rows]))
