@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from PIL import ImageCms
 
 from forgerank.media.files import MediaError
-from forgerank.media.images import read_photo
+from forgerank.media.hdr import Transfer, tone_map
+from forgerank.media.images import read_pages, read_photo
 from forgerank.types import InputError
 
 
@@ -127,6 +129,49 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
     image = read_photo(tmp_path / "a.jpg").astype(int)
     assert np.abs(image[8, 2] - 255).max() < 8
     assert np.abs(image[8, 13] - (255, 0, 0)).max() < 8
+
+
+def hdr_photo(path: Path, code: int) -> None:
+    """A photograph that says by its file that its transfer has this code of H.273."""
+    image = PILImage.fromarray(gradient())
+    if path.suffix == ".heic":
+        heif = pytest.importorskip("pillow_heif")
+        colours = {"color_primaries": 9, "transfer_characteristics": code, "matrix_coefficients": 9}
+        heif.from_pillow(image).save(path, quality=95, chroma=444, **colours)
+        return
+    image.save(path, **({"quality": 100, "subsampling": "4:4:4"} if path.suffix == ".avif" else {}))
+    content = bytearray(path.read_bytes())
+    if path.suffix == ".avif":
+        at = content.index(b"colrnclx") + 8
+        content[at : at + 4] = bytes([0, 9, 0, code])
+    else:
+        chunk = b"cICP" + bytes([9, code, 0, 1])
+        content[33:33] = struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("transfer", "code"), [("PQ", 16), ("HLG", 18), (None, 13)])
+@pytest.mark.parametrize("name", ["a.png", "a.avif", "a.heic"])
+def test_hdr_is_tone_mapped_as_in_a_video(
+    tmp_path: Path, name: str, transfer: Transfer | None, code: int
+) -> None:
+    hdr_photo(tmp_path / name, code)
+    expected = gradient()
+    if transfer is not None:
+        expected = tone_map(expected.astype(np.uint16) * 257, transfer)
+    [page] = read_pages(tmp_path / name)
+    assert np.abs(page.image.astype(int) - expected).mean() < 4
+    assert np.array_equal(read_photo(tmp_path / name), page.image)
+    said = f"its HDR ({transfer}) was tone-mapped to BT.709"
+    assert page.warnings == (() if transfer is None else (said,))
+
+
+def test_cielab_tiff(tmp_path: Path) -> None:
+    srgb, lab = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
+    image = ImageCms.profileToProfile(PILImage.fromarray(gradient()), srgb, lab, outputMode="LAB")
+    assert image is not None
+    image.save(tmp_path / "a.tif")
+    assert np.abs(read_photo(tmp_path / "a.tif").astype(int) - gradient()).mean() < 4
 
 
 def test_float_tiff_has_no_white_level(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import (
     BmpImagePlugin,
     ExifTags,
     GifImagePlugin,
+    ImageCms,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -26,6 +27,7 @@ from PIL.ImageFile import ImageFile
 
 from forgerank.extras import MissingExtraError, require
 from forgerank.media.files import MediaError, read_file
+from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
 from forgerank.media.structure import StructureError, png_chunks, read_structure
 from forgerank.media.suffixes import HEAD_BYTES, image_format, known_format
 from forgerank.types import Image
@@ -76,16 +78,17 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
 
     JPEG, PNG, WebP, GIF, AVIF, BMP, TIFF and, with the extra `heif`, HEIC, recognised by content and not by
     name; of several frames or pages, the first. Transparent pixels are composited on white, as a browser
-    shows them; 16 bits are scaled to 8; CMYK is converted without its profile and embedded ICC profiles are
-    ignored: stored values stay as they are. `data` is the file's content where it lies in an archive; `path`
-    only names it then. Raises MediaError for anything else, damaged and truncated files and more than
+    shows them; 16 bits are scaled to 8; HDR (PQ, HLG) is tone-mapped to BT.709, from 8 bits, as videos are;
+    CIELAB is converted to sRGB, CMYK without its profile, and embedded ICC profiles are ignored: stored
+    values stay as they are. `data` is the file's content where it lies in an archive; `path` only names it
+    then. Raises MediaError for anything else, damaged and truncated files and more than
     `max_pixels` pixels included, and for files made to cost much more than their size: docs/security.md.
     """
     content = read_file(path) if data is None else data
     with opened(path, content) as image:
         _check_size(image, path, content, max_pixels)
         image.load()
-        return pixels(image, path)
+        return pixels(image, path, _hdr(image, content))
 
 
 def read_pages(
@@ -113,7 +116,7 @@ def read_pages(
             with opened(path, content) as image:
                 image.seek(number)
                 image.load()
-                page = Page(pixels(image, path), place, total, tuple(remarks))
+                page = Page(pixels(image, path, _hdr(image, content)), place, total, tuple(remarks))
         except MediaError as error:
             failed = failed or MediaError(path, f"page {place} of {total}: {error.reason}")
             continue
@@ -231,17 +234,36 @@ def _first_page(
         image.draft(image.mode, (max(1, width // 2), max(1, height // 2)))
         remarks.append(f"it has {width} x {height} pixels and was judged at half that size")
     _check_size(image, path, content, max_pixels)
+    hdr = _hdr(image, content)
+    if hdr is not None:
+        remarks.append(f"its HDR ({hdr}) was tone-mapped to BT.709")
     try:
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
         mended = _mend(image, content)
         if mended is None:
             raise
-        mended_pixels, share, how = _decode_mended(image, mended, path)
+        mended_pixels, share, how = _decode_mended(image, mended, path, hdr)
         if not share > 0.0:
             raise
         return mended_pixels, [*remarks, f"its end is missing or damaged: {how}"]
-    return pixels(image, path), remarks
+    return pixels(image, path, hdr), remarks
+
+
+def _hdr(image: ImageFile, content: bytes) -> Transfer | None:
+    """The transfer of an image that is HDR, by what its file says of its colours."""
+    code = None
+    if image.format == "PNG":
+        found = next((at for name, at, size in png_chunks(content) if name == b"cICP" and size == 4), None)
+        code = None if found is None else content[found + 1]
+    elif image.format == "HEIF":
+        code = (image.info.get("nclx_profile") or {}).get("transfer_characteristics")
+    elif image.format == "AVIF":
+        boxes = content[: content.find(b"mdat")]
+        codes = {content[found.end() + 3] for found in re.finditer(b"colrnclx", boxes[:-7])}
+        if len(codes) == 1 and b"tmap" not in boxes:  # a gain map has colours of its own; its image is SDR
+            code = codes.pop()
+    return None if code is None else TRANSFERS.get(int(code))
 
 
 class _Mended(NamedTuple):
@@ -305,7 +327,9 @@ def _mend_png(content: bytes) -> _Mended | None:
     return _Mended(bytes(before), min(1.0, share))
 
 
-def _decode_mended(image: ImageFile, mended: _Mended, path: str | Path) -> tuple[Image, float, str]:
+def _decode_mended(
+    image: ImageFile, mended: _Mended, path: str | Path, hdr: Transfer | None
+) -> tuple[Image, float, str]:
     """The pixels of a mended file, the share of its rows that came out, and how much that is in words."""
     name = image_format(mended.content[:HEAD_BYTES]) or ""
     with _decoder(name, path)(_Content(mended.content)) as whole:
@@ -324,7 +348,7 @@ def _decode_mended(image: ImageFile, mended: _Mended, path: str | Path) -> tuple
         if share == 1.0:
             details = ", some without their details" if whole.info.get("progressive") else ""
             how = f"all its rows could be decoded{details}"
-        return pixels(whole, path), share, how
+        return pixels(whole, path, hdr), share, how
 
 
 def _page_count(image: ImageFile) -> int:
@@ -371,9 +395,10 @@ def _is_copy(size: tuple[int, int], of: tuple[int, int]) -> bool:
     return 0.95 < shape < 1.05
 
 
-def pixels(image: ImageFile, path: str | Path) -> Image:
+def pixels(image: ImageFile, path: str | Path, hdr: Transfer | None = None) -> Image:
     """The decoded frame of an opened image as RGB (H, W, 3), upright, as `read_photo` describes it."""
-    return np.array(_to_rgb(_upright(image, path), path), dtype=np.uint8)
+    stored = np.array(_to_rgb(_upright(image, path), path), dtype=np.uint8)
+    return stored if hdr is None else tone_map(stored.astype(np.uint16) * 257, hdr)
 
 
 class _Content(BytesIO):
@@ -432,6 +457,11 @@ def _to_rgb(image: PillowImage.Image, path: str | Path) -> PillowImage.Image:
             raise MediaError(path, "its 32-bit pixels have no defined white level; save it with 8 or 16 bits")
         grey = np.rint(values.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 257 = 255
         return PillowImage.fromarray(grey).convert("RGB")
+    if image.mode == "LAB":
+        lab, srgb = (ImageCms.createProfile(name) for name in ("LAB", "sRGB"))
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        if converted is not None:
+            return converted
     if image.has_transparency_data:
         layered = image if image.mode == "RGBA" else image.convert("RGBA")
         white = PillowImage.new("RGB", layered.size, "white")
