@@ -172,6 +172,13 @@ def test_damaged_shards_are_named(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"val\.jsonl: cannot be read"):
         Shards(shards, "val")
     damaged = copy_of(shards, tmp_path / "damaged")
+    index = damaged / "train.jsonl"
+    lines = index.read_text(encoding="utf-8").splitlines(keepends=True)
+    index.write_text("".join(lines[:-1]), encoding="utf-8")
+    faces = len(lines) - 1
+    with pytest.raises(InputError, match=rf"train\.jsonl: lists {faces - 1} of {faces} faces"):
+        Shards(damaged, "train")
+    index.write_text("".join(lines), encoding="utf-8")
     shard = damaged / "train-00002.tar"
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"train-00002\.tar: has \d+ bytes instead of"):
@@ -179,7 +186,7 @@ def test_damaged_shards_are_named(shards: Path, tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(InputError, match=r"train-00002\.tar: is missing"):
         Shards(damaged, "train")
-    (damaged / "train.jsonl").write_text("[]\n")
+    index.write_text("[]\n")
     with pytest.raises(InputError, match=r"train\.jsonl: cannot be read as an index"):
         Shards(damaged, "train")
 

@@ -72,14 +72,18 @@ class Shards:
 def read_index(root: Path, split: str) -> tuple[dict[str, Any], list[Any]]:
     """What an index says of its split, and an entry for each face.
 
-    Raises InputError, one line, where it cannot be read, and where a shard is missing or of another size.
+    Raises InputError, one line, where it cannot be read or lists another number of faces than it says, and
+    where a shard is missing or of another size.
     """
     index = root / f"{split}.jsonl"
     try:
         header, *entries = map(json.loads, index.read_text(encoding="utf-8").splitlines())
         _check_sizes(root, header["shards"])
+        faces = int(header.get("faces", len(entries)))  # older indexes do not say
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{index}: cannot be read as an index of shards: {error!r}") from error
+    if len(entries) != faces:
+        raise InputError(f"{index}: lists {len(entries)} of {faces} faces")
     return header, entries
 
 

@@ -70,7 +70,8 @@ def shard_dataset(
             sizes[shard.name] = shard.stat().st_size
             if progress:
                 progress(len(written), len(usable))
-        lines = [{"shards": sizes, "request": request}, *(written[place] for place in range(len(usable)))]
+        header = {"shards": sizes, "faces": len(usable), "request": request}
+        lines = [header, *(written[place] for place in range(len(usable)))]
         try:
             move_out(folder)
             _write_skipped(out, split, skipped)
