@@ -44,9 +44,7 @@ class ZipEntry(NamedTuple):
     """One entry, as the archive describes it."""
 
     name: str  # a guess where `raw_name` is there
-    raw_name: (
-        bytes | None
-    )  # the bytes of a name whose encoding is not stated, or that cannot be shown as it is
+    raw_name: bytes | None  # those of a name that does not say what they mean, or cannot be shown as it is
     size: int  # bytes of its content, unpacked, as the archive says; -1 where it does not
     mode: int  # of Unix, or 0
     is_folder: bool
