@@ -134,6 +134,11 @@ def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
     return text.getvalue().encode()
 
 
+def encodable(path: str) -> str:
+    """A path that every encoder takes: bytes that are no UTF-8 appear escaped."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def csv_name(name: object) -> str:
     """A file's name, or a text that begins with one, as a cell of a CSV file.
 
@@ -143,7 +148,7 @@ def csv_name(name: object) -> str:
     >>> csv_name("=SUM(1).jpg"), csv_name("a/=b.jpg")
     ('./=SUM(1).jpg', 'a/=b.jpg')
     """
-    text = str(name).encode("utf-8", "backslashreplace").decode().replace("\r", "\\r")
+    text = encodable(str(name)).replace("\r", "\\r")
     return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
 
 

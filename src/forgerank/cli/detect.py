@@ -29,14 +29,13 @@ from forgerank.detect.result import (
     faces_of,
 )
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
-from forgerank.files import OutputError, check_outputs, make_folder, write_atomic, writing
+from forgerank.files import OutputError, check_outputs, encodable, make_folder, write_atomic, writing
 from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, counted, find_media
 from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
 from forgerank.media.suffixes import is_litter, media_kind
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.report.builder import ReportBuilder
-from forgerank.report.schema import encodable
 from forgerank.report.words import (
     clock,
     percent,

@@ -1,6 +1,7 @@
 """What decides whether a face can be judged: size, sharpness, exposure and pose."""
 
 import math
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import TypeVar
 
@@ -102,32 +103,42 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
     """
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
     side, (x, y) = float((high - low).max()), (low + high) / 2
-    around = max(min(_WIDE * side, _WIDEST), _INNER * side)
+    wide = min(_WIDE * side, _WIDEST)
+    around = max(wide, _INNER * side)
     region = _square(image, x, y, around)
     luma = region.astype(np.float32) @ _LUMA
     x, y = x - max(0, int(x - around)), y - max(0, int(y - around))
-    lines = _lines(_square(luma, x, y, min(_WIDE * side, _WIDEST)), side)
-    grain, measures = 0.0, dict.fromkeys(("noise", "flat", "steps", "blocks", "reduced"), 0.0)
-    finest = True
-    while finest or side >= _COARSEST:
-        half = min(_INNER * side, _WINDOW / 2)
-        window = _square(luma, x, y, half)
+    scales = [(window, _laplacian(window)) for window in _scales(luma, side, x, y)]
+    if not scales:
+        return dict.fromkeys(("grain", "noise", "flat", "steps", "blocks", "reduced"), 0.0)
+    window, laplacian = scales[0]
+    finest = float(np.median(np.abs(laplacian)))
+    columns = _sorted_columns(window)
+    return {
+        "grain": max(float(edges.var()) / (float(grey.var()) + 1e-3) for grey, edges in scales),
+        "noise": finest / _LAPLACIAN_OF_NOISE,
+        "flat": _flat(columns),
+        "steps": _steps(columns),
+        "blocks": max(_blocks(window), _lines(_square(luma, x, y, wide), side) / _LINES),
+        "reduced": _reduced(_square(region, x, y, _half_of(side)), window, finest),
+    }
+
+
+def _scales(luma: NDArray[np.float32], side: float, x: float, y: float) -> Iterator[NDArray[np.float32]]:
+    """The middle of a face of `side` pixels about x, y, and of its halves, down to `_COARSEST` pixels."""
+    while True:
+        window = _square(luma, x, y, _half_of(side))
         if min(window.shape) < 16:
-            break
-        laplacian = _laplacian(window)
-        grain = max(grain, float(laplacian.var()) / (float(window.var()) + 1e-3))
-        if finest:
-            amount = float(np.median(np.abs(laplacian)))
-            columns = _sorted_columns(window)
-            measures = {
-                "noise": amount / _LAPLACIAN_OF_NOISE,
-                "flat": _flat(columns),
-                "steps": _steps(columns),
-                "blocks": max(_blocks(window), lines / _LINES),
-                "reduced": _reduced(_square(region, x, y, half), window, amount),
-            }
-        luma, side, x, y, finest = _halved(luma), side / 2, x / 2, y / 2, False
-    return {"grain": grain, **measures}
+            return
+        yield window
+        side, x, y = side / 2, x / 2, y / 2
+        if side < _COARSEST:
+            return
+        luma = _halved(luma)
+
+
+def _half_of(side: float) -> float:
+    return min(_INNER * side, _WINDOW / 2)
 
 
 def _square(pixels: NDArray[T], x: float, y: float, half: float) -> NDArray[T]:

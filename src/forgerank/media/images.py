@@ -16,7 +16,6 @@ from PIL import (
     BmpImagePlugin,
     ExifTags,
     GifImagePlugin,
-    ImageCms,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -458,6 +457,8 @@ def _to_rgb(image: PillowImage.Image, path: str | Path) -> PillowImage.Image:
         grey = np.rint(values.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 257 = 255
         return PillowImage.fromarray(grey).convert("RGB")
     if image.mode == "LAB":
+        from PIL import ImageCms
+
         lab, srgb = (ImageCms.createProfile(name) for name in ("LAB", "sRGB"))
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         if converted is not None:

@@ -18,12 +18,12 @@ from forgerank.detect.result import (
     deciding_probability,
     faces_of,
 )
-from forgerank.files import csv_name
+from forgerank.files import csv_name, encodable
 from forgerank.media.images import MAX_PIXELS
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials, ErrorEntry
 from forgerank.report.html import html_page, section
-from forgerank.report.schema import encodable, report_file
+from forgerank.report.schema import report_file
 
 CSV_COLUMNS = (
     *("file", "sha256", "face", "start_seconds", "end_seconds", "verdict", "reason", "forged_probability"),
@@ -114,8 +114,8 @@ class ReportBuilder:
     def csv(self) -> str:
         """A line for each face or track, and one for a file without any: see `CSV_COLUMNS`.
 
-        After these, a column for each component holds its probability, 0..1. Paths are
-        written as by `csv_name`.
+        After these, a column for each component holds its probability, 0..1. Paths are written as by
+        `csv_name`.
         """
         labels = self._detector.metadata.labels
         text = io.StringIO()

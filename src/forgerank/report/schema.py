@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from forgerank import __version__
 from forgerank.detect.result import Component, FaceReport, Moment, Report, Stretch, TrackReport, VideoReport
 from forgerank.detect.verdict import quality_warnings
+from forgerank.files import encodable
 from forgerank.report.entries import (
     Box,
     ComponentEntry,
@@ -40,7 +41,6 @@ __all__ = [
     "ImageEntry",
     "ReportFile",
     "VideoEntry",
-    "encodable",
     "image_entry",
     "report_file",
     "video_entry",
@@ -79,11 +79,6 @@ class ReportFile(Entry):
     def to_json(self) -> str:
         """Indented JSON with a final line break."""
         return self.model_dump_json(indent=2) + "\n"
-
-
-def encodable(path: str) -> str:
-    """A path that every encoder takes: bytes that are no UTF-8 appear escaped."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def report_file(

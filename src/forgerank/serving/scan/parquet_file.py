@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forgerank.files import partial_file
-from forgerank.report.schema import encodable
+from forgerank.files import encodable, partial_file
 
 if TYPE_CHECKING:
     from forgerank.serving.scan.journal import Journal, Row

@@ -1,9 +1,8 @@
 """Archives from untrusted sources: members are unpacked one by one, under our own names and within limits.
 
 Read are zip and tar, plain or packed with gzip, bzip2, xz, and Zstandard where Python knows it (from 3.14).
-Paths in an archive are labels. Links, devices, encrypted and damaged members and
-archives in it are refused one by one. The litter of operating systems (`is_litter`) is no member and does not
-count.
+Paths in an archive are labels. Links, devices, encrypted and damaged members and archives in it are refused
+one by one. The litter of operating systems (`is_litter`) is no member and does not count.
 """
 
 import bz2
@@ -27,10 +26,9 @@ from forgerank.serving.service.zip_entries import (
     DamagedZipError,
     ZipEntry,
     ZipEntryError,
-    ends_as_zip,
     follow_headers,
+    open_entry,
     read_directory,
-    read_entry,
 )
 from forgerank.types import InputError
 
@@ -95,12 +93,6 @@ def is_archive(path: Path) -> bool:
     return begins_archive(head)
 
 
-def ends_archive(path: Path) -> bool:
-    """Whether a zip lies behind other bytes, as in a program that unpacks itself."""
-    with open(path, "rb") as file:
-        return ends_as_zip(file)
-
-
 def begins_archive(head: bytes) -> bool:
     """Whether these, at least 512 bytes where there are so many, begin an archive that is read here."""
     return _is_zip(head) or _is_tar(head) or _unpacker(head) is not None
@@ -149,6 +141,12 @@ class _Budget:
         self._entries = limits.archive_entries
         self._bytes = min(limits.archive_bytes, max(_FREE_BYTES, int(limits.archive_ratio * size)))
         self._spent = 0
+        self._seen = {False: 0, True: 0}
+
+    def count_entry(self, litter: bool) -> None:
+        """One more, of an archive that does not say beforehand how many there are."""
+        self._seen[litter] += 1
+        self.check_entries(self._seen[False], self._seen[True])
 
     def check_entries(self, count: int, litter: int) -> None:
         if count > self._entries or litter > _LITTER * self._entries:
@@ -230,7 +228,7 @@ def _line(error: Exception) -> str:
 
 
 def _is_zip(head: bytes) -> bool:
-    # The other two are the marks of an archive in parts that is one part after all.
+    # The last three are the marks of an archive in parts that is one part after all.
     marks = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
     return head.startswith(marks)
 
@@ -255,12 +253,10 @@ def _zip_members(file: BinaryIO, budget: _Budget) -> _Members:
 
 def _zip_rest(file: BinaryIO, budget: _Budget) -> _Members:
     """As `_zip_members`, of a zip without a directory."""
-    counts = {False: 0, True: 0}
     size = file.seek(0, os.SEEK_END)
     for entry in follow_headers(file):
         litter = is_litter(entry.name)
-        counts[litter] += 1
-        budget.check_entries(counts[False], counts[True])
+        budget.count_entry(litter)
         if not (litter or entry.is_folder):
             yield entry.name, entry.raw_name, entry.offset / size, _zip_content(file, entry, budget)
 
@@ -269,9 +265,10 @@ def _zip_content(file: BinaryIO, entry: ZipEntry, budget: _Budget) -> Iterator[b
     if stat.S_IFMT(entry.mode) not in (0, stat.S_IFREG):
         raise _RefusedError("a link or a device, not a file")
     try:
-        for chunk in read_entry(file, entry):
-            budget.spend(len(chunk))
-            yield chunk
+        with open_entry(file, entry) as content:
+            for chunk in _chunks(content):
+                budget.spend(len(chunk))
+                yield chunk
     except ArchiveError:
         raise
     except ZipEntryError as fault:
@@ -330,11 +327,9 @@ def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Me
         source = stack.enter_context(unpacker(file)) if unpacker else file
         expanded = _Expanded(source, budget)
         archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], expanded), mode="r:"))
-        counts = {False: 0, True: 0}
         for entry in archive:
             litter = is_litter(entry.name)
-            counts[litter] += 1
-            budget.check_entries(counts[False], counts[True])
+            budget.count_entry(litter)
             expanded.headers_left = math.inf
             if not (litter or entry.isdir()):
                 yield *_tar_name(entry), file.tell() / size, _tar_content(archive, entry)
@@ -344,7 +339,7 @@ def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Me
 
 
 def _tar_name(entry: tarfile.TarInfo) -> tuple[str, bytes | None]:
-    """As `_zip_name` has it; bytes that are not UTF-8 are shown as what they would be in Latin-1."""
+    """As `Member` has them; bytes that are not UTF-8 are shown as what they would be in Latin-1."""
     try:
         entry.name.encode()
     except UnicodeEncodeError:  # tarfile keeps bytes that are not UTF-8 as halves of characters

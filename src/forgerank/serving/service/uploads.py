@@ -11,7 +11,8 @@ from typing import BinaryIO, Literal
 
 from forgerank.media import suffixes
 from forgerank.media.suffixes import HEAD_BYTES
-from forgerank.serving.service.archive import begins_archive, ends_archive
+from forgerank.serving.service.archive import begins_archive
+from forgerank.serving.service.zip_entries import ends_as_zip
 
 Kind = Literal["photo", "video", "archive"]
 
@@ -80,7 +81,7 @@ def kind_of(path: Path) -> Kind | None:
     """What a file is by its content, whatever it is called; None for what is not judged."""
     with open(path, "rb") as file:
         kind = kind_of_head(file.read(HEAD_BYTES))
-    return "archive" if kind is None and ends_archive(path) else kind
+        return "archive" if kind is None and ends_as_zip(file) else kind
 
 
 def kind_of_head(head: bytes) -> Kind | None:

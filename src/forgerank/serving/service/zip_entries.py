@@ -12,11 +12,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple, cast
 
 MOST_DIRECTORY = 1 << 20  # bytes of a directory that are read
 
-_CHUNK = 1 << 18  # bytes read at a time
 _LOCAL = struct.Struct("<4s5H3L2H")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
@@ -124,8 +123,8 @@ def follow_headers(file: BinaryIO) -> Iterator[ZipEntry]:
     raise DamagedZipError("damaged archive (it has no directory: its end is missing)")
 
 
-def read_entry(file: BinaryIO, entry: ZipEntry) -> Iterator[bytes]:
-    """The content of an entry, piece by piece. Raises ZipEntryError, or whatever a decoder stumbles over."""
+def open_entry(file: BinaryIO, entry: ZipEntry) -> IO[bytes]:
+    """The content of an entry. Raises ZipEntryError; reading it, whatever a decoder stumbles over."""
     if entry.fault is not None:
         raise ZipEntryError(f"damaged ({entry.fault})")
     if entry.flags & _ENCRYPTED:
@@ -137,9 +136,7 @@ def read_entry(file: BinaryIO, entry: ZipEntry) -> Iterator[bytes]:
     *_, name, extra = _LOCAL.unpack(header)
     file.seek(name + extra, os.SEEK_CUR)
     try:
-        with zipfile.ZipExtFile(file, "r", entry.info) as content:
-            while chunk := content.read(_CHUNK):
-                yield chunk
+        return cast(IO[bytes], zipfile.ZipExtFile(file, "r", entry.info))
     except NotImplementedError:
         raise ZipEntryError("packed by a method that is not read") from None
 

@@ -19,10 +19,10 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from forgerank.detect.result import FaceReport, TrackReport, deciding_probability, faces_of
 from forgerank.detect.videos import Cancelled
+from forgerank.files import encodable
 from forgerank.media.files import MediaError
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.html import template_environment
-from forgerank.report.schema import encodable
 from forgerank.report.words import LIMITS, VIDEO_LIMITS, percent, printable, verdict_sentence
 from forgerank.serving.judge import Judge, Progress
 from forgerank.serving.receiving import ProblemError, exhausted, receive
