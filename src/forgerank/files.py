@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import os
+import re
+import unicodedata
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,8 @@ import yaml
 
 from forgerank.types import InputError
 
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # two letters at least: C:/ is a disk
+_HEAD_BYTES = 4096  # enough to tell text
 _LONGEST_YAML = 100_000  # characters; the parser takes seconds for them
 _partial: set[Path] = set()  # what this process is writing
 
@@ -32,20 +37,26 @@ def check_outputs(
     inputs: Iterable[Path | None] = (),
     *,
     folders: Iterable[Path | None] = (),
+    texts: Iterable[Path | None] = (),
 ) -> None:
     """Refuse what would destroy a file or could not be written, before any work is done.
 
-    `folders` are outputs too, which may have to be made; files of `outputs` may lie in them. None stands for
-    what was not asked for. Raises InputError, one line, for an output that is an input or another output, for
-    a file whose folder does not exist, for `-` and for a place that cannot be written to. Files are compared,
-    not names: a link is what it leads to. Several outputs may go to a device such as /dev/null.
+    `texts` are outputs of text, which replace no file that holds anything else: `--html *.jpg` must not cost
+    the first image. `folders` are outputs too, which may have to be made; files of `outputs` may lie in them.
+    None stands for what was not asked for. Raises InputError, one line, for an output that is an input or
+    another output, for a file whose folder does not exist, for `-`, for an address and for a place that
+    cannot be written to. Files are compared, not names: a link is what it leads to. Several outputs may go to
+    a device such as /dev/null.
     """
     known = {_identity(path): "an input" for path in inputs if path is not None}
-    files = [path for path in outputs if path is not None]
+    written = [path for path in texts if path is not None]
+    files = [*(path for path in outputs if path is not None), *written]
     made = [folder for folder in folders if folder is not None]
     for path in (*files, *made):
         if str(path) == "-":
             raise InputError("-: this output does not go to standard output: name a file")
+        if (url := address(path)) is not None:
+            raise InputError(f"{url}: addresses are not written to: name a place on this machine")
         if path.exists() and not (path.is_file() or path.is_dir()):
             continue
         if role := known.get(_identity(path)):
@@ -58,15 +69,50 @@ def check_outputs(
     for path in files:
         if path.parent not in made or path.parent.exists():
             _check_writable(path)
+    for path in written:
+        if path.is_file() and not _is_text(path):
+            raise InputError(
+                f"{path}: is there and holds no text, as this output does: name another file, or remove it"
+            )
 
 
 def _identity(path: Path) -> tuple[int, int] | str:
-    """The same for every name of a file; of one that does not exist yet, where its name leads."""
+    """The same for every name of a file; of one that does not exist yet, where its name leads.
+
+    Names that differ in case alone, or in how accents are written, are one file on many systems.
+    """
     try:
         status = path.stat()
     except (OSError, ValueError):
-        return os.path.realpath(path) if "\0" not in str(path) else str(path)
+        place = os.path.realpath(path) if "\0" not in str(path) else str(path)
+        return unicodedata.normalize("NFC", place).casefold()
     return status.st_dev, status.st_ino
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins as text in UTF-8; so does one that is empty or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        getincrementaldecoder("utf-8")().decode(head)  # the last letter may be cut
+    except OSError:
+        return True
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head
+
+
+def address(path: str | Path) -> str | None:
+    """The address that a path is, with the slashes that a Path has lost; None for what is none.
+
+    >>> address(Path("https://example.com/a.jpg")), address("C:/a.jpg")
+    ('https://example.com/a.jpg', None)
+    """
+    found = _ADDRESS.match(str(path))
+    if found is None:
+        return None
+    slashes = "///" if found[1].lower() == "file" else "//"
+    return f"{found[1]}:{slashes}{str(path)[found.end() :]}"
 
 
 def _check_writable(path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from forgerank.detect.detector import Detector, load_pages
 from forgerank.detect.result import Report, VideoReport
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
+from forgerank.files import address
 from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError
 from forgerank.media.images import MAX_PIXELS
@@ -50,7 +51,7 @@ def judge_file(
         )
         return replace(video, path=shown)
     except MediaError as error:
-        raise type(error)(shown, error.reason) from None
+        raise type(error)(shown if address(shown) is None else str(address(shown)), error.reason) from None
 
 
 def _judge_pages(detector: Detector, path: str | Path, max_pixels: int) -> Report:

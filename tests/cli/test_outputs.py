@@ -167,3 +167,83 @@ def test_one_output_that_cannot_be_written_costs_no_other(
 
 def test_the_heatmaps_of_detect_may_share_a_folder_with_its_reports(tmp_path: Path) -> None:
     Outputs(json=str(tmp_path / "r.json"), html=tmp_path / "r.html", heatmaps=tmp_path).prepare()
+
+
+def test_a_report_replaces_no_file_of_another_kind(photo: Path, weights: list[str], tmp_path: Path) -> None:
+    other = tmp_path / "other.jpg"  # `--html *.jpg` names the first of them as the output
+    other.write_bytes(b"\xff\xd8\xff\xe0evidence")
+    before = other.read_bytes()
+    for option in ("--json", "--html", "--csv"):
+        assert "holds no text" in refusal("detect", option, other, photo, *weights)
+    assert "is there already" in refusal("faces", "--draw", other, photo)
+    assert other.read_bytes() == before
+    old = tmp_path / "r.json"
+    old.write_text("{}")
+    assert detect(photo, "--json", old, *weights).exit_code == 0
+    assert json.loads(old.read_text())["reports"]
+
+
+def test_names_that_are_one_file_on_other_systems(photo: Path, weights: list[str], tmp_path: Path) -> None:
+    for one, two in (("r.txt", "R.TXT"), ("\u00e9.txt", "e\u0301.txt")):
+        outputs = ["--json", tmp_path / one, "--html", tmp_path / two]
+        assert "is another output, too" in refusal("detect", photo, *outputs, *weights)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("faces", "{}"),
+        ("forge", "{}", "--out", "o"),
+        ("train", "{}"),
+        ("evaluate", "{}"),
+        ("export", "{}", "o"),
+        ("card", "{}"),
+        ("curve", "{}"),
+        ("summarize", "{}"),
+        ("serve", "--weights", "{}"),
+        ("scan", "a.png", "--out", "{}"),
+        ("detect", "a.png", "--weights", "{}"),
+        ("detect", "a.png", "--json", "{}"),
+        ("detect", "a.png", "--heatmaps", "{}"),
+        ("data", "check", "folder", "{}"),
+        ("data", "shard", "{}", "--out", "o"),
+        ("reproduce", "table3", "--data", "{}"),
+    ],
+)
+def test_an_address_is_no_place_of_this_machine(
+    command: tuple[str, ...], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo.rename("a.png")
+    line = refusal(*(part.format("https://example.com/x") for part in command))
+    assert line.startswith("https://example.com/x")
+    assert ": addresses are " in line
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_output_that_takes_no_more_costs_no_report(
+    photo: Path, weights: list[str], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"junk")
+    report = tmp_path / "r.json"
+    arguments = [sys.executable, "-m", "forgerank", "detect", photo, broken, "--json", report, *weights]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, check=False)
+    first, second = done.stderr.decode().splitlines()
+    assert done.returncode == 2
+    assert first.startswith(f"forgerank: {broken}: not an image")
+    assert second == "forgerank: standard output: cannot be written (no space left on device)"
+    assert json.loads(report.read_text())["errors"]
+    report.unlink()
+    line = " ".join(f"'{part}'" for part in arguments)
+    done = subprocess.run(f"{line} >&- <&-", shell=True, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [first]
+    assert json.loads(report.read_text())["errors"]
+
+
+def test_nothing_comes_from_standard_input(weights: list[str]) -> None:
+    result = CliRunner().invoke(app, ["detect", "-", *weights], input=b"")
+    assert result.exit_code == 2
+    assert result.stderr == "forgerank: <stdin>: empty file\n"

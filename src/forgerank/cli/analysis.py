@@ -8,7 +8,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from forgerank.cli.options import FaceDetectorName, FaceDetectorWeights, MaxPixels, Thorough, Weights
+from forgerank.cli.options import (
+    FaceDetectorName,
+    FaceDetectorWeights,
+    MaxPixels,
+    Thorough,
+    Weights,
+    printing,
+)
 from forgerank.types import Face, InputError
 
 
@@ -104,6 +111,8 @@ def faces(
     from forgerank.media.images import TooManyPixelsError
 
     check_outputs([draw], [photo, detector_weights])
+    if draw is not None and draw.is_file() and draw.stat().st_size:
+        raise InputError(f"{draw}: is there already; remove it, or name another file for the drawing")
     if draw is not None and draw.suffix.lower() not in Image.registered_extensions():
         raise InputError(f"{draw}: cannot write the drawing (its suffix names no format, as .png does)")
     try:
@@ -113,10 +122,8 @@ def faces(
     image = loaded.image
     found = FaceAnalyzer(detector=detector, detector_weights=detector_weights).analyze(image)
     out = Console()
-    if found:
-        out.print(face_table(found))
-    else:
-        out.print("no face found")
+    with printing():
+        out.print(face_table(found) if found else "no face found")
     for warning in loaded.warnings:
         print_error(Console(stderr=True), f"{photo}: {warning}")
     if draw is not None:

@@ -14,6 +14,7 @@ from forgerank.cli.options import (
     FaceDetectorWeights,
     Processes,
     ReaderOptions,
+    local,
     parse_settings,
     progress_bar,
 )
@@ -36,6 +37,7 @@ class Faces(StrEnum):
 
 
 @app.command(epilog=EXIT_CODES)
+@local
 def prepare(
     dataset: Annotated[
         str,
@@ -104,6 +106,7 @@ def prepare(
 
 
 @app.command(epilog=EXIT_CODES)
+@local
 def check(
     dataset: Annotated[
         str,
@@ -141,7 +144,7 @@ def check(
 
     if json not in (None, "-"):
         inside = Path(json).is_file() and Path(json).resolve().is_relative_to(root.resolve())
-        check_outputs([Path(json)], [root, *([Path(json)] if inside else [])])
+        check_outputs([], [root, *([Path(json)] if inside else [])], texts=[Path(json)])
 
     with progress_bar("Checking files") as progress:
         report = check_dataset(
@@ -161,6 +164,7 @@ def check(
 
 
 @app.command(epilog=EXIT_CODES)
+@local
 def shard(
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(help="Folder for the shards and their index.", metavar="DIR")],
@@ -211,6 +215,7 @@ def shard(
 
 
 @app.command(epilog=EXIT_CODES)
+@local
 def pack(
     recipe: Annotated[Path, typer.Argument(help="YAML file that lists the sources.", metavar="RECIPE")],
     out: Annotated[Path, typer.Option(help="Folder for the pack.", metavar="DIR")],
@@ -243,6 +248,7 @@ def pack(
 
 
 @app.command(epilog=EXIT_CODES)
+@local
 def autoencoder(
     root: PackRoot,
     out: Annotated[Path, typer.Option(help="Folder for weights and checkpoint.", metavar="DIR")],
@@ -281,6 +287,7 @@ def autoencoder(
 
 
 @app.command(epilog=EXIT_CODES)
+@local
 def reconstruct(
     root: PackRoot,
     out: Annotated[Path, typer.Option(help="Folder for the reconstructions.", metavar="DIR")],
@@ -316,6 +323,7 @@ def reconstruct(
 
 
 @app.command(epilog=EXIT_CODES)
+@local
 def download(
     dataset: Annotated[str, typer.Argument(help="seq-deepfake, or a gated set to learn where to ask.")],
     out: Annotated[Path, typer.Option(help="Folder for the data set.", metavar="DIR")],

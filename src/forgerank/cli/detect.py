@@ -7,7 +7,7 @@ import sys
 import tempfile
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from forgerank.cli.options import printing
 from forgerank.detect.detector import Detector, load_pages
 from forgerank.detect.result import (
     FaceReport,
@@ -88,7 +89,7 @@ class Outputs:
         if self.json == self.csv == STDOUT:
             raise InputError("--json - and --csv -: standard output takes one report: name a file for one")
         tables = [None if file in (None, STDOUT) else Path(str(file)) for file in (self.json, self.csv)]
-        check_outputs([self.html, *tables], inputs, folders=[self.heatmaps])
+        check_outputs([], inputs, folders=[self.heatmaps], texts=[self.html, *tables])
         if self.heatmaps is not None:
             make_folder(self.heatmaps)
             clear_partial_folder(self.heatmaps / _MAPS)
@@ -136,6 +137,10 @@ class _Run:
             number, folder = len(self.report.results), self.maps
             self._try(self.outputs.heatmaps, lambda: _write_heatmaps(number, result, image, folder))
 
+    def fail(self, path: Path, error: InputError) -> None:
+        """Keep why a file could not be judged."""
+        self.report.fail(self.names.get(path, str(path)), _reason(path, error))
+
     def write(self) -> list[str]:
         """Write the files that hold everything; returns why outputs could not be written, a line a reason."""
         if self.maps is not None and (folder := self.outputs.heatmaps) is not None:
@@ -144,7 +149,7 @@ class _Run:
         if self.outputs.html is not None:
             html = self.outputs.html
             self._try(html, lambda: write_atomic(html, self.report.html().encode()))
-        self._write_text(self.outputs.csv, self.report.csv, sys.stdout.write)
+        self._write_text(self.outputs.csv, self.report.csv, _write_csv)
         self._write_text(self.outputs.json, self.report.json, write_stdout)
         outputs: dict[str, list[str]] = {}
         for output, reason in self._unwritten.items():
@@ -155,12 +160,12 @@ class _Run:
         self, output: str | None, made: Callable[[], str], to_stdout: Callable[[str], object]
     ) -> None:
         if output == STDOUT:
-            to_stdout(made())
+            self._try(Path("standard output"), lambda: to_stdout(made()))
         elif output is not None:
             path = Path(output)
             self._try(path, lambda: write_atomic(path, made().encode()))
 
-    def _try(self, output: Path | None, write: Callable[[], None]) -> None:
+    def _try(self, output: Path | None, write: Callable[[], object]) -> None:
         """One output that cannot be written costs neither the others nor the answers."""
         try:
             write()
@@ -205,13 +210,13 @@ def _detect_files(
     named, unmatched = _expanded(paths)
     if Path(STDOUT) in named:
         standard_input.write_bytes(sys.stdin.buffer.read())
-        named[named.index(Path(STDOUT))] = standard_input
+        named = [standard_input if path == Path(STDOUT) else path for path in named]
     found, missing = find_media(named, others)
     missing = [*unmatched, *missing]
     outputs.prepare([*named, *found, *detector.files])
-    found, repeated = _without_repetitions(found)
     run = _Run(detector, outputs, shown.case)
     run.names[standard_input] = "<stdin>"
+    found, repeated = _without_repetitions(found, run.names)
     report = run.report
     for error in missing:
         report.fail(error.path, error.reason)
@@ -224,7 +229,7 @@ def _detect_files(
     with _heatmaps(outputs.heatmaps) as run.maps:
         with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
             files = progress.add_task("Judging files", total=len(found), unit="", visible=len(found) > 1)
-            for batch in _batches(found, report, max_pixels):
+            for batch in _batches(found, run, max_pixels):
                 if isinstance(batch, Path):
                     _judge_video(batch, run, sampling, progress, max_pixels)
                 else:
@@ -238,9 +243,15 @@ def _detect_files(
         written = [] if unwritten else outputs.written
         if shown.by_probability:
             ordered.sort(key=_probability, reverse=True)
-        print_table(out, report_table(ordered, out.width if out.is_terminal else None))
-        out.print(Text(totals(ordered, len(report.errors), written)), soft_wrap=True)
-        out.print(Text(legend(detector.metadata.thresholds), style="dim"), soft_wrap=not out.is_terminal)
+        try:
+            with printing():
+                print_table(out, report_table(ordered, out.width if out.is_terminal else None))
+                out.print(Text(totals(ordered, len(report.errors), written)), soft_wrap=True)
+                out.print(
+                    Text(legend(detector.metadata.thresholds), style="dim"), soft_wrap=not out.is_terminal
+                )
+        except OutputError as error:
+            unwritten.append(str(error))
     for line in repeated:
         print_error(err, line)
     for judged in report.results:
@@ -280,8 +291,8 @@ def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
     return named, errors
 
 
-def _without_repetitions(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Each file once, whatever its names, and a line for each further name."""
+def _without_repetitions(paths: Sequence[Path], names: Mapping[Path, str]) -> tuple[list[Path], list[str]]:
+    """Each file once, whatever its names, and a line for each further name; `names` are other than paths."""
     first: dict[str, Path] = {}
     kept, lines = [], []
     for path in paths:
@@ -290,7 +301,7 @@ def _without_repetitions(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
             kept.append(path)
         else:
             same = "named twice" if known == path else f"the same file as {known}"
-            lines.append(f"{path}: {same}, judged once")
+            lines.append(f"{names.get(path, str(path))}: {same}, judged once")
     return kept, lines
 
 
@@ -324,13 +335,13 @@ def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress, 
         )
         run.add(result, path)
     except InputError as error:
-        run.report.fail(str(path), _reason(path, error))
+        run.fail(path, error)
     finally:
         progress.remove_task(task)
 
 
 def _batches(
-    paths: Sequence[Path], report: ReportBuilder, max_pixels: int
+    paths: Sequence[Path], run: _Run, max_pixels: int
 ) -> Iterator[list[tuple[Path, LoadedImage]] | Path]:
     """Photographs and pages in bounded memory, a batch ends at so many images or pixels; each video alone."""
     batch: list[tuple[Path, LoadedImage]] = []
@@ -348,7 +359,7 @@ def _batches(
                     yield batch
                     batch = []
         except InputError as error:
-            report.fail(str(path), _reason(path, error))
+            run.fail(path, error)
     yield batch
 
 
@@ -381,7 +392,13 @@ def write_stdout(text: str) -> None:
         text.encode(encoding)
     except UnicodeEncodeError:
         text = json_library.dumps(json_library.loads(text), indent=2) + "\n"
-    sys.stdout.write(text)
+    with printing():
+        sys.stdout.write(text)
+
+
+def _write_csv(text: str) -> None:
+    with printing():
+        sys.stdout.write(text)
 
 
 def print_left_out(err: Console, others: Counter[str]) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from forgerank import __version__
 from forgerank.cli import analysis, data, forge, reproduce, scan, serve, training, weights
-from forgerank.cli.options import EXIT_CODES
+from forgerank.cli.options import EXIT_CODES, local
 from forgerank.types import InputError, Terminated
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ _NO_MEMORY = re.compile(
 
 def main() -> None:
     """Entry point of the console script."""
+    _open_closed_streams()
     # A console or a code page that lacks a letter shows it escaped, and costs no answer.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -44,6 +45,13 @@ def main() -> None:
         signal.signal(signal.SIGTERM, _terminate)
     with one_line_errors():
         app()
+
+
+def _open_closed_streams() -> None:
+    """Streams that the caller closed (`>&-`) lead nowhere; else their numbers would fall to other files."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - to the end
 
 
 def _terminate(*_: Any) -> NoReturn:
@@ -98,8 +106,8 @@ def root(
         raise typer.Exit
 
 
+app.command(epilog=EXIT_CODES)(analysis.detect)  # which answers for each file that it is given
 for command in (
-    analysis.detect,
     analysis.faces,
     forge.forge,
     training.train,
@@ -110,11 +118,11 @@ for command in (
     weights.card,
     weights.push,
 ):
-    app.command(epilog=EXIT_CODES)(command)
+    app.command(epilog=EXIT_CODES)(local(command))
 
-app.command(epilog=scan.EXIT_CODES)(scan.scan)
-app.command(epilog=EXIT_CODES)(scan.summarize)
+app.command(epilog=scan.EXIT_CODES)(local(scan.scan))
+app.command(epilog=EXIT_CODES)(local(scan.summarize))
 
-app.command(cls=serve.ServeCommand, epilog=EXIT_CODES)(serve.serve)
+app.command(cls=serve.ServeCommand, epilog=EXIT_CODES)(local(serve.serve))
 app.add_typer(serve.keys_app, name="keys")
 app.add_typer(data.app, name="data")

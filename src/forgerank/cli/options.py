@@ -1,7 +1,10 @@
 """Options, exit codes, parsing and the progress bar that several commands share."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,6 +68,48 @@ ReaderOptions = Annotated[
     list[str] | None,
     typer.Option("--set", help="Option of the data set's reader; repeat as needed.", metavar="KEY=VALUE"),
 ]
+
+
+def local(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that refuses an address where it takes a file or a folder, in one line."""
+    from forgerank.files import address
+    from forgerank.types import InputError
+
+    @wraps(command)
+    def checked(**given: Any) -> None:
+        for values in given.values():
+            for path in values if isinstance(values, list) else [values]:
+                if isinstance(path, Path) and (url := address(path)) is not None:
+                    raise InputError(
+                        f"{url}: addresses are neither fetched nor written to: download it first, or name a "
+                        "place on this machine"
+                    )
+        command(**given)
+
+    return checked
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """What is printed here, to the end. A reader who has had enough, such as `head`, costs nothing else.
+
+    Raises OutputError, one line, where standard output takes no more.
+    """
+    from forgerank.files import OutputError, os_reason
+
+    try:
+        yield
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # Rich makes the latter of the former
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        raise OutputError(Path("standard output"), f"cannot be written ({os_reason(error)})") from None
+
+
+def _drop_output() -> None:
+    """Let standard output lead nowhere, so that what it could not take is not tried again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse_settings(texts: Sequence[str] | None) -> dict[str, Any]:

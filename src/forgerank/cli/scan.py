@@ -188,7 +188,7 @@ def summarize(
     from forgerank.serving.scan.summary import summarize as sum_up
     from forgerank.serving.scan.summary import summary_page
 
-    check_outputs([html], [results])
+    check_outputs([], [results], texts=[html])
     summary = sum_up(results, worst)
     if html is not None:
         write_atomic(html, summary_page(summary, results).encode())

@@ -146,7 +146,7 @@ def evaluate(
         if file is not None:
             make_folder(file.parent)
     inputs = [sources, *(data or ()), *(file for place in weights for file in _files_of(place))]
-    check_outputs([json, csv], inputs, folders=[plots])
+    check_outputs([], inputs, folders=[plots], texts=[json, csv])
     options: dict[str, Any] = {"limit": limit, "workers": workers, "plots": plots}
     options |= {"thorough": thorough, "abstain": abstain, "split": split}
     result: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from forgerank.cli.options import EvaluatedData, EvaluatedSplit, Limit, Readers
+from forgerank.cli.options import EvaluatedData, EvaluatedSplit, Limit, Readers, printing
 from forgerank.extras import require
 from forgerank.types import InputError
 
@@ -79,7 +79,7 @@ def card(
     path = find_description(weights)
     if path is None:
         raise InputError(f"{weights}: no folder of weights and no .safetensors file")
-    check_outputs([out], [weights, path, notes, *(evaluation or ())])
+    check_outputs([], [weights, path, notes, *(evaluation or ())], texts=[out])
     evaluations: dict[str, Any] = {}
     for file in evaluation or ():
         evaluations |= _read_evaluations(file)
@@ -87,7 +87,8 @@ def card(
         read_description(path), evaluations=evaluations, notes=_read_text(notes) if notes else ""
     )
     if out is None:
-        typer.echo(text, nl=False)
+        with printing():
+            typer.echo(text, nl=False)
     else:
         write_atomic(out, text.encode())
 

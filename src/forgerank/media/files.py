@@ -1,13 +1,12 @@
 """Files on the disk: checked and read with one-line reasons, and folders searched for media."""
 
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
-from forgerank.files import os_reason
+from forgerank.files import address, os_reason
 from forgerank.media.suffixes import (
     IMAGE_SUFFIXES,
     MEDIA_SUFFIXES,
@@ -19,7 +18,6 @@ from forgerank.media.suffixes import (
 from forgerank.types import InputError
 
 _MAX_BYTES = 1_000_000_000
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # two letters at least: C:/ is a disk
 
 
 class MediaError(InputError):
@@ -204,9 +202,7 @@ def by_kind(counts: Counter[str]) -> str:
 
 
 def _unreachable(path: str | Path, error: OSError) -> MediaError:
-    address = _ADDRESS.match(str(path))
-    if address is None:
+    url = address(path)
+    if url is None:
         return MediaError(path, os_reason(error))
-    slashes = "///" if address[1].lower() == "file" else "//"  # a Path has lost all but one
-    shown = f"{address[1]}:{slashes}{str(path)[address.end() :]}"
-    return MediaError(shown, "addresses are not fetched: download it first")
+    return MediaError(url, "addresses are not fetched: download it first")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from forgerank.files import address
 from forgerank.labels import Order
 from forgerank.types import InputError
 from forgerank.weights.renamed_keys import convert_description
@@ -209,6 +210,8 @@ def _not_a_description(path: Path, reason: str) -> InputError:
 
 
 def _read(path: Path) -> bytes:
+    if (url := address(path)) is not None:
+        raise InputError(f"{url}: addresses are not fetched: download it first")
     try:
         return path.read_bytes()
     except OSError as error:
