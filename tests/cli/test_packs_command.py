@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
@@ -80,6 +81,17 @@ def test_an_autoencoder_is_trained_on_a_pack_and_reconstructs_it(pack_root: Path
     }
     store = Reconstructions(out)
     assert len(store) == 4
+    changed = bytearray((out / "train.tar").read_bytes())
+    changed[600] ^= 1  # of the first image
+    (out / "train.tar").write_bytes(changed)
+    damaged, lost = Reconstructions(out), 0
+    landmarks = np.random.default_rng(0).uniform(0, 16, (468, 2)).astype(np.float32)
+    for key in damaged.keys:
+        try:
+            damaged.load(key, landmarks)
+        except InputError as error:
+            lost += str(error).endswith(".jpg: changed since it was written")
+    assert lost == 1
     assert sum(key in store for key in keys) == 4
     for option in (("--size", 20), ("--decoder", "other")):
         result = call(*command, *option)

@@ -20,6 +20,23 @@ def test_every_split_becomes_shards(tmp_path: Path) -> None:
     assert len(list(out.glob("*.tar"))) == 3 + 2
 
 
+def test_shards_are_checked(tmp_path: Path) -> None:
+    root, out = write_squares(tmp_path / "squares", {"train": 5}), tmp_path / "shards"
+    command = ["data", "shard", str(root), "--out", str(out), "--split", "train"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    check = ["data", "check", "shards", str(out)]
+    done = CliRunner().invoke(app, check)
+    assert done.exit_code == 0, done.output
+    assert "every shard is there, every face as it was written" in done.stdout
+    shard = out / "train-00000.tar"
+    shard.write_bytes(shard.read_bytes()[:700] + b"x" + shard.read_bytes()[701:])
+    done = CliRunner().invoke(app, check)
+    assert done.exit_code == 2
+    assert ".png: changed since it was written" in done.stdout
+    done = CliRunner().invoke(app, [*check, "--json", str(tmp_path / "report.json")])
+    assert isinstance(done.exception, InputError)
+
+
 def test_a_broken_image_is_named_and_exit_code_2(tmp_path: Path) -> None:
     root = write_squares(tmp_path / "squares", {"train": 4})
     (root / "images/train/001.png").write_bytes(b"no image")

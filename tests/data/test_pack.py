@@ -1,9 +1,12 @@
 """Packs: every face found once, the same bytes again, near-duplicates left out, parts that stand alone."""
 
 import json
+import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from forgerank.data.prepare.pack_writer import (
     write_pack,
 )
 from forgerank.data.sample import Sample, read_image
+from forgerank.data.tar_files import write_tar
 from forgerank.faces.align import five_points
 from forgerank.types import InputError
 from packs import NAMES, NOSE, SIDE, SMALL_SIDE, person, recipe_of
@@ -241,6 +245,11 @@ def test_folders_and_files_that_are_no_packs(tmp_path: Path) -> None:
         Pack(tmp_path, "train")
     with pytest.raises(InputError, match="cannot be read"):
         read_part(tmp_path / "00001.tar")
+    os.mkfifo(tmp_path / "00002.tar")
+    with pytest.raises(InputError, match="not a regular file"):
+        read_part(tmp_path / "00002.tar")
+    with pytest.raises(InputError, match="none: cannot be read: no such file or folder"):
+        Pack(tmp_path / "none", "train")
 
 
 def test_a_check_finds_what_changed(pack_root: Path, tmp_path: Path) -> None:
@@ -258,6 +267,105 @@ def test_a_check_finds_what_changed(pack_root: Path, tmp_path: Path) -> None:
     changed, missing = check_parts(copy)
     assert changed == f"{copy / '00000.tar'}: changed since it was written"
     assert missing == f"{copy / '00002.tar'}: missing"
+
+
+def flip(part: Path, name: str) -> None:
+    """Flip a bit in the middle of a member."""
+    with tarfile.open(part) as tar:
+        member = tar.getmember(name)
+    content = bytearray(part.read_bytes())
+    content[member.offset_data + member.size // 2] ^= 4
+    part.write_bytes(content)
+
+
+def without_checksums(root: Path) -> None:
+    """As packs of earlier versions are."""
+    for path in pack_parts(root):
+        with tarfile.open(path) as tar:
+            members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        del members["crc32.json"]
+        write_tar(path, members.items())
+    (root / "manifest.json").unlink()
+    packing.write_manifest(PackRecipe.model_validate_json((root / "recipe.json").read_text()), root, 18)
+    manifest = json.loads((root / "manifest.json").read_text())
+    for part in manifest["parts"].values():
+        del part["index"]
+    (root / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_flipped_bit_costs_its_face_alone(pack_root: Path, pack_sources: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(pack_root, copy)
+    whole = Pack(copy, "train")
+    flipped = whole.sample(0).image
+    flip(flipped.parent, flipped.name)
+    pack = Pack(copy, "train")
+    with pytest.raises(InputError) as caught:
+        pack.load(0, RNG)
+    assert str(caught.value) == f"{flipped}: changed since it was written"
+    assert all(pack.load(i, RNG).image.ndim == 3 for i in range(1, len(pack)))
+    # To finish it again would write the hash of what was damaged.
+    (copy / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"jpg: changed since it was written"):
+        write_pack(recipe_of(pack_sources), copy)
+    for name in ("index.json", "arrays.npz"):
+        flip(copy / "00002.tar", name)
+        with pytest.raises(InputError, match=rf"00002\.tar/{name}: changed since it was written"):
+            Pack(copy, "train")
+        shutil.copy(pack_root / "00002.tar", copy)
+
+
+def test_packs_of_earlier_versions_are_read(pack_root: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(pack_root, old)
+    without_checksums(old)
+    assert check_parts(old) == []
+    assert entries(Pack(old, "train")) == entries(Pack(pack_root, "train"))
+    flip(old / "00000.tar", "arrays.npz")
+    with pytest.raises(InputError, match=r"00000\.tar: cannot be read as a part of a pack: BadZipFile"):
+        Pack(old, "train")
+
+
+def test_parts_that_the_manifest_does_not_list_are_refused(
+    pack_root: Path, pack_sources: Path, tmp_path: Path, inline: None
+) -> None:
+    other, copy = tmp_path / "other", tmp_path / "copy"
+    write_pack(recipe_of(pack_sources).model_copy(update={"seed": 5}), other)
+    shutil.copytree(pack_root, copy)
+    part = copy / "00000.tar"
+    assert part.stat().st_size == (other / part.name).stat().st_size
+    shutil.copy(other / part.name, part)
+    with pytest.raises(InputError, match=r"00000\.tar: is not the part that manifest\.json lists"):
+        Pack(copy, "train")
+    shutil.copy(pack_root / part.name, part)
+    shutil.copy(part, copy / "00003.tar")
+    with pytest.raises(InputError, match=r"00003\.tar: manifest\.json does not list it"):
+        Pack(copy, "train")
+    assert check_parts(copy) == [f"{copy / '00003.tar'}: manifest.json does not list it"]
+    (copy / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"00003\.tar: holds faces of 00000\.tar again"):
+        Pack(copy, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[]", "not the manifest of a pack: Input should be"),
+        ("{}", "not the manifest of a pack: recipe: Field required"),
+        ('{"dropped": "x"}', "not the manifest of a pack: "),
+        ('{"parts": ', "not JSON"),
+        (None, "not a regular file"),
+    ],
+)
+def test_damaged_manifests_are_one_line(
+    pack_root: Path, tmp_path: Path, content: str | None, reason: str
+) -> None:
+    manifest = tmp_path / "manifest.json"
+    os.mkfifo(manifest) if content is None else manifest.write_text(content)
+    shutil.copy(pack_root / "00000.tar", tmp_path)
+    for read in (load_summary, check_parts, partial(Pack, split="train")):
+        with pytest.raises(InputError, match=rf"manifest\.json.*{reason}"):
+            read(tmp_path)
 
 
 def test_hair_survives_the_packing_in_bits() -> None:

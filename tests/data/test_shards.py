@@ -1,6 +1,8 @@
 import csv
 import gc
 import json
+import os
+import shutil
 import tarfile
 from dataclasses import replace
 from functools import partial
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from forgerank.data.check.pack_integrity import check_shards
 from forgerank.data.forge_sources import PhotoForge
 from forgerank.data.formats.seqdeepfake import SeqDeepFake
 from forgerank.data.formats.shards import Shards
@@ -196,8 +199,73 @@ def test_a_shard_lost_later_is_named(shards: Path, tmp_path: Path) -> None:
     source = Shards(damaged, "train")
     for path in damaged.glob("*.tar"):
         path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"\.tar/\d+\.png: not an image"):
+    with pytest.raises(InputError, match=r"\.tar/\d+\.png: changed since it was written"):
         source.load(0, np.random.default_rng(0))
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_costs_its_face_alone(shards: Path, tmp_path: Path) -> None:
+    damaged = copy_of(shards, tmp_path / "damaged")
+    assert check_shards(damaged) == ([], [])
+    entry = json.loads((damaged / "train.jsonl").read_text().splitlines()[4])
+    at, size = entry["members"][entry["image"]]
+    shard = damaged / entry["shard"]
+    flip(shard, at + size // 2)
+    source = Shards(damaged, "train")
+    line = f"{shard / entry['image']}: changed since it was written"
+    with pytest.raises(InputError) as caught:
+        source.load(3, np.random.default_rng(0))
+    assert str(caught.value) == line
+    assert all(source.load(index, np.random.default_rng(0)) for index in range(COUNT) if index != 3)
+    assert check_shards(damaged) == ([line], [])
+
+
+def test_shards_of_another_folder_are_refused(folder: Path, shards: Path, tmp_path: Path) -> None:
+    samples = SeqDeepFake(folder, "train").samples
+    other = tmp_path / "other"
+    shard_dataset(samples, other, "train", shard_size=SHARD_SIZE, seed=1)
+    mixed = copy_of(shards, tmp_path / "mixed")
+    shard = mixed / "train-00001.tar"
+    size = shard.stat().st_size
+    shutil.copy(next(path for path in other.glob("*.tar") if path.stat().st_size == size), shard)
+    with pytest.raises(InputError, match=r"train-00001\.tar: holds other faces than train\.jsonl lists"):
+        Shards(mixed, "train")
+    shutil.copy(shards / shard.name, shard)
+    flip(mixed / "train.jsonl", -40)
+    with pytest.raises(InputError, match=r"train\.jsonl: (changed since|cannot be read)"):
+        Shards(mixed, "train")
+
+
+def test_an_index_of_an_earlier_version_is_read(shards: Path, tmp_path: Path) -> None:
+    old = copy_of(shards, tmp_path / "old")
+    index = old / "train.jsonl"
+    lines = [json.loads(line) for line in index.read_text().splitlines()]
+    for line in lines:
+        del line["crc32"]
+    index.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source = Shards(old, "train")
+    assert all(source.load(i, np.random.default_rng(0)).image.shape for i in range(COUNT))
+    assert check_shards(old) == ([], [str(index)])
+    shutil.copy(old / "train-00001.tar", old / "train-00009.tar")
+    assert check_shards(old) == ([f"{old / 'train-00009.tar'}: no index lists it"], [str(index)])
+    lines[1]["members"] = {name: [0, -1] for name in lines[1]["members"]}
+    index.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError, match=r"train\.jsonl:2: bad entry: .*beyond its shard"):
+        Shards(old, "train")
+
+
+def test_what_is_no_index_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train.jsonl")
+    with pytest.raises(InputError, match=r"train\.jsonl: cannot be read .*not a regular file"):
+        Shards(tmp_path, "train")
+    (tmp_path / "train.jsonl").unlink()
+    with pytest.raises(InputError, match="no index of shards"):
+        check_shards(tmp_path)
 
 
 def test_shards_are_never_overwritten(folder: Path, shards: Path, tmp_path: Path, dead_process: str) -> None:

@@ -8,7 +8,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from forgerank.cli.data_reports import check_pack, print_pack, print_report, summary_line, write_json
+from forgerank.cli.data_reports import (
+    check_pack,
+    check_shards,
+    print_pack,
+    print_report,
+    summary_line,
+    write_json,
+)
 from forgerank.cli.options import (
     EXIT_CODES,
     FaceDetectorWeights,
@@ -112,7 +119,7 @@ def check(
         str,
         typer.Argument(
             help="faceforensics, dfd, celebdf, dfdc, dfdcpreview, wilddeepfake, deepfakebench, "
-            "seqdeepfake, folder or pack."
+            "seqdeepfake, folder, pack or shards."
         ),
     ],
     root: Root,
@@ -135,10 +142,14 @@ def check(
     * `forgerank data check seqdeepfake Seq-DeepFake/facial_components --json report.json`
 
     * `forgerank data check pack packs/`, over all sources of a pack together
+
+    * `forgerank data check shards shards/`, whether any byte has changed
     """
     require("data")
-    if dataset == "pack":
-        raise typer.Exit(check_pack(root, Console()))
+    if whole := {"pack": check_pack, "shards": check_shards}.get(dataset):
+        if json is not None or options:
+            raise InputError(f"data check {dataset} takes neither --json nor --set")
+        raise typer.Exit(whole(root, Console()))
     from forgerank.data.check.integrity import check_dataset
     from forgerank.files import check_outputs
 

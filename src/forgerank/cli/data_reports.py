@@ -13,6 +13,7 @@ from rich.text import Text
 
 from forgerank.files import write_atomic
 from forgerank.media.files import counted
+from forgerank.report.words import printable
 
 if TYPE_CHECKING:
     from forgerank.data.check.integrity import CheckReport, Problem
@@ -60,7 +61,6 @@ def print_report(report: "CheckReport", out: Console) -> None:
 
 def _print_problems(problems: Sequence["Problem"], out: Console, style: str) -> None:
     from forgerank.data.check.integrity import KINDS
-    from forgerank.report.words import printable
 
     kinds: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
@@ -104,11 +104,25 @@ def check_pack(root: Path, console: Console) -> int:
     from forgerank.data.prepare.pack_writer import load_summary
 
     print_pack(load_summary(root), console)
-    problems = check_parts(root)
+    return _print_lines(check_parts(root), "every part is there, every near-duplicate left out", console)
+
+
+def check_shards(root: Path, console: Console) -> int:
+    """Whether all shards are there as they were written; the exit code."""
+    from forgerank.data.check import pack_integrity
+
+    problems, unchecked = pack_integrity.check_shards(root)
+    for index in unchecked:
+        note = f"{index}: of an earlier version, without checksums: contents were not compared"
+        console.print(Text(printable(note), style="yellow"), soft_wrap=True)
+    return _print_lines(problems, "every shard is there, every face as it was written", console)
+
+
+def _print_lines(problems: Sequence[str], none: str, console: Console) -> int:
     for problem in problems[:_EXAMPLES]:
-        console.print(problem, style="red", soft_wrap=True)
+        console.print(Text(printable(problem), style="red"), soft_wrap=True)
     if len(problems) > _EXAMPLES:
         console.print(f"and {len(problems) - _EXAMPLES} more", style="red")
     if not problems:
-        console.print("every part is there, every near-duplicate left out", style="green")
+        console.print(none, style="green")
     return 2 if problems else 0

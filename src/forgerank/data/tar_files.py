@@ -1,6 +1,7 @@
 """Files in a tar that is never unpacked to disk: images of data sets, members of packs and shards."""
 
 import io
+import json
 import tarfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -8,43 +9,81 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from forgerank.data.formats.paths import inner_path, is_image
-from forgerank.files import partial_file, writing
+from forgerank.files import os_reason, partial_file, writing
 from forgerank.types import InputError
 
-Member = tuple[int, int]  # offset and size in the tar file, bytes
+CHECKSUMS = "crc32.json"  # a member, after the others: the CRC-32 of each of them by name
+
+
+class Member(NamedTuple):
+    """Where a member lies in its tar."""
+
+    offset: int  # bytes
+    size: int  # bytes
+    crc: int | None = None  # CRC-32 of its content; None where it is not known
 
 
 def tar_members(path: Path) -> dict[str, Member]:
-    """All members by name. Raises OSError or TarError for an unreadable file."""
+    """All members by name but CHECKSUMS, which says what they must hold.
+
+    Raises OSError, TarError or ValueError for an unreadable file, InputError for changed checksums.
+    """
+    check_regular(path)
     with tarfile.open(path, "r:") as tar:
-        return {member.name: (member.offset_data, member.size) for member in tar}
+        found = {member.name: Member(member.offset_data, member.size) for member in tar}
+    checksums = found.pop(CHECKSUMS, None)
+    if checksums is None:
+        return found
+    known = json.loads(read_member(path, CHECKSUMS, checksums))
+    if not isinstance(known, dict) or known.keys() != found.keys():
+        raise InputError(f"{path / CHECKSUMS}: does not list the members of its tar")
+    return {name: member._replace(crc=known[name]) for name, member in found.items()}
 
 
-def read_member(path: Path, member: Member) -> bytes:
-    """The content of one member. Raises OSError for an unreadable file."""
-    # Opened anew for each member: worker processes share no file position, and nothing is left to close.
-    with path.open("rb") as stream:
-        stream.seek(member[0])
-        return stream.read(member[1])
+def check_regular(path: Path) -> None:
+    """Raises OSError for a folder, and for a pipe or a device, which would keep their reader waiting."""
+    if path.exists() and not path.is_file():
+        raise OSError("not a regular file")
 
 
-def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> int:
+def read_member(path: Path, name: str, member: Member) -> bytes:
+    """The content of one member. Raises InputError for an unreadable file and for a changed content."""
+    try:
+        # Opened anew for each member: worker processes share no file position, and nothing is left to close.
+        with path.open("rb") as stream:
+            stream.seek(member.offset)
+            content = stream.read(member.size)
+    except OSError as error:
+        raise InputError(f"{path / name}: cannot be read: {os_reason(error)}") from error
+    if member.crc is not None and zlib.crc32(content) != member.crc:
+        raise InputError(f"{path / name}: changed since it was written")
+    return content
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]], *, checksums: bool = False) -> int:
     """Write names and contents atomically; returns how many. The same members give the same bytes.
 
-    Raises OutputError, one line, where the file cannot be written: the path is then as it was.
+    checksums: add CHECKSUMS. Raises OutputError, one line, where the file cannot be written: the path is then
+    as it was.
     """
-    count = 0
+    known: dict[str, int] = {}
     with (
         writing(path),
         partial_file(path) as partial,
         tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for name, content in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-            count += 1
-    return count
+            _add(tar, name, content)
+            known[name] = zlib.crc32(content)
+        if checksums:
+            _add(tar, CHECKSUMS, json.dumps(known).encode())
+    return len(known)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
 
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -95,6 +134,7 @@ def read_archive(path: Path, names: Collection[str]) -> Archive:
 def _images(path: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of every image, or of the wanted ones, one by one; none is named before it is read."""
     try:
+        check_regular(path)
         with tarfile.open(path, "r|*") as tar:
             for member in tar:
                 inner = PurePosixPath(member.name)

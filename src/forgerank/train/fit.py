@@ -127,6 +127,7 @@ def run(
     reasons: list[str] = []
     for part, lost in zip((source, validation), module.unread, strict=True):
         reasons += why_unread(part, _of_all_processes(lost, trainer.world_size))
+    reasons = list(dict.fromkeys(reasons))  # sources of a run may share an image
     if unread is not None:
         unread += reasons
     elif trainer.is_global_zero:

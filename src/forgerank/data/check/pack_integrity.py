@@ -1,4 +1,4 @@
-"""Whether a pack is whole, and free of near-duplicates."""
+"""Whether a pack is whole and free of near-duplicates, and whether shards are whole."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,29 +8,57 @@ from typing import Any
 import numpy as np
 
 from forgerank.data.check.near_duplicates import find_duplicates
-from forgerank.data.formats.pack import MANIFEST, Part, pack_parts, read_part
-from forgerank.files import read_json
+from forgerank.data.formats.pack import MANIFEST, Part, finished_manifest, pack_parts, read_part
+from forgerank.data.formats.shards import Shards
+from forgerank.types import InputError
 
 
 def check_parts(root: Path) -> list[str]:
-    """What is wrong with a pack, a line each: parts missing or changed, near-duplicates left in."""
-    values = read_json(root / MANIFEST)
+    """What is wrong with a pack, a line each: parts missing, changed or too many, near-duplicates left in."""
+    manifest = finished_manifest(root)
     problems = []
-    for name, part in values["parts"].items():
+    for name, part in manifest.parts.items():
         path = root / name
         if not path.is_file():
             problems.append(f"{path}: missing")
-        elif sha256_of(path) != part["sha256"]:
+        elif sha256_of(path) != part.sha256:
             problems.append(f"{path}: changed since it was written")
+    parts = pack_parts(root)
+    problems += [f"{path}: {MANIFEST} does not list it" for path in parts if path.name not in manifest.parts]
     if not problems:
-        listed = {row["key"] for row in values["dropped"]}
-        found = pack_duplicates([read_part(path) for path in pack_parts(root)], values["recipe"]["distance"])
+        listed = {face.key for face in manifest.dropped}
+        found = pack_duplicates([read_part(path) for path in parts], manifest.recipe.distance)
         problems += [
             f"{row['source']}/{row['file']}: near-duplicate of {row['repeats']} ({row['reason']})"
             for row in found
             if row["key"] not in listed
         ]
     return problems
+
+
+def check_shards(root: Path) -> tuple[list[str], list[str]]:
+    """What is wrong with a folder of shards, a line each, and the indexes without checksums to compare.
+
+    Raises InputError for a folder without shards.
+    """
+    problems, unchecked, listed = list[str](), list[str](), set[str]()
+    indexes = sorted(root.glob("*.jsonl"))
+    if not indexes:
+        raise InputError(f"{root}: no index of shards (train.jsonl, ...) here")
+    for index in indexes:
+        try:
+            shards = Shards(root, index.stem)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        listed |= shards.names
+        problems += shards.damaged()
+        if not shards.checked:
+            unchecked.append(str(index))
+    if not problems:
+        tars = sorted(root.glob("*.tar"))
+        problems += [f"{path}: no index lists it" for path in tars if path.name not in listed]
+    return problems, unchecked
 
 
 def pack_duplicates(parts: Sequence[Part], distance: int) -> list[dict[str, Any]]:

@@ -1,16 +1,18 @@
 """Packs: faces of many data sets, found once, in parts that a loader reads without finding them again.
 
 DIR/00000.tar, 00001.tar, ... hold per face `{key}.jpg`, an upright window of the image around the head, at
-most `side` pixels for the whole head and never enlarged, and where there is one
-`{key}.mask.png`; then `index.json`, the annotation of each face, and `arrays.npz`, its landmarks, hair and
-thumbnail. Faces of all sources are mixed in every part, so that some of the parts are a smaller pack, and
-training can begin before all have arrived. DIR/manifest.json says how the pack was made, what each part holds
-and which faces are left out as near-duplicates. `forgerank.data.prepare.pack_writer` writes packs.
+most `side` pixels for the whole head and never enlarged, and where there is one `{key}.mask.png`; then
+`index.json`, the annotation of each face, `arrays.npz`, its landmarks, hair and thumbnail, and `crc32.json`,
+the CRC-32 of each of these, which is compared whenever one is read. Faces of all sources are mixed in every
+part, so that some of the parts are a smaller pack, and training can begin before all have arrived.
+DIR/manifest.json says how the pack was made, what each part holds and which faces are left out as
+near-duplicates. `forgerank.data.prepare.pack_writer` writes packs.
 """
 
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,13 +21,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from forgerank.data.check.near_duplicates import THUMBNAIL
 from forgerank.data.sample import LabelledImage, Sample, read_image, read_mask
 from forgerank.data.tar_files import Member, read_member, tar_members
 from forgerank.faces.align import estimate_alignment, five_points
-from forgerank.files import read_json
+from forgerank.files import os_reason, read_json
 from forgerank.labels import COMPONENTS, Parts, check_sequence
-from forgerank.types import Image, InputError, Points
+from forgerank.types import SPLITS, Image, InputError, Points
 
 if TYPE_CHECKING:
     from forgerank.forge.whole_faces import Reconstruction
@@ -63,6 +67,78 @@ class Part:
     hair: NDArray[np.uint8]  # (n, HAIR_SIDE, HAIR_SIDE / 8) bits; zeros where it was not segmented
     thumbnails: NDArray[np.uint8]  # (n, 32, 32) grey, aligned
     points: NDArray[np.float32]  # (n, 5, 2) pixels of the crop
+    size: int  # bytes
+    index: int  # CRC-32 of its index.json, which no other part has
+
+
+_SHAPES = {
+    "landmarks": (468, 2),
+    "hair": (HAIR_SIDE, HAIR_SIDE // 8),
+    "thumbnails": (THUMBNAIL, THUMBNAIL),
+}
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ListedPart(_Read):
+    """What a manifest says of a part."""
+
+    faces: int
+    bytes: int
+    sha256: str
+    index: int | None = None  # as in `Part`; older manifests do not say
+
+
+class DroppedFace(_Read):
+    """A near-duplicate that is in a part, but no part of any split."""
+
+    key: str
+    source: str
+    file: str
+    repeats: str | None  # SOURCE/FILE of the one that stays; None where none does
+    reason: str
+
+
+class ManifestRecipe(_Read):
+    """What is read of the settings that a pack was made with."""
+
+    distance: int  # bits of 64 in which the hashes of near-duplicates may differ
+
+
+class Manifest(_Read):
+    """What is read of manifest.json."""
+
+    recipe: ManifestRecipe
+    faces: int  # without the dropped ones
+    sources: dict[str, dict[str, int]]  # source -> "train real", "train fake", "val real", ... -> faces
+    skipped: dict[str, int]  # reason -> images without a usable face
+    dropped: tuple[DroppedFace, ...]
+    parts: dict[str, ListedPart] = Field(min_length=1)
+
+
+def read_manifest(root: Path) -> Manifest | None:
+    """The manifest; None before it is written, or where it has not arrived yet. Raises InputError."""
+    path = root / MANIFEST
+    if not path.exists():
+        return None
+    if not path.is_file():
+        raise InputError(f"{path}: not a regular file")
+    try:
+        return Manifest.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise InputError(f"{path}: not the manifest of a pack: {where}{first['msg']}") from error
+
+
+def finished_manifest(root: Path) -> Manifest:
+    """As `read_manifest`; raises InputError where there is none."""
+    manifest = read_manifest(root)
+    if manifest is None:
+        raise InputError(f"{root}: no {MANIFEST} here: the pack is not finished, or none")
+    return manifest
 
 
 def read_part(path: Path) -> Part:
@@ -70,7 +146,7 @@ def read_part(path: Path) -> Part:
     try:
         status = path.stat()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {os_reason(error)}") from error
     return _read_part(path, status.st_size, status.st_mtime_ns)
 
 
@@ -78,36 +154,72 @@ def read_part(path: Path) -> Part:
 def _read_part(path: Path, size: int, changed: int) -> Part:
     try:
         members = tar_members(path)
-        index, arrays = (read_member(path, members[name]) for name in (INDEX, ARRAYS))
+        index, arrays = (read_member(path, name, members[name]) for name in (INDEX, ARRAYS))
         entries = tuple(_to_entry(row) for row in json.loads(index))
         with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
-            values = [stored[name] for name in ("landmarks", "hair", "thumbnails")]
-    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
+            values = {name: stored[name] for name in _SHAPES}
+        for name, shape in _SHAPES.items():
+            if values[name].shape != (len(entries), *shape):
+                raise ValueError(f"{name} of shape {values[name].shape} for {len(entries)} faces")
+    except InputError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise errors of every kind
         raise InputError(f"{path}: cannot be read as a part of a pack: {error!r}") from error
-    if any(len(array) != len(entries) for array in values):
-        raise InputError(f"{path}: cannot be read as a part of a pack: index and arrays differ in length")
-    meshes = values[0].astype(np.float32) / np.float32(LANDMARK_STEPS)
+    meshes = values["landmarks"].astype(np.float32) / np.float32(LANDMARK_STEPS)
     points = five_points(meshes.transpose(1, 0, 2)).transpose(1, 0, 2)  # (n, 5, 2)
-    return Part(path, entries, members, values[0], values[1], values[2], np.ascontiguousarray(points))
+    return Part(
+        path,
+        entries,
+        members,
+        **values,
+        points=np.ascontiguousarray(points),
+        size=size,
+        index=zlib.crc32(index),
+    )
 
 
 def _to_entry(row: dict[str, Any]) -> Entry:
     parts = None if row["parts"] is None else tuple(row["parts"])
-    return Entry(**{**row, "sequence": tuple(row["sequence"]), "parts": parts})
+    entry = Entry(**{**row, "sequence": tuple(row["sequence"]), "parts": parts})
+    if entry.label not in ("real", "fake") or entry.split not in SPLITS:
+        raise ValueError(f"{entry.key}: a {entry.label} face of the {entry.split} split")
+    return entry
 
 
 def pack_parts(root: Path) -> list[Path]:
     """The parts that are there, in order. Raises InputError where there is none."""
-    found = sorted(root.glob("*.tar"))
+    found = _tars(root)
     if not found:
         raise InputError(f"{root}: no parts of a pack (00000.tar, ...) here")
     return found
 
 
-def dropped_keys(root: Path) -> set[str]:
-    """Keys that the manifest leaves out; none before it is written, or where it has not arrived yet."""
-    manifest = root / MANIFEST
-    return {row["key"] for row in read_json(manifest)["dropped"]} if manifest.is_file() else set()
+def _tars(root: Path) -> list[Path]:
+    try:
+        return sorted(path for path in root.iterdir() if path.suffix == ".tar")
+    except OSError as error:
+        raise InputError(f"{root}: cannot be read: {os_reason(error)}") from error
+
+
+def check_listed(parts: Sequence[Part], manifest: Manifest | None) -> None:
+    """Raises InputError for a part that is not the one that the manifest lists, and for faces in two parts.
+
+    Faces are not read: `read_member` does that, and `forgerank data check pack`.
+    """
+    places: dict[str, Path] = {}
+    for part in parts:
+        if manifest is not None:
+            listed = manifest.parts.get(part.path.name)
+            if listed is None:
+                raise InputError(f"{part.path}: {MANIFEST} does not list it")
+            if (listed.faces, listed.bytes) != (len(part.entries), part.size) or listed.index not in (
+                None,
+                part.index,
+            ):
+                raise InputError(f"{part.path}: is not the part that {MANIFEST} lists")
+        for entry in part.entries:
+            if places.setdefault(entry.key, part.path) != part.path:
+                raise InputError(f"{part.path}: holds faces of {places[entry.key].name} again")
 
 
 class Face(NamedTuple):
@@ -123,7 +235,7 @@ class Pack:
 
     sources, without: only faces of these data sets, all but these. label: real or fake alone. methods: only
     forged faces made in these ways. keys: only these faces. Raises InputError for a root without parts, a
-    name that the pack does not hold, and nothing left.
+    name that the pack does not hold, and nothing left; and as `check_listed` does.
     """
 
     def __init__(
@@ -139,10 +251,13 @@ class Pack:
         keys: Container[str] | None = None,
     ) -> None:
         self.root, self.split, self.length = root, split, length
-        dropped = dropped_keys(root)
+        manifest = read_manifest(root)
         self._parts = [read_part(path) for path in pack_parts(root)]
+        check_listed(self._parts, manifest)
+        dropped = {face.key for face in manifest.dropped} if manifest else set()
         names = {entry.source for part in self._parts for entry in part.entries}
-        if unknown := {*(sources or ()), *without} - names - _listed(root):
+        # Some parts may be on their way still.
+        if unknown := {*(sources or ()), *without} - names - set(manifest.sources if manifest else ()):
             raise InputError(
                 f"{root}: holds no {', '.join(sorted(unknown))}; it holds {', '.join(sorted(names))}"
             )
@@ -160,7 +275,10 @@ class Pack:
         ]
         if not self._places:
             chosen = f" of {', '.join(sources)}" if sources else ""
-            raise InputError(f"{root}: no {label or 'face'}{chosen} in the {split} split")
+            there = {part.path.name for part in self._parts}
+            lost = [name for name in (manifest.parts if manifest else ()) if name not in there]
+            missing = f"; missing are {', '.join(lost)}" if lost else ""
+            raise InputError(f"{root}: no {label or 'face'}{chosen} in the {split} split{missing}")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -224,16 +342,9 @@ class Pack:
 
     def _read(self, number: int, name: str) -> bytes:
         part = self._parts[number]
-        try:
-            return read_member(part.path, part.members[name])
-        except (OSError, KeyError) as error:
-            raise InputError(f"{part.path / name}: cannot be read: {error}") from error
-
-
-def _listed(root: Path) -> set[str]:
-    """Names of all sources of a pack, some of whose parts may be on their way still."""
-    manifest = root / MANIFEST
-    return set(read_json(manifest)["sources"]) if manifest.is_file() else set()
+        if name not in part.members:
+            raise InputError(f"{part.path / name}: is missing")
+        return read_member(part.path, name, part.members[name])
 
 
 def pack_hair(hair: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -261,10 +372,10 @@ class Reconstructions:
 
     def __init__(self, root: Path) -> None:
         self._members: dict[str, tuple[Path, Member]] = {}
-        for path in sorted(root.glob("*.tar")):
+        for path in _tars(root):
             try:
                 self._members |= {Path(name).stem: (path, at) for name, at in tar_members(path).items()}
-            except (OSError, tarfile.TarError) as error:
+            except (OSError, tarfile.TarError, ValueError) as error:
                 raise InputError(f"{path}: cannot be read as reconstructions: {error}") from error
         if not self._members:
             raise InputError(f"{root}: no reconstructions (*.tar) here")
@@ -285,6 +396,6 @@ class Reconstructions:
         from forgerank.forge.whole_faces import Reconstruction
 
         path, member = self._members[key]
-        image = read_image(path / f"{key}.jpg", read_member(path, member))
+        image = read_image(path / f"{key}.jpg", read_member(path, f"{key}.jpg", member))
         alignment = estimate_alignment(five_points(landmarks), image.shape[0], ZOOM)
         return Reconstruction(image, alignment.matrix)

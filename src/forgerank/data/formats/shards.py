@@ -3,13 +3,15 @@
 DIR/{split}-00000.tar holds per face `{key}.jpg` (the file as it was), `{key}.json` (its annotation) and,
 where there is one, `{key}.mask.png`. Any WebDataset reader takes it, and as faces are shuffled before they
 are written, one that reads from front to back sees them mixed. DIR/{split}.jsonl, the index, has one line per
-face in the order of the data set it came from: annotation, shard, offset and size in bytes of each member.
-Through it shards are a `Source` with random access like a folder, and give the very same batches.
-`forgerank.data.prepare.shard_writer` writes shards.
+face in the order of the data set it came from: annotation, shard, and of each member offset and size in bytes
+and the CRC-32, which is compared whenever it is read. A line before them says how long the shards are, and
+the CRC-32 of the other lines. Through it shards are a `Source` with random access like a folder, and give the
+very same batches. `forgerank.data.prepare.shard_writer` writes shards.
 """
 
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from forgerank.data.sample import LabelledImage, Sample, read_image, read_mask
-from forgerank.data.tar_files import Member, read_member
+from forgerank.data.tar_files import Member, check_regular, read_member
 from forgerank.labels import COMPONENTS, check_sequence
 from forgerank.types import InputError
 
@@ -26,23 +28,30 @@ class Shards:
     """One split of a folder of shards as a `Source`. Keywords as for `SeqDeepFake`.
 
     Raises InputError, one line naming the file, for a missing index, a bad line in it, and a shard that is
-    missing or of another size than the index says.
+    missing, or of another size or with other faces than the index says.
     """
 
     def __init__(
         self, root: Path, split: str, *, reverse: bool = False, length: int = len(COMPONENTS)
     ) -> None:
         index = root / f"{split}.jsonl"
-        _, entries = read_index(root, split)
+        header, entries = read_index(root, split)
+        self.names = frozenset(header["shards"])  # of all shards of the split
         self._samples: list[Sample] = []
         self._members: list[dict[str, Member]] = []
+        faces: dict[Path, list[int]] = {}  # of each shard
         for line, entry in enumerate(entries, start=2):
             try:
                 sample = _to_sample(root, entry, length)
-                self._members.append({name: (int(at), int(n)) for name, (at, n) in entry["members"].items()})
+                self._members.append(_members(entry, header["shards"][entry["shard"]]))
+                faces.setdefault(sample.image.parent, []).append(line - 2)
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise InputError(f"{index}:{line}: bad entry: {error!r}") from error
             self._samples.append(replace(sample, sequence=sample.sequence[::-1]) if reverse else sample)
+        for shard, held in faces.items():
+            # One that is damaged costs itself alone; two point to the shard of another folder.
+            if all(self._changed(place) for place in {held[0], held[-1]}):
+                raise InputError(f"{shard}: holds other faces than {index.name} lists")
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -62,28 +71,51 @@ class Shards:
             mask = read_mask(sample.mask, image, self._read(sample.mask, index))
         return LabelledImage(image, sample.points, sample.sequence, mask, sample.parts, sample.fake)
 
-    def _read(self, path: Path, index: int) -> bytes:
+    @property
+    def checked(self) -> bool:
+        """Whether the index has checksums: those of earlier versions have none."""
+        return all(member.crc is not None for members in self._members for member in members.values())
+
+    def damaged(self) -> Iterator[str]:
+        """Why members cannot be used, a line each. All are read."""
+        for sample, members in zip(self._samples, self._members, strict=True):
+            for name, member in members.items():
+                try:
+                    read_member(sample.image.parent, name, member)
+                except InputError as error:
+                    yield str(error)
+
+    def _changed(self, index: int) -> bool:
         try:
-            return read_member(path.parent, self._members[index][path.name])
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error}") from error
+            self._read(self._samples[index].image, index)
+        except InputError:
+            return True
+        return False
+
+    def _read(self, path: Path, index: int) -> bytes:
+        return read_member(path.parent, path.name, self._members[index][path.name])
 
 
 def read_index(root: Path, split: str) -> tuple[dict[str, Any], list[Any]]:
     """What an index says of its split, and an entry for each face.
 
-    Raises InputError, one line, where it cannot be read or lists another number of faces than it says, and
-    where a shard is missing or of another size.
+    Raises InputError, one line, where it cannot be read, lists another number of faces than it says or was
+    changed, and where a shard is missing or of another size.
     """
     index = root / f"{split}.jsonl"
     try:
-        header, *entries = map(json.loads, index.read_text(encoding="utf-8").splitlines())
+        check_regular(index)
+        first, _, lines = index.read_bytes().partition(b"\n")
+        header, entries = json.loads(first), [json.loads(line) for line in lines.splitlines()]
         _check_sizes(root, header["shards"])
         faces = int(header.get("faces", len(entries)))  # older indexes do not say
+        changed = header.get("crc32", zlib.crc32(lines)) != zlib.crc32(lines)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{index}: cannot be read as an index of shards: {error!r}") from error
     if len(entries) != faces:
         raise InputError(f"{index}: lists {len(entries)} of {faces} faces")
+    if changed:
+        raise InputError(f"{index}: changed since it was written")
     return header, entries
 
 
@@ -93,6 +125,18 @@ def _check_sizes(root: Path, sizes: Mapping[str, int]) -> None:
         if found != size:
             state = "is missing" if found is None else f"has {found} bytes instead of {size}"
             raise InputError(f"{root / name}: {state}")
+
+
+def _members(entry: Mapping[str, Any], length: int) -> dict[str, Member]:
+    """Of one face, by name. Raises ValueError for one that reaches beyond its shard of `length` bytes."""
+    known = entry.get("crc32", {})  # older indexes have none
+    found = {name: Member(at, size, known.get(name)) for name, (at, size) in entry["members"].items()}
+    if any(
+        member.offset < 0 or member.size < 0 or member.offset + member.size > length
+        for member in found.values()
+    ):
+        raise ValueError("beyond its shard")
+    return found
 
 
 def _to_sample(root: Path, entry: Mapping[str, Any], length: int) -> Sample:

@@ -366,7 +366,8 @@ def write_reconstructions(
 ) -> int:
     """Write keys with their crops (S, S, 3) as JPEG into OUT/NAME.tar; returns how many."""
     out.mkdir(parents=True, exist_ok=True)
-    return write_tar(out / f"{name}.tar", ((f"{key}.jpg", _jpeg(image, quality)) for key, image in crops))
+    members = ((f"{key}.jpg", _jpeg(image, quality)) for key, image in crops)
+    return write_tar(out / f"{name}.tar", members, checksums=True)
 
 
 def _jpeg(image: Image, quality: int) -> bytes:

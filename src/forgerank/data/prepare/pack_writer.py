@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,12 +23,14 @@ from forgerank.data.formats.pack import (
     LANDMARK_STEPS,
     MANIFEST,
     Entry,
+    Manifest,
+    finished_manifest,
     pack_hair,
     pack_parts,
     read_part,
 )
 from forgerank.data.sample import Sample, Samples, read_image, read_mask
-from forgerank.data.tar_files import write_tar
+from forgerank.data.tar_files import read_member, write_tar
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.regions import hair_mask
@@ -250,7 +252,7 @@ def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: Pac
     members |= {INDEX: json.dumps(entries).encode(), ARRAYS: buffer.getvalue()}
     # Before the part: one that is there has all that belongs to it.
     write_atomic(path.with_suffix(".skipped.json"), json.dumps(skipped).encode())
-    write_tar(path, members.items())
+    write_tar(path, members.items(), checksums=True)
     return len(rows)
 
 
@@ -335,7 +337,10 @@ def _png(mask: NDArray[np.uint8]) -> bytes:
 
 
 def write_manifest(recipe: PackRecipe, out: Path, images: int) -> PackSummary:
-    """Look for near-duplicates over the whole pack and write the manifest beside its parts."""
+    """Look for near-duplicates over the whole pack and write the manifest beside its parts.
+
+    Raises InputError where a part, which may be of an earlier run, has changed since it was written.
+    """
     parts = [read_part(path) for path in pack_parts(out)]
     entries = [entry for part in parts for entry in part.entries]
     dropped = pack_duplicates(parts, recipe.distance)
@@ -347,13 +352,15 @@ def write_manifest(recipe: PackRecipe, out: Path, images: int) -> PackSummary:
     skipped: Counter[str] = Counter()
     files = {}
     for part in parts:
+        for name, member in part.members.items():
+            read_member(part.path, name, member)
         files[part.path.name] = {
             "faces": len(part.entries),
-            "bytes": part.path.stat().st_size,
+            "bytes": part.size,
             "sha256": sha256_of(part.path),
+            "index": part.index,
         }
-        beside = part.path.with_suffix(".skipped.json")
-        skipped.update(json.loads(beside.read_bytes()) if beside.is_file() else {})
+        skipped.update(_skipped(part.path.with_suffix(".skipped.json")))
     manifest: dict[str, Any] = {
         "forgerank_version": __version__,
         "recipe": recipe.model_dump(mode="json"),
@@ -365,23 +372,30 @@ def write_manifest(recipe: PackRecipe, out: Path, images: int) -> PackSummary:
         "parts": files,
     }
     write_atomic(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    return _summary(manifest)
+    return _summary(Manifest.model_validate(manifest))
+
+
+def _skipped(path: Path) -> dict[str, int]:
+    """How many images a part left out, by reason; nothing where that was not noted."""
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    if not isinstance(found, dict) or not all(isinstance(count, int) for count in found.values()):
+        raise InputError(f"{path}: no counts of images by reason")
+    return found
 
 
 def load_summary(root: Path) -> PackSummary:
     """What the manifest of a pack says. Raises InputError without one."""
-    manifest = root / MANIFEST
-    if not manifest.is_file():
-        raise InputError(f"{root}: no {MANIFEST} here: the pack is not finished, or none")
-    return _summary(read_json(manifest))
+    return _summary(finished_manifest(root))
 
 
-def _summary(manifest: Mapping[str, Any]) -> PackSummary:
+def _summary(manifest: Manifest) -> PackSummary:
     return PackSummary(
-        faces=manifest["faces"],
-        counts=manifest["sources"],
-        skipped=manifest["skipped"],
-        dropped=dict(Counter(row["reason"] for row in manifest["dropped"]).most_common()),
-        parts=len(manifest["parts"]),
-        largest_part=max(part["bytes"] for part in manifest["parts"].values()),
+        faces=manifest.faces,
+        counts=manifest.sources,
+        skipped=manifest.skipped,
+        dropped=dict(Counter(face.reason for face in manifest.dropped).most_common()),
+        parts=len(manifest.parts),
+        largest_part=max(part.bytes for part in manifest.parts.values()),
     )

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,15 +72,19 @@ def shard_dataset(
             if progress:
                 progress(len(written), len(usable))
         header = {"shards": sizes, "faces": len(usable), "request": request}
-        lines = [header, *(written[place] for place in range(len(usable)))]
+        lines = b"".join(_line(written[place]) for place in range(len(usable)))
         try:
             move_out(folder)
             _write_skipped(out, split, skipped)
-            write_atomic(index, "".join(json.dumps(line) + "\n" for line in lines).encode())
+            write_atomic(index, _line(header | {"crc32": zlib.crc32(lines)}) + lines)
         except BaseException:
             index.unlink(missing_ok=True)
             raise
     return len(usable), skipped
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
 
 
 def _digest(samples: Sequence[Sample]) -> str:
@@ -113,6 +118,7 @@ def _readable(samples: Sequence[Sample]) -> tuple[list[Sample], list[tuple[Path,
 def _write_shard(path: Path, samples: Mapping[int, Sample]) -> dict[int, dict[str, Any]]:
     """One tar file; returns the index entries of the samples."""
     entries: dict[int, dict[str, Any]] = {}
+    known: dict[str, int] = {}
 
     def members() -> Iterator[tuple[str, bytes]]:
         for index, sample in samples.items():
@@ -123,13 +129,17 @@ def _write_shard(path: Path, samples: Mapping[int, Sample]) -> dict[int, dict[st
                 files[f"{key}.mask{sample.mask.suffix.lower()}"] = sample.mask
             annotation = _annotation(sample)
             entries[index] = {"shard": path.name, "image": next(iter(files)), "members": files, **annotation}
-            yield from ((name, file.read_bytes()) for name, file in files.items())
+            for name, file in files.items():
+                content = file.read_bytes()
+                known[name] = zlib.crc32(content)
+                yield name, content
             yield f"{key}.json", json.dumps(annotation).encode()
 
     write_tar(path, members())
     places = tar_members(path)
     for entry in entries.values():
-        entry["members"] = {name: places[name] for name in entry["members"]}
+        entry["crc32"] = {name: known[name] for name in entry["members"]}
+        entry["members"] = {name: places[name][:2] for name in entry["members"]}
     return entries
 
 
