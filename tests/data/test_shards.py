@@ -223,6 +223,9 @@ def test_a_flipped_bit_costs_its_face_alone(shards: Path, tmp_path: Path) -> Non
     assert str(caught.value) == line
     assert all(source.load(index, np.random.default_rng(0)) for index in range(COUNT) if index != 3)
     assert check_shards(damaged) == ([line], [])
+    flip(shard, at + size // 2)
+    flip(shard, 0)  # a name that only other readers look at
+    assert check_shards(damaged) == ([f"{shard}: changed since it was written"], [])
 
 
 def test_shards_of_another_folder_are_refused(folder: Path, shards: Path, tmp_path: Path) -> None:
@@ -247,6 +250,7 @@ def test_an_index_of_an_earlier_version_is_read(shards: Path, tmp_path: Path) ->
     lines = [json.loads(line) for line in index.read_text().splitlines()]
     for line in lines:
         del line["crc32"]
+    del lines[0]["sha256"]
     index.write_text("".join(json.dumps(line) + "\n" for line in lines))
     source = Shards(old, "train")
     assert all(source.load(i, np.random.default_rng(0)).image.shape for i in range(COUNT))

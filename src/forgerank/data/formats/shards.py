@@ -4,9 +4,9 @@ DIR/{split}-00000.tar holds per face `{key}.jpg` (the file as it was), `{key}.js
 where there is one, `{key}.mask.png`. Any WebDataset reader takes it, and as faces are shuffled before they
 are written, one that reads from front to back sees them mixed. DIR/{split}.jsonl, the index, has one line per
 face in the order of the data set it came from: annotation, shard, and of each member offset and size in bytes
-and the CRC-32, which is compared whenever it is read. A line before them says how long the shards are, and
-the CRC-32 of the other lines. Through it shards are a `Source` with random access like a folder, and give the
-very same batches. `forgerank.data.prepare.shard_writer` writes shards.
+and the CRC-32, which is compared whenever it is read. A line before them gives size and SHA-256 of each
+shard, and the CRC-32 of the other lines. Through it shards are a `Source` with random access like a folder,
+and give the very same batches. `forgerank.data.prepare.shard_writer` writes shards.
 """
 
 import json
@@ -37,6 +37,7 @@ class Shards:
         index = root / f"{split}.jsonl"
         header, entries = read_index(root, split)
         self.names = frozenset(header["shards"])  # of all shards of the split
+        self.sha256: dict[str, str] = header["sha256"]  # of each; none in indexes of earlier versions
         self._samples: list[Sample] = []
         self._members: list[dict[str, Member]] = []
         faces: dict[Path, list[int]] = {}  # of each shard
@@ -71,11 +72,6 @@ class Shards:
             mask = read_mask(sample.mask, image, self._read(sample.mask, index))
         return LabelledImage(image, sample.points, sample.sequence, mask, sample.parts, sample.fake)
 
-    @property
-    def checked(self) -> bool:
-        """Whether the index has checksums: those of earlier versions have none."""
-        return all(member.crc is not None for members in self._members for member in members.values())
-
     def damaged(self) -> Iterator[str]:
         """Why members cannot be used, a line each. All are read."""
         for sample, members in zip(self._samples, self._members, strict=True):
@@ -108,6 +104,7 @@ def read_index(root: Path, split: str) -> tuple[dict[str, Any], list[Any]]:
         first, _, lines = index.read_bytes().partition(b"\n")
         header, entries = json.loads(first), [json.loads(line) for line in lines.splitlines()]
         _check_sizes(root, header["shards"])
+        header["sha256"] = {name: str(known) for name, known in header.get("sha256", {}).items()}
         faces = int(header.get("faces", len(entries)))  # older indexes do not say
         changed = header.get("crc32", zlib.crc32(lines)) != zlib.crc32(lines)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from forgerank.data.check.pack_integrity import sha256_of
 from forgerank.data.formats.shards import read_index
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample, Samples, load_sample
@@ -63,15 +64,17 @@ def shard_dataset(
     width = max(5, len(str(len(usable) // shard_size)))
     written: dict[int, dict[str, Any]] = {}
     sizes: dict[str, int] = {}
+    hashes: dict[str, str] = {}
     with writing(out), partial_folder(out / split) as folder:
         for number, start in enumerate(range(0, len(order), shard_size)):
             shard = folder / f"{split}-{number:0{width}d}.tar"
             chosen = {place: usable[place] for place in order[start : start + shard_size]}
             written |= _write_shard(shard, chosen)
             sizes[shard.name] = shard.stat().st_size
+            hashes[shard.name] = sha256_of(shard)
             if progress:
                 progress(len(written), len(usable))
-        header = {"shards": sizes, "faces": len(usable), "request": request}
+        header = {"shards": sizes, "sha256": hashes, "faces": len(usable), "request": request}
         lines = b"".join(_line(written[place]) for place in range(len(usable)))
         try:
             move_out(folder)
