@@ -1,3 +1,4 @@
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,16 @@ def test_published_counts_add_up() -> None:
 def test_options_of_another_data_set_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the data set seqdeepfake takes no option self_blends"):
         open_dataset("seqdeepfake", tmp_path, "train", self_blends=1)
+
+
+def test_every_data_set_takes_the_number_of_labels(tmp_path: Path) -> None:
+    """Which training gives to all of them."""
+    for name, reader in DATASETS.items():
+        assert "length" in inspect.signature(reader).parameters, name
+    (tmp_path / "a.png").touch()
+    (tmp_path / "labels.csv").write_text("file,label,split\na.png,fake,train\n")
+    assert len(open_dataset("folder", tmp_path, "train", length=5)) == 1
+    assert len(open_dataset("folder", tmp_path, "train", length=1, shares=(1, 0, 0))) == 1
 
 
 def test_any_data_can_be_asked_whether_they_are_forged(tmp_path: Path) -> None:

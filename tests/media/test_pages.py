@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from PIL import TiffImagePlugin
 
 from forgerank.detect import Detector
 from forgerank.detect.detector import load_image, load_pages
@@ -53,6 +54,68 @@ def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"8BPS\0\1" + bytes(40))
     with pytest.raises(MediaError, match="a PSD file, which is not read: save it as JPEG or PNG"):
         read_photo(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"Rar!\x1a\x07\x01\0", r"an archive \(RAR\): unpack it first"),
+        (b"PK\x03\x04", r"an archive \(ZIP\): unpack it first"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "a camera's raw file, which is not read: export it as JPEG or PNG"),
+        (b"\0\0\0\x18ftypcrx ", "a camera's raw file, which is not read"),
+        (b"\x76\x2f\x31\x01", "an OpenEXR file, which is not read"),
+    ],
+)
+def test_what_is_no_image_is_named(tmp_path: Path, head: bytes, reason: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(head + bytes(400))
+    with pytest.raises(MediaError, match=reason):
+        read_photo(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("tags", [{50706: b"\x01\x04\0\0"}, {254: 1, 330: (8,)}])
+def test_the_preview_in_a_raw_file_is_not_judged(tmp_path: Path, tags: dict[int, object]) -> None:
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        directory[tag] = value
+    PILImage.fromarray(scene()).save(tmp_path / "a.tif", tiffinfo=directory)
+    with pytest.raises(MediaError, match="a camera's raw file, which is not read"):
+        read_photo(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.tif", "a.png"])
+def test_what_is_left_of_a_known_format_is_damaged_and_not_unknown(tmp_path: Path, name: str) -> None:
+    options = {"compression": "tiff_lzw"} if name == "a.tif" else {}
+    content = saved(tmp_path / name, scene(), **options).read_bytes()
+    with pytest.raises(MediaError, match="truncated or damaged image"):
+        read_photo(tmp_path / name, data=content[:30] if name == "a.png" else content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("end", [None, 4096])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_zeros_in_place_of_the_pixels_of_a_jpeg_are_missing(
+    tmp_path: Path, end: int | None, progressive: bool
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 160, 3), dtype=np.uint8)
+    content = saved(tmp_path / "a.jpg", noise, progressive=progressive).read_bytes()
+    half = len(content) // 2
+    hole = bytes(len(content) - half if end is None else end)
+    damaged = content[:half] + hole + content[half + len(hole) :]
+    [page] = read_pages(tmp_path / "a.jpg", data=damaged)
+    [warning] = page.warnings
+    assert warning.startswith("its end is missing or damaged: ")
+    [page] = read_pages(tmp_path / "a.jpg", data=content + bytes(4096))  # behind the end they say nothing
+    assert not page.warnings
+
+
+def test_the_rows_of_a_png_before_a_wrong_checksum(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    content = bytearray(saved(tmp_path / "a.png", noise).read_bytes())
+    content[len(content) * 2 // 3] ^= 0xFF
+    [page] = read_pages(tmp_path / "a.png", data=bytes(content))
+    [warning] = page.warnings
+    share = float(warning.split()[-8]) / 100
+    assert 0.2 < share < 0.67
+    assert (page.image[: int(300 * share)] == noise[: int(300 * share)]).all()
 
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.999, 0.9, 1.0), (0.6, 0.3, 0.75), (0.3, 0.1, 0.45)])

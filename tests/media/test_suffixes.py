@@ -133,6 +133,10 @@ def test_the_name_counts_where_the_content_says_nothing(tmp_path: Path) -> None:
         "System Volume Information/x",
         "Icon\r",
         "a.jpg:Zone.Identifier",
+        ".thumbnails/1.jpg",
+        "~$letter.docx",
+        ".~lock.letter.odt#",
+        ".BridgeCache",
     ],
 )
 def test_litter(name: str) -> None:

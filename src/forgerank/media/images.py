@@ -27,8 +27,8 @@ from PIL.ImageFile import ImageFile
 from forgerank.extras import MissingExtraError, require
 from forgerank.media.files import MediaError, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
-from forgerank.media.structure import StructureError, png_chunks, read_structure
-from forgerank.media.suffixes import HEAD_BYTES, image_format, known_format
+from forgerank.media.structure import StructureError, jpeg_pixels, png_chunks, read_structure
+from forgerank.media.suffixes import HEAD_BYTES, archive_format, image_format, known_format
 from forgerank.types import Image
 
 MAX_PIXELS = 80_000_000  # of a photograph, or of a frame of a video
@@ -44,6 +44,9 @@ _HALVED = 4  # a JPEG of so many times the pixels allowed is decoded at half its
 _MAX_PROGRESSIVE = 2 * MAX_PIXELS  # where it is progressive: its coefficients are all held in memory
 _SMALLER = 0.5  # a page with at most this share of the first one's pixels, in its shape, is a reduced copy
 _MISSING = (128, 128, 128)  # what libjpeg puts in place of blocks that are not there
+_RAW = "a camera's raw file, which is not read: export it as JPEG or PNG"
+_DNG_VERSION, _KIND_OF_IMAGE, _INNER_DIRECTORIES = 50706, 254, 330  # tags of TIFF
+_HOLE = bytes(512)  # in the pixels of a JPEG these were never written: no code is that long
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
@@ -154,11 +157,28 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
         structure = read_structure(content)
         if structure.format is None:
             raise UnknownFormatError(path, _unknown(content))
-        return _decoder(structure.format, path)(_Content(content))
-    except (SyntaxError, IndexError, TypeError, struct.error):  # from what only begins like an image
-        raise UnknownFormatError(path, _unknown(content)) from None
+        image = _decoder(structure.format, path)(_Content(content))
+    except (SyntaxError, IndexError, TypeError, struct.error):
+        if known_format(content[:HEAD_BYTES]) in (
+            None,
+            "BMP",
+        ):  # two bytes make a BMP: it only begins like one
+            raise UnknownFormatError(path, _unknown(content)) from None
+        raise MediaError(
+            path, f"truncated or damaged image (no {structure.format} can be made of it)"
+        ) from None
     except Exception as error:  # as above
         raise _media_error(path, error) from None
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_raw(image):
+        image.close()
+        raise UnknownFormatError(path, _RAW)
+    return image
+
+
+def _is_raw(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether a TIFF is a camera's raw file, whose first image is but a small preview."""
+    tags = image.tag_v2
+    return _DNG_VERSION in tags or bool(tags.get(_KIND_OF_IMAGE, 0) & 1 and _INNER_DIRECTORIES in tags)
 
 
 def _media_error(path: str | Path, error: Exception) -> MediaError:
@@ -198,10 +218,16 @@ _DECODERS: dict[str, Callable[[BytesIO], ImageFile]] = {
 
 
 def _unknown(content: bytes) -> str:
-    kind = known_format(content[:HEAD_BYTES])
-    if kind is None or image_format(content[:HEAD_BYTES]):
+    head = content[:HEAD_BYTES]
+    kind = known_format(head)
+    if kind == "raw":
+        return _RAW
+    if (archive := archive_format(head)) is not None:
+        return f"an archive ({archive}): unpack it first"
+    if kind is None or image_format(head):
         return f"not an image ({READ} are read)"
-    return f"a {kind} file, which is not read: save it as JPEG or PNG"
+    article = "an" if kind[0] in "AEIO" else "a"
+    return f"{article} {kind} file, which is not read: save it as JPEG or PNG"
 
 
 def _check_size(image: ImageFile, path: str | Path, content: bytes, max_pixels: int) -> None:
@@ -237,6 +263,8 @@ def _first_page(
     if hdr is not None:
         remarks.append(f"its HDR ({hdr}) was tone-mapped to BT.709")
     try:
+        if image.format in ("JPEG", "MPO") and _hole(content) is not None:
+            raise OSError("parts of it were never written")
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
         mended = _mend(image, content)
@@ -276,7 +304,7 @@ def _mend(image: ImageFile, content: bytes) -> _Mended | None:
     """The file with its missing end filled in, so that a decoder takes it; None where that cannot be done."""
     width, height = image.size
     if image.format in ("JPEG", "MPO"):
-        return _Mended(content + b"\xff\xd9", None)
+        return _Mended(content[: _hole(content)] + b"\xff\xd9", None)
     if image.format == "PNG":
         return _mend_png(content)
     if image.format == "BMP" and image.tile and image.tile[0][0] == "raw":
@@ -287,6 +315,14 @@ def _mend(image: ImageFile, content: bytes) -> _Mended | None:
     else:
         return None
     return _Mended(content + bytes(stride * height), min(1.0, (len(content) - start) / (stride * height)))
+
+
+def _hole(content: bytes) -> int | None:
+    """Where the pixels of a JPEG turn to zeros, as where a download or a memory card failed; else None."""
+    start = jpeg_pixels(content)
+    if start is None or (hole := content.find(_HOLE, start)) < 0:
+        return None
+    return None if 0 <= content.find(b"\xff\xd9", start) < hole else hole
 
 
 def _samples(image: ImageFile) -> tuple[int, ...]:
@@ -303,7 +339,10 @@ def _mend_png(content: bytes) -> _Mended | None:
         if name == b"IHDR":
             header = struct.unpack(">IIBBBBB", content[at : at + 13])
         if name == b"IDAT":
-            data += content[at : at + size]
+            part, said = content[at : at + size], content[at + size : at + size + 4]
+            if len(said) == 4 and zlib.crc32(name + part) != int.from_bytes(said, "big"):
+                break
+            data += part
         elif not data and at + size + 4 <= len(content):
             before += content[at - 8 : at + size + 4]
     if header is None or header[6] != 0:

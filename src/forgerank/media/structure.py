@@ -39,7 +39,7 @@ def read_structure(content: bytes) -> Structure:
     """
     name = image_format(content[:HEAD_BYTES])
     if name == "JPEG":
-        _walk_jpeg(content)
+        jpeg_pixels(content)
     elif name == "PNG":
         return Structure(name, _walk_png(content))
     elif name == "GIF":
@@ -54,14 +54,18 @@ def read_structure(content: bytes) -> Structure:
     return Structure(name, 1)
 
 
-def _walk_jpeg(content: bytes) -> None:
+def jpeg_pixels(content: bytes) -> int | None:
+    """Where the first scan of a JPEG begins, behind its metadata; None where there is none.
+
+    Raises StructureError as `read_structure` does.
+    """
     at, segments, junk = 2, 0, 0
     while (found := _MARKER.search(content, at)) is not None:
         junk += found.start() - at
         _limit(junk, _MAX_JUNK, "bytes between the segments of a JPEG")
         marker, at = content[found.start() + 1], found.end()
         if marker in (0xD9, 0xDA):  # end, or pixels
-            return
+            return found.start() if marker == 0xDA else None
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:
             junk += 2  # they have no content
             continue
@@ -70,6 +74,7 @@ def _walk_jpeg(content: bytes) -> None:
         at += max(2, int.from_bytes(content[at : at + 2], "big"))
         _limit(at, _MAX_METADATA, "bytes of metadata")
     _limit(junk + len(content) - at, _MAX_JUNK, "bytes between the segments of a JPEG")
+    return None
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -29,7 +29,7 @@ _VIDEO_MAGICS = (
 )
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot")  # of files without a type
 # What systems leave beside people's files, in lower case: no evidence, neither read nor counted.
-# Thumbnails that a NAS makes are, under the names of the images, copies. Bins are none of it: they hold what
+# Thumbnails that a NAS, a telephone or a desktop makes are copies. Bins are none of it: they hold what
 # somebody deleted.
 LITTER_FOLDERS = frozenset(
     {
@@ -40,19 +40,27 @@ LITTER_FOLDERS = frozenset(
         ".temporaryitems",
         ".documentrevisions-v100",
     }
-    | {"@eadir", ".@__thumb", "system volume information"}
+    | {"@eadir", ".@__thumb", ".thumbnails", "system volume information"}
 )
 _LITTER = frozenset(
     {".ds_store", ".localized", ".apdisk", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
-    | {".directory", ".nomedia", ".picasa.ini", "picasa.ini"}
+    | {".directory", ".nomedia", ".picasa.ini", "picasa.ini", ".volumeicon.icns", "zbthumbnail.info"}
+    | {".bridgesort", ".bridgecache", ".bridgecachet", ".dropbox", ".dropbox.attr"}
 )
-_LITTER_PREFIX = "._"  # of the resource forks that a Mac writes beside every file
+# Of the resource forks that a Mac writes beside every file, and of the locks of office programs.
+_LITTER_PREFIXES = ("._", "~$", ".~lock.")
 _LITTER_SUFFIX = ":zone.identifier"  # where Windows keeps that a file came from the network
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 # Images by their first bytes: where their magic begins, and the magic. Two bytes make a BMP: it comes last.
 _FORMATS = (
     ("JPEG", 0, b"\xff\xd8\xff"),
     ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
+    ("raw", 0, b"II*\0\x10\0\0\0CR"),  # Canon's, which begins as TIFF
+    ("raw", 4, b"ftypcrx "),
+    *(
+        ("raw", 0, magic)
+        for magic in (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
+    ),
     ("GIF", 0, b"GIF8"),
     ("WebP", 8, b"WEBP"),
     ("TIFF", 0, b"II*\0"),
@@ -79,11 +87,37 @@ _FORMATS = (
     ("JPEG XL", 4, b"JXL \r\n"),
     ("JPEG XL", 0, b"\xff\x0a"),
     ("PSD", 0, b"8BPS"),
+    ("JPEG XR", 0, b"II\xbc\x01"),
+    ("BigTIFF", 0, b"II+\0"),
+    ("BigTIFF", 0, b"MM\0+"),
+    ("OpenEXR", 0, b"\x76\x2f\x31\x01"),
+    ("DDS", 0, b"DDS "),
+    ("QOI", 0, b"qoif"),
+    ("XCF", 0, b"gimp xcf"),
+    ("DjVu", 0, b"AT&TFORM"),
+    *(("PNM", 0, magic) for magic in (b"P4\n", b"P5\n", b"P6\n")),
 )
-_UNREAD_FORMATS = frozenset({"JPEG 2000", "JPEG XL", "PSD"})
-_UNREAD_SUFFIXES = frozenset(
-    {".jp2", ".j2k", ".jpx", ".jxl", ".psd", ".exr", ".tga"}
-    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+_READ_FORMATS = frozenset({"JPEG", "PNG", "GIF", "WebP", "TIFF", "AVIF", "HEIC", "BMP"})
+_RAW_SUFFIXES = frozenset(
+    {".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".rwl", ".raf", ".pef"}
+    | {".srw", ".x3f", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".iiq", ".gpr", ".mef", ".mos"}
+)
+_UNREAD_SUFFIXES = _RAW_SUFFIXES | frozenset(
+    {".jp2", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf", ".jpm", ".jxl", ".jxr", ".wdp", ".hdp", ".psd", ".psb"}
+    | {".exr", ".tga", ".dds", ".qoi", ".xcf", ".djvu", ".pcx", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+_UNREAD_VIDEO_SUFFIXES = frozenset(
+    {".mxf", ".dv", ".dif", ".rm", ".rmvb", ".h264", ".264", ".h265", ".265", ".hevc", ".dav", ".y4m"}
+)
+_ARCHIVES = (
+    ("ZIP", 0, b"PK\x03\x04"),
+    ("ZIP", 0, b"PK\x05\x06"),
+    ("7z", 0, b"7z\xbc\xaf\x27\x1c"),
+    ("RAR", 0, b"Rar!\x1a\x07"),
+    ("gzip", 0, b"\x1f\x8b"),
+    ("bzip2", 0, b"BZh"),
+    ("xz", 0, b"\xfd7zXZ\0"),
+    ("tar", 257, b"ustar"),
 )
 
 
@@ -97,7 +131,7 @@ def is_litter(name: str | PurePath) -> bool:
     if not LITTER_FOLDERS.isdisjoint(parts):
         return True
     name = parts[-1]
-    return name in _LITTER or name.startswith(_LITTER_PREFIX) or name.endswith(_LITTER_SUFFIX)
+    return name in _LITTER or name.startswith(_LITTER_PREFIXES) or name.endswith(_LITTER_SUFFIX)
 
 
 def file_format(path: PurePath) -> tuple[MediaKind, str]:
@@ -117,10 +151,12 @@ def file_format(path: PurePath) -> tuple[MediaKind, str]:
             pass
     known = known_format(head)
     if known not in (None, "BMP"):  # two bytes say little of a file that is not called so
-        raw = known == "TIFF" and suffix.lower() in _UNREAD_SUFFIXES
+        raw = known in ("TIFF", "raw") and suffix.lower() in _RAW_SUFFIXES
         return "image", name if raw else str(known)
     if suffix.lower() in _UNREAD_SUFFIXES:
         return "image", name
+    if suffix.lower() in _UNREAD_VIDEO_SUFFIXES and not _is_video(head):
+        return "video", name
     return ("video", "video") if _is_video(head) else (kind_by_name(path), name)
 
 
@@ -171,7 +207,7 @@ def image_format(head: bytes) -> str | None:
     ('GIF', None)
     """
     known = known_format(head)
-    return None if known in _UNREAD_FORMATS else known
+    return known if known in _READ_FORMATS else None
 
 
 def known_format(head: bytes) -> str | None:
@@ -185,6 +221,15 @@ def known_format(head: bytes) -> str | None:
             # Both are of one family: the list of brands tells them apart.
             return "AVIF" if name == "HEIC" and b"avif" in head[8:64] and b"heic" not in head[8:64] else name
     return "BMP" if head.startswith(b"BM") else None
+
+
+def archive_format(head: bytes) -> str | None:
+    """What an archive is called, by its first bytes; None for what is none.
+
+    >>> archive_format(b"Rar!\x1a\x07\x01\x00")
+    'RAR'
+    """
+    return next((name for name, start, magic in _ARCHIVES if head[start:].startswith(magic)), None)
 
 
 def _is_video(head: bytes) -> bool:

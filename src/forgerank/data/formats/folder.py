@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -27,13 +27,24 @@ SHARES = (0.8, 0.1, 0.1)
 
 
 class Folder(Samples):
-    """One split of the images at `root` as a `Source`; `options` are the keywords of `read_folder`.
+    """One split of the images at `root` as a `Source`; the keywords are those of `read_folder`.
 
     Raises InputError as `read_folder` does, and for an image of the split that is missing.
     """
 
-    def __init__(self, root: Path, split: str, **options: Any) -> None:
-        samples = [sample for sample in read_folder(root, **options) if sample.split == split]
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        length: int = 1,
+        table: str = "labels.csv",
+        shares: Sequence[float] = SHARES,
+        label: Label | None = None,
+        parts: Sequence[int | None] | None = None,
+    ) -> None:
+        found = read_folder(root, length=length, table=table, shares=shares, label=label, parts=parts)
+        samples = [sample for sample in found if sample.split == split]
         for sample in samples:
             if not is_file(sample.image):
                 raise InputError(f"{sample.image}: missing image")
