@@ -1,8 +1,11 @@
+import pickle
 from pathlib import Path
 
 import pytest
 
-from forgerank.files import check_outputs, read_json, read_yaml, write_atomic
+from forgerank.data.tar_files import DamagedTarError
+from forgerank.files import OutputError, check_outputs, read_json, read_yaml, write_atomic
+from forgerank.media.files import MediaError
 from forgerank.types import InputError
 
 
@@ -12,6 +15,20 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "a.json")
     with pytest.raises(InputError, match=r"b\.json: cannot be read"):
         read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("a.jpg: b"),
+        OutputError(Path("a.tar"), "cannot be written (no space left on device)"),
+        MediaError("a.jpg", "empty file"),
+        DamagedTarError(Path("a.tar"), "truncated"),
+    ],
+)
+def test_errors_come_back_from_other_processes_as_they_were(error: InputError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
 
 def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:

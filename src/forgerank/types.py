@@ -1,7 +1,7 @@
 """Types that several packages share: frozen, with units in the comments."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,16 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it is: kinds that are made of several arguments come back from other processes too."""
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(kind: type[InputError], arguments: tuple[Any, ...], values: dict[str, Any]) -> InputError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__ |= values
+    return error
 
 
 class Terminated(BaseException):

@@ -125,6 +125,17 @@ def test_a_difference_from_torch_is_an_error(
         graph.export_onnx(network, config.loss.tau, tmp_path / "float.onnx")
 
 
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx, "export", full)
+    network = build_network(ModelConfig(**tiny_settings(tmp_path, tmp_path)["model"], pretrained=False))
+    assert isinstance(network, Network)
+    with pytest.raises(InputError, match=r"x\.onnx: cannot be written \(no space left on device\)"):
+        graph.export_onnx(network, 0.25, tmp_path / "x.onnx")
+
+
 def test_the_exported_folder_is_what_the_detector_loads(exported: Path) -> None:
     loaded = load_weights(exported)
     metadata = loaded.metadata

@@ -186,14 +186,16 @@ def test_a_table_shows_every_number_as_printed(number: int, tmp_path: Path) -> N
 def test_what_is_measured_stands_beside_what_is_printed(tmp_path: Path) -> None:
     table = load_table(CONFIGS / "table4.yaml")
     facts = dict.fromkeys((*tables.FACTS, "pictures_per_second"), 1)
-    run = {"figures": {"r2/nose": 0.25, "fixed_accuracy": 0.5}, "skipped": {}, "facts": facts}
+    run = {"figures": {"r2/nose": 0.25, "fixed_accuracy": 0.5, "=1/auc": 0.5}, "skipped": {}, "facts": facts}
     request = Request(CONFIGS / "table4.yaml", (tmp_path,), tmp_path, progress=False)
     write_table(request, table, None, Results(runs={"ours": [run]}))
     text = (tmp_path / "table.md").read_text()
     assert "| Ours | 0.72 | 0.25 | 0.61 | - |" in text
     assert "R² in 0..1" in text
     with (tmp_path / "table.csv").open(newline="") as stream:
-        (row,) = [row for row in csv.DictReader(stream) if (row["row"], row["figure"]) == ("ours", "r2/nose")]
+        rows = {(row["row"], row["figure"]): row for row in csv.DictReader(stream)}
+    assert ("ours", "./=1/auc") in rows  # no formula
+    row = rows["ours", "r2/nose"]
     assert (row["paper"], row["mean"]) == ("72.0", "25.0")  # the CSV is in percent throughout
 
 

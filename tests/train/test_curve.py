@@ -29,6 +29,14 @@ def validate(
     Curve(folder).on_validation_end(trainer, module)  # type: ignore[arg-type]
 
 
+def test_no_name_of_a_source_is_a_formula(tmp_path: Path) -> None:
+    sources: list[dict[str, Any]] = [{"source": name, "auc": 0.5} for name in ("=1+2", "a\udcff")]
+    for step in (10, 20):
+        validate(tmp_path, step, rows=sources)
+    names = [row["source"] for row in read_curve(tmp_path / CURVE)]
+    assert names == ["./=1+2", "a\\udcff", ALL] * 2
+
+
 def test_every_validation_adds_a_row_for_each_source(tmp_path: Path) -> None:
     validate(tmp_path, 10)
     validate(tmp_path, 20, 0.9)

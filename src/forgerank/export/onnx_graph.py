@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from forgerank.detect.runtime import INPUT, ORDER_OUTPUT, OUTPUTS
+from forgerank.files import writing
 from forgerank.losses.mil import forgery_probability, similarity_map
 from forgerank.model.network import Network
 
@@ -66,7 +67,7 @@ class ExportGraph(nn.Module):
 def export_onnx(network: Network, tau: float, path: Path) -> float:
     """Write the graph with a dynamic batch size; returns its largest difference from torch in any output.
 
-    Raises ValueError where that exceeds TOLERANCE.
+    Raises ValueError where that exceeds TOLERANCE, OutputError where the file cannot be written.
     """
     graph = ExportGraph(network.cpu(), tau).eval()
     size = network.config.input_size
@@ -74,7 +75,7 @@ def export_onnx(network: Network, tau: float, path: Path) -> float:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operator has no ONNX counterpart
     try:
-        with warnings.catch_warnings():
+        with writing(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns about its own internals
             torch.onnx.export(
                 graph,
@@ -88,7 +89,8 @@ def export_onnx(network: Network, tau: float, path: Path) -> float:
                 output_names=graph.outputs,
                 dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             )
-        _drop_notes(path)
+        with writing(path):
+            _drop_notes(path)
         difference = max(
             _difference(graph, path, images) for images in (example, example[:1], example[[0, 1, 0]])
         )

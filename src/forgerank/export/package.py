@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgerank.extras import require
-from forgerank.files import check_outputs, make_folder, write_atomic
+from forgerank.files import check_outputs, make_folder, write_atomic, writing
 from forgerank.types import InputError
 from forgerank.weights.description import (
     METADATA_FILE,
@@ -139,7 +139,8 @@ def _quantized(path: Path, config: Any, roots: Sequence[Path], split: str) -> by
 
     config, source = open_split(config, roots, split, limit=CALIBRATION_IMAGES, workers=0)
     target = path.with_name("int8.onnx")
-    quantize(path, target, plain_loader(config, source))
+    with writing(target):
+        quantize(path, target, plain_loader(config, source))
     return target.read_bytes()
 
 

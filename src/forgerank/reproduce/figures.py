@@ -18,7 +18,7 @@ from forgerank.data.batches import Crops
 from forgerank.data.formats.registry import find_folders
 from forgerank.data.sample import Source
 from forgerank.evaluation.evaluate import open_split
-from forgerank.files import csv_bytes, make_folder, write_atomic
+from forgerank.files import csv_bytes, csv_name, make_folder, write_atomic
 from forgerank.labels import Sequences
 from forgerank.losses.mil import similarity_map
 from forgerank.metrics.scores import to_scores
@@ -258,7 +258,7 @@ def draw_baseline_beside_ours(runs: Sequence[Trained]) -> tuple[Figure, Numbers]
             ("similarity", similarities),
         ):
             for b, values in enumerate(maps):
-                facts = [run.title, shown.names[b], shown.title(b, labels), name]
+                facts = [csv_name(run.title), csv_name(shown.names[b]), shown.title(b, labels), name]
                 numbers += [[*facts, *cell] for cell in _cells(values)]
     columns = [*columns[::2], *columns[1::2]]  # the two methods side by side
     count = len(chosen)
@@ -311,7 +311,14 @@ def draw_components(runs: Sequence[Trained]) -> tuple[Figure, Numbers]:
                     found = f"found at {answered}" if answered else "not found"
                     _show(axis, images[b], f"{place + 1} {name}, {found}")
                     axis.imshow(maps[b], cmap="jet", alpha=0.45, vmin=0, vmax=1)
-                    facts = [run.title, shown.names[b], shown.title(b, labels), name, place + 1, answered]
+                    facts = [
+                        csv_name(run.title),
+                        csv_name(shown.names[b]),
+                        shown.title(b, labels),
+                        name,
+                        place + 1,
+                        answered,
+                    ]
                     numbers += [[*facts, *cell] for cell in _cells(_cells_of(maps[b], size))]
         for b in range(len(chosen)):
             named = [labels[label - 1] for label in answers[b].tolist() if label]
@@ -349,7 +356,7 @@ def draw_histograms(runs: Sequence[Trained]) -> tuple[Figure, Numbers]:
             axis.stairs(shares, edges, label=label, fill=True, alpha=0.5)
             for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
                 cell = [f"{low:.4f}", f"{high:.4f}", f"{share:.6f}", f"{mean:.6f}"]
-                numbers.append([run.title, name, len(values), *cell])
+                numbers.append([csv_name(run.title), name, len(values), *cell])
         axis.set_title(run.title, fontsize=9)
         axis.set_xlabel("mean of u in an image")
         axis.legend(fontsize=8)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from forgerank.files import csv_bytes, write_atomic
+from forgerank.files import csv_bytes, csv_name, write_atomic
 from forgerank.reproduce.run_metrics import measure_run
 from forgerank.reproduce.runs import Clock, Plan, Request, make_plan, row_config, train_missing
 from forgerank.reproduce.table_file import Printed, Table, choose_rows, load_table, row_values, scale_of
@@ -197,10 +197,10 @@ def _csv_rows(table: Table, results: Results) -> Iterator[list[object]]:
             title = ", ".join(filter(None, (line.method, line.backbone)))
             for cell in table.printed.cells(line):
                 if cell.value is not None and cell.row is None:
-                    yield ["", title, cell.heading, cell.value, "", "", 0, ""]
+                    yield ["", csv_name(title), csv_name(cell.heading), cell.value, "", "", 0, ""]
     for title, published in table.others.items():
         for metric, value in published.items():
-            yield ["", title, metric, value, "", "", 0, ""]
+            yield ["", csv_name(title), csv_name(metric), value, "", "", 0, ""]
     for name, row in table.rows.items():
         measured = [metric for run in results.runs.get(name, ()) for metric in run["figures"]]
         published = table.published(name)
@@ -209,7 +209,8 @@ def _csv_rows(table: Table, results: Results) -> Iterator[list[object]]:
             mean, deviation = mean_and_deviation(values)
             numbers = ["" if math.isnan(value) else round(value, 4) for value in (mean, deviation)]
             each = " ".join(f"{value:.4f}" for value in values)
-            yield [name, row.title, metric, published.get(metric, ""), *numbers, len(values), each]
+            names = [csv_name(text) for text in (name, row.title, metric)]
+            yield [*names, published.get(metric, ""), *numbers, len(values), each]
 
 
 def _notes(request: Request, table: Table, plan: Plan | None, results: Results) -> Iterator[str]:

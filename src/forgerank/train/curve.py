@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from forgerank.files import write_atomic
+from forgerank.files import csv_name, write_atomic
 from forgerank.types import InputError
 
 CURVE = "curve.csv"
@@ -38,7 +38,9 @@ class Curve(Callback):
         total = {"source": ALL, "auc": float(trainer.callback_metrics["val/sources"])}
         for found in (*module.curve, total):
             row = {"images": images, "minutes": f"{module.elapsed_minutes:.1f}", **found}
-            rows.append({name: _text(row.get(name)) for name in COLUMNS})
+            rows.append(
+                {name: _text(row.get(name)) for name in COLUMNS} | {"source": csv_name(found["source"])}
+            )
         write_atomic(self.path, _table(rows).encode())
 
 
