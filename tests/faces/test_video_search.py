@@ -106,3 +106,20 @@ def test_other_detectors_search_every_frame_whole(analyzer: FaceAnalyzer, astron
     plain.detector = Other()
     search = VideoFaceSearch(plain)
     assert [len(search.find(astronaut, time)[0]) for time in (0.0, 0.5)] == [1, 1]
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_frames_that_do_not_stand_upright(
+    analyzer: FaceAnalyzer, thorough: list[None], astronaut: Pixels, turn: int
+) -> None:
+    """A camera that hung upside down, or lay on its side, and says nothing of it."""
+    frames = [scene(astronaut, (600 + 10 * i, 200), side=500) for i in range(4)]
+    [upright] = analyzer.analyze(frames[0])
+    thorough.clear()
+    search = VideoFaceSearch(analyzer)
+    for i, frame in enumerate(frames):
+        [face], _ = search.find(np.ascontiguousarray(np.rot90(frame, turn)), 0.4 * i)
+        difference = (face.quality.roll - upright.quality.roll + 90 * turn + 180) % 360 - 180
+        assert abs(difference) < 5
+        assert face.quality.size == pytest.approx(upright.quality.size, rel=0.25)
+    assert len(thorough) <= 2  # the first frame, as it is and turned

@@ -1,7 +1,7 @@
 """Evaluation of networks on data sets: which checkpoints, images and thresholds."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from forgerank.evaluation.scorers import (
     predict,
 )
 from forgerank.files import make_folder, write_atomic
-from forgerank.train.checkpoints import BEST
+from forgerank.train.checkpoints import BEST, say
 from forgerank.train.config import DataConfig, TrainConfig
 from forgerank.train.loaders import Joined, limited, open_source, open_validation, plain_loader
 from forgerank.types import InputError
@@ -98,6 +98,7 @@ def evaluate(
         about |= {"roots": [str(root) for root in roots or scorer.config.data.roots], "thorough": thorough}
         about |= _metrics(scorer, _joined(found), reverse, resamples)
         if not results:
+            _say_one_class(found)
             about["sets"] = {} if not roots else plain(_rows(scorer, found, resamples))
             if plots is not None:
                 _plot(scorer, found, plots)
@@ -160,9 +161,19 @@ def evaluate_sources(
         name: _predict(scorer, config, source, thorough=thorough, abstain=abstain, progress=False)
         for name, source in open_validation(config.data).items()
     }
+    _say_one_class(found)
     if plots is not None:
         _plot(scorer, found, plots)
     return _rows(scorer, found, resamples)
+
+
+def _say_one_class(sets: Mapping[str, Predictions]) -> None:
+    """A line on standard error for each set whose images are all real or all forged."""
+    for name, predictions in sets.items():
+        forged = set(predictions.forged.tolist())
+        if len(forged) == 1:
+            missing = "real" if forged == {1} else "forged"
+            say(f"{name or 'the data'}: no {missing} image: AUC, mAP and accuracy mean nothing")
 
 
 def _rows(scorer: Scorer, sets: dict[str, Predictions], resamples: int) -> dict[str, dict[str, float]]:

@@ -1,7 +1,7 @@
 """Faces of an image with landmarks and quality, in one call."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,21 +42,36 @@ class FaceAnalyzer:
         it is, is searched turned upright as well: the faces are those of the upright image, in its own
         pixels.
         """
-        found = self._confirmed(image, self.detector.detect(image))
-        turn = self._turn(image, found)
-        if turn:
-            upright = np.ascontiguousarray(np.rot90(image, turn))
-            turned = [_turned_back(face, turn, image.shape) for face in self.detector.detect(upright)]
-            found = _distinct([*self._confirmed(image, turned), *found])
-        return _faces(image, found)
+        return self.analyze_turned(image, self.detector.detect)[0]
 
-    def _turn(self, image: Image, found: Sequence["_Found"]) -> int:
+    def analyze_turned(
+        self, image: Image, detect: Callable[[Image], list[Detection]], turn: int = 0
+    ) -> tuple[list[Face], int]:
+        """As `analyze`, with a detector's search of one's own; and how often `numpy.rot90` turns the image
+        until it stands upright, where `turn` is the first guess.
+        """
+        found = self._confirmed(image, self._detected(image, detect, turn))
+        upright = self._turn(image, found, turn)
+        if upright != turn:
+            found = _distinct([*self._confirmed(image, self._detected(image, detect, upright)), *found])
+        return _faces(image, found), upright
+
+    def _detected(
+        self, image: Image, detect: Callable[[Image], list[Detection]], turn: int
+    ) -> list[Detection]:
+        """What `detect` finds in the image turned so often, in pixels of the image."""
+        if not turn:
+            return detect(image)
+        turned = np.ascontiguousarray(np.rot90(image, turn))
+        return [turned_back_face(face, turn, image.shape) for face in detect(turned)]
+
+    def _turn(self, image: Image, found: Sequence["_Found"], tried: int) -> int:
         """How often `numpy.rot90` turns the image until its largest face stands upright."""
         if found:
             _, mesh = max(found, key=lambda pair: _side(pair[0]))
             return _upright_turn(mesh)
-        best, score = 0, -math.inf
-        for turn in (1, 2, 3):
+        best, score = tried, -math.inf
+        for turn in sorted({0, 1, 2, 3} - {tried}):
             upright = np.ascontiguousarray(np.rot90(image, turn))
             for _, mesh in self._confirmed(upright, self._glance(upright)):
                 if mesh.score > score and not quarter_turns(
@@ -121,12 +136,17 @@ def _faces(image: Image, found: Sequence[_Found]) -> list[Face]:
     return sorted(faces, key=lambda face: -face.quality.size)
 
 
-def _turned_back(detection: Detection, turn: int, shape: tuple[int, ...]) -> Detection:
+def turned_back_face(detection: Detection, turn: int, shape: tuple[int, ...]) -> Detection:
     """A detection in `numpy.rot90(image, turn)` as one in the image of this shape."""
-    corners = turned_back(np.reshape(detection.box, (2, 2)), turn, shape)
-    (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
     points = turned_back(detection.points, turn, shape).astype(np.float32)
-    return Detection((float(x0), float(y0), float(x1), float(y1)), detection.score, points)
+    return Detection(turned_back_box(detection.box, turn, shape), detection.score, points)
+
+
+def turned_back_box(box: Box, turn: int, shape: tuple[int, ...]) -> Box:
+    """A box in `numpy.rot90(image, turn)` as one in the image of this shape."""
+    corners = turned_back(np.reshape(box, (2, 2)), turn, shape)
+    (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
+    return float(x0), float(y0), float(x1), float(y1)
 
 
 def _make_detector(name: str, weights: str | Path | None, threads: int) -> FaceDetector:

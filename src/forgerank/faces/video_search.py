@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image as PILImage
 
-from forgerank.faces.analyze import FaceAnalyzer
+from forgerank.faces.analyze import FaceAnalyzer, turned_back_box, turned_back_face
 from forgerank.faces.boxes import Box, Floats, overlaps
 from forgerank.faces.detect import BlazeFaceDetector, suppress
 from forgerank.types import Detection, Face, Image
@@ -23,6 +23,7 @@ class VideoFaceSearch:
     def __init__(self, analyzer: FaceAnalyzer) -> None:
         self._analyzer = analyzer
         self._boxes: list[Box] = []  # of the frame before
+        self._turn = 0  # how often `numpy.rot90` turns the frames until they stand upright
         self._thumbnail: Floats | None = None
         self._thorough_at = float("-inf")  # seconds
 
@@ -31,14 +32,15 @@ class VideoFaceSearch:
 
         The quick search finds faces of about 8 % of the frame's long side and more, and smaller ones near
         their place in the frame before. The thorough search finds all of at least 48 pixels: every 2.5
-        seconds, when the scene changes and when a face is gone.
+        seconds, when the scene changes and when a face is gone. It finds out which way up the frames are, as
+        `FaceAnalyzer.analyze` does; until the next one all are searched turned upright.
         """
         thumbnail = _thumbnail(image)
         cut = self._thumbnail is not None and _correlation(thumbnail, self._thumbnail) < _SAME_SCENE
         thorough = cut or not 0 <= time - self._thorough_at < _THOROUGH_EVERY
-        faces = [] if thorough else self._analyzer.confirm(image, self._quick(image))
+        faces = [] if thorough else self._analyzer.confirm(image, self._quick_turned(image))
         if thorough or len(faces) < len(self._boxes):
-            faces = self._analyzer.confirm(image, self._thorough(image))
+            faces, self._turn = self._analyzer.analyze_turned(image, self._thorough, self._turn)
             self._thorough_at = time
         self._boxes = [face.box for face in faces]
         self._thumbnail = thumbnail
@@ -50,12 +52,19 @@ class VideoFaceSearch:
             return detector.detect(image, smallest=_SMALLEST)
         return detector.detect(image)
 
-    def _quick(self, image: Image) -> list[Detection]:
+    def _quick_turned(self, image: Image) -> list[Detection]:
+        if not self._turn:
+            return self._quick(image, self._boxes)
+        upright = np.ascontiguousarray(np.rot90(image, self._turn))
+        boxes = [turned_back_box(box, 4 - self._turn, upright.shape) for box in self._boxes]
+        return [turned_back_face(face, self._turn, image.shape) for face in self._quick(upright, boxes)]
+
+    def _quick(self, image: Image, known: list[Box]) -> list[Detection]:
         detector = self._analyzer.detector
         if not isinstance(detector, BlazeFaceDetector):
             return detector.detect(image)
         found = detector.detect_large(image)
-        for box in self._boxes:
+        for box in known:
             boxes = np.array([face.box for face in found], dtype=np.float32).reshape(-1, 4)
             if not (overlaps(np.array(box, dtype=np.float32), boxes) > _FOUND).any():
                 found = suppress(found + detector.detect_near(image, box))
