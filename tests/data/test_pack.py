@@ -308,6 +308,11 @@ def test_a_flipped_bit_costs_its_face_alone(pack_root: Path, pack_sources: Path,
     (copy / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"jpg: changed since it was written"):
         write_pack(recipe_of(pack_sources), copy)
+    shutil.copy(pack_root / flipped.parent.name, copy)
+    for text in ('{"alpha', "[1, 2]"):
+        (copy / "00000.skipped.json").write_text(text)
+        with pytest.raises(InputError, match=r"00000\.skipped\.json.*: (not JSON|no counts)"):
+            write_pack(recipe_of(pack_sources), copy)
     for name in ("index.json", "arrays.npz"):
         flip(copy / "00002.tar", name)
         with pytest.raises(InputError, match=rf"00002\.tar/{name}: changed since it was written"):

@@ -127,7 +127,11 @@ def _check_sizes(root: Path, sizes: Mapping[str, int]) -> None:
 def _members(entry: Mapping[str, Any], length: int) -> dict[str, Member]:
     """Of one face, by name. Raises ValueError for one that reaches beyond its shard of `length` bytes."""
     known = entry.get("crc32", {})  # older indexes have none
-    found = {name: Member(at, size, known.get(name)) for name, (at, size) in entry["members"].items()}
+    found = {
+        name: Member(int(at), int(size), known.get(name)) for name, (at, size) in entry["members"].items()
+    }
+    if entry["image"] not in found or any("/" in name for name in found):
+        raise ValueError("its members are not named as their image is")
     if any(
         member.offset < 0 or member.size < 0 or member.offset + member.size > length
         for member in found.values()
