@@ -90,13 +90,14 @@ def test_what_is_left_of_a_known_format_is_damaged_and_not_unknown(tmp_path: Pat
         read_photo(tmp_path / name, data=content[:30] if name == "a.png" else content[: len(content) // 2])
 
 
-@pytest.mark.parametrize("end", [None, 4096])
-@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize(
+    ("end", "options"), [(None, {}), (4096, {}), (None, {"progressive": True}), (None, {"optimize": True})]
+)
 def test_zeros_in_place_of_the_pixels_of_a_jpeg_are_missing(
-    tmp_path: Path, end: int | None, progressive: bool
+    tmp_path: Path, end: int | None, options: dict[str, bool]
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 160, 3), dtype=np.uint8)
-    content = saved(tmp_path / "a.jpg", noise, progressive=progressive).read_bytes()
+    content = saved(tmp_path / "a.jpg", noise, **options).read_bytes()
     half = len(content) // 2
     hole = bytes(len(content) - half if end is None else end)
     damaged = content[:half] + hole + content[half + len(hole) :]
@@ -105,6 +106,21 @@ def test_zeros_in_place_of_the_pixels_of_a_jpeg_are_missing(
     assert warning.startswith("its end is missing or damaged: ")
     [page] = read_pages(tmp_path / "a.jpg", data=content + bytes(4096))  # behind the end they say nothing
     assert not page.warnings
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("level", [0, 255, 70])
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
+def test_an_even_area_of_a_jpeg_is_no_hole(
+    tmp_path: Path, options: dict[str, bool], level: int, mode: str
+) -> None:
+    canvas = np.full((2400, 1600, 3), level, dtype=np.uint8)
+    canvas[1000:1200, 400:560] = np.random.default_rng(0).integers(0, 256, (200, 160, 3))
+    image = PILImage.fromarray(canvas).convert(mode)
+    image.save(tmp_path / "a.jpg", quality=90, **options)
+    [page] = read_pages(tmp_path / "a.jpg")
+    assert not page.warnings
+    assert np.abs(page.image.astype(int) - np.asarray(image.convert("RGB"))).mean() < 3
 
 
 def test_the_rows_of_a_png_before_a_wrong_checksum(tmp_path: Path) -> None:

@@ -27,7 +27,14 @@ from PIL.ImageFile import ImageFile
 from forgerank.extras import MissingExtraError, require
 from forgerank.media.files import MediaError, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
-from forgerank.media.structure import StructureError, jpeg_pixels, png_chunks, read_structure
+from forgerank.media.structure import (
+    JPEG_CODES,
+    JPEG_SCAN,
+    StructureError,
+    jpeg_segments,
+    png_chunks,
+    read_structure,
+)
 from forgerank.media.suffixes import HEAD_BYTES, archive_format, image_format, known_format
 from forgerank.types import Image
 
@@ -46,7 +53,7 @@ _SMALLER = 0.5  # a page with at most this share of the first one's pixels, in i
 _MISSING = (128, 128, 128)  # what libjpeg puts in place of blocks that are not there
 _RAW = "a camera's raw file, which is not read: export it as JPEG or PNG"
 _DNG_VERSION, _KIND_OF_IMAGE, _INNER_DIRECTORIES = 50706, 254, 330  # tags of TIFF
-_HOLE = bytes(512)  # in the pixels of a JPEG these were never written: no code is that long
+_HOLE = bytes(512)  # in the pixels of most JPEGs these were never written
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
@@ -263,7 +270,7 @@ def _first_page(
     if hdr is not None:
         remarks.append(f"its HDR ({hdr}) was tone-mapped to BT.709")
     try:
-        if image.format in ("JPEG", "MPO") and _hole(content) is not None:
+        if _hole(image, content) is not None:
             raise OSError("parts of it were never written")
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
@@ -304,7 +311,7 @@ def _mend(image: ImageFile, content: bytes) -> _Mended | None:
     """The file with its missing end filled in, so that a decoder takes it; None where that cannot be done."""
     width, height = image.size
     if image.format in ("JPEG", "MPO"):
-        return _Mended(content[: _hole(content)] + b"\xff\xd9", None)
+        return _Mended(content[: _hole(image, content)] + b"\xff\xd9", None)
     if image.format == "PNG":
         return _mend_png(content)
     if image.format == "BMP" and image.tile and image.tile[0][0] == "raw":
@@ -317,12 +324,32 @@ def _mend(image: ImageFile, content: bytes) -> _Mended | None:
     return _Mended(content + bytes(stride * height), min(1.0, (len(content) - start) / (stride * height)))
 
 
-def _hole(content: bytes) -> int | None:
-    """Where the pixels of a JPEG turn to zeros, as where a download or a memory card failed; else None."""
-    start = jpeg_pixels(content)
-    if start is None or (hole := content.find(_HOLE, start)) < 0:
+def _hole(image: ImageFile, content: bytes) -> int | None:
+    """Where the pixels of a JPEG turn to zeros, as where a download or a memory card failed; else None.
+
+    Where zeros can be an even area, in a progressive file and where they are the code that ends a block, only
+    those at the end of the file count.
+    """
+    if image.format not in ("JPEG", "MPO"):
         return None
-    return None if 0 <= content.find(b"\xff\xd9", start) < hole else hole
+    even = bool(image.info.get("progressive"))
+    for marker, start, end in jpeg_segments(content):
+        even = even or (marker == JPEG_CODES and _zeros_end_blocks(content[start:end]))
+        if marker != JPEG_SCAN:
+            continue
+        hole = content.find(_HOLE, end) if not even else len(content.rstrip(b"\0"))
+        if 0 <= hole <= len(content) - len(_HOLE) and not 0 <= content.find(b"\xff\xd9", end) < hole:
+            return hole
+    return None
+
+
+def _zeros_end_blocks(codes: bytes) -> bool:
+    """Whether in Huffman tables of a JPEG the code of zeros ends a block of the first component."""
+    while len(codes) > 17:
+        if codes[0] == 0x10 and codes[17] == 0:  # of each table, the first symbol has that code
+            return True
+        codes = codes[17 + sum(codes[1:17]) :]
+    return False
 
 
 def _samples(image: ImageFile) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ minutes and gigabytes. The limits here are far above what cameras and programs w
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ _MAX_FRAMES = 20_000  # frames and extensions of a GIF
 _SPARE_BLOCKS, _BYTES_PER_BLOCK = 10_000, 48  # of a GIF's data, which has blocks of at most 255 bytes
 _MAX_BOXES = 2_000  # of AVIF and HEIF, at the top
 _MAX_PAGES = 2_000  # directories of a TIFF
+JPEG_SCAN, JPEG_CODES = 0xDA, 0xC4  # markers of segments
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 
@@ -39,7 +41,7 @@ def read_structure(content: bytes) -> Structure:
     """
     name = image_format(content[:HEAD_BYTES])
     if name == "JPEG":
-        jpeg_pixels(content)
+        deque(jpeg_segments(content), maxlen=0)
     elif name == "PNG":
         return Structure(name, _walk_png(content))
     elif name == "GIF":
@@ -54,8 +56,8 @@ def read_structure(content: bytes) -> Structure:
     return Structure(name, 1)
 
 
-def jpeg_pixels(content: bytes) -> int | None:
-    """Where the first scan of a JPEG begins, behind its metadata; None where there is none.
+def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """The segments of a JPEG up to that of its first scan: marker, and where its content begins and ends.
 
     Raises StructureError as `read_structure` does.
     """
@@ -64,17 +66,20 @@ def jpeg_pixels(content: bytes) -> int | None:
         junk += found.start() - at
         _limit(junk, _MAX_JUNK, "bytes between the segments of a JPEG")
         marker, at = content[found.start() + 1], found.end()
-        if marker in (0xD9, 0xDA):  # end, or pixels
-            return found.start() if marker == 0xDA else None
+        if marker == 0xD9:  # the end
+            return
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:
             junk += 2  # they have no content
             continue
+        size = max(2, int.from_bytes(content[at : at + 2], "big"))
+        yield marker, at + 2, at + size
+        if marker == JPEG_SCAN:
+            return
         segments += 1
         _limit(segments, _MAX_SEGMENTS, "segments of metadata")
-        at += max(2, int.from_bytes(content[at : at + 2], "big"))
+        at += size
         _limit(at, _MAX_METADATA, "bytes of metadata")
     _limit(junk + len(content) - at, _MAX_JUNK, "bytes between the segments of a JPEG")
-    return None
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
