@@ -289,3 +289,19 @@ def test_the_most_suspicious_page_of_a_file_is_the_one_that_is_drawn(
         assert (report.verdict, report.page, report.pages) == ("forged", 2, 2)
         plain = detector.detect(forged_astronaut)
         assert report.faces[0].heatmap("nose").tobytes() == plain.faces[0].heatmap("nose").tobytes()
+
+
+def test_sources_that_can_no_longer_be_read(tmp_path: Path, astronaut: NDArray[np.uint8]) -> None:
+    path = tmp_path / "a.jpg"
+    PILImage.fromarray(astronaut).save(path)
+    closed_file, closed_image = path.open("rb"), PILImage.open(path)
+    closed_file.close()
+    closed_image.close()
+    content = path.read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with PILImage.open(tmp_path / "cut.jpg") as cut:
+        failures = Detector().detect([closed_file, closed_image, cut], on_error="report")
+    for failure in failures:
+        assert isinstance(failure, Failure)
+        assert str(tmp_path) in str(failure.path)
+        assert "cannot be " in failure.reason

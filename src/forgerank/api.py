@@ -172,7 +172,10 @@ class Detector:
         self, source: Any, max_pixels: int, sampling: dict[str, Any]
     ) -> "ImageResult | VideoResult":
         """The content of a file goes through a temporary one: videos are read at many places."""
-        content = source.read() if hasattr(source, "read") else bytes(source)
+        try:
+            content = source.read() if hasattr(source, "read") else bytes(source)
+        except (OSError, ValueError) as error:  # the latter of a file that was closed
+            raise MediaError(_name(source) or _UNNAMED, f"cannot be read ({error})") from None
         if not isinstance(content, bytes):
             raise InputError(f"a file must be open for reading bytes, got {type(content).__name__}")
         with tempfile.TemporaryDirectory() as folder:
@@ -355,7 +358,10 @@ def _from_memory(source: Any, channel_order: ChannelOrder) -> LoadedImage:
     name = None
     if isinstance(source, PILImage.Image):
         name, channel_order = getattr(source, "filename", "") or None, "rgb"
-        source = _pixels_of_pil(source)
+        try:
+            source = _pixels_of_pil(source)
+        except (OSError, SyntaxError, ValueError) as error:  # closed, cut off, or of a mode without colours
+            raise MediaError(name or "image", f"cannot be decoded ({error})") from None
     if not isinstance(source, np.ndarray):
         raise InputError(
             f"a source is a path, bytes, an open file, a PIL image or an array, got {type(source).__name__}"

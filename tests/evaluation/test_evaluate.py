@@ -107,6 +107,20 @@ def test_what_shows_no_face_gets_no_verdict_where_that_is_asked_for(trained: Pat
     assert (strict["unjudged"], strict["undetermined"], strict["auc"]) == (1, 1, scored["auc"])
 
 
+def test_sets_of_one_class_are_said(
+    trained: Path, squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(squares, alone)
+    table = alone / "annotations/val.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, *(row for row in rows if "[]" not in row)]) + "\n")
+    options: dict[str, Any] = {"split": "val", "limit": 12, "resamples": 2, "workers": 0, "progress": False}
+    evaluate(trained / "best.ckpt", roots=[squares, alone], **options)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "mean nothing" in line]
+    assert lines == ["forgerank: alone: no real image: AUC, mAP and accuracy mean nothing"]
+
+
 def test_images_without_a_face_stay_in_the_test(
     trained: Path, tmp_path: Path, astronaut: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
 ) -> None:
