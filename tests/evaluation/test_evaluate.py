@@ -114,7 +114,7 @@ def test_sets_of_one_class_are_said(
     shutil.copytree(squares, alone)
     table = alone / "annotations/val.csv"
     head, *rows = table.read_text().splitlines()
-    table.write_text("\n".join([head, *(row for row in rows if "[]" not in row)]) + "\n")
+    table.write_text("\n".join([head, *(row for row in rows if "[0, 0, 0, 0, 0]" not in row)]) + "\n")
     options: dict[str, Any] = {"split": "val", "limit": 12, "resamples": 2, "workers": 0, "progress": False}
     evaluate(trained / "best.ckpt", roots=[squares, alone], **options)
     lines = [line for line in capsys.readouterr().err.splitlines() if "mean nothing" in line]
