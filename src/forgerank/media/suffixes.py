@@ -226,8 +226,8 @@ def known_format(head: bytes) -> str | None:
 def archive_format(head: bytes) -> str | None:
     """What an archive is called, by its first bytes; None for what is none.
 
-    >>> archive_format(b"Rar!\x1a\x07\x01\x00")
-    'RAR'
+    >>> archive_format(b"BZh91AY&SY")
+    'bzip2'
     """
     return next((name for name, start, magic in _ARCHIVES if head[start:].startswith(magic)), None)
 
