@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
-from forgerank.faces.align import FACE_CENTRE, TEMPLATE, Alignment, estimate_alignment, similarity
+from forgerank.faces.align import (
+    FACE_CENTRE,
+    MIRRORED_POINTS,
+    TEMPLATE,
+    Alignment,
+    estimate_alignment,
+    similarity,
+)
 
 points5 = st.tuples(
     st.floats(20, 400), st.floats(-3.1, 3.1), st.floats(-500, 500), st.floats(-500, 500), st.integers(32, 512)
@@ -79,6 +86,15 @@ def test_a_mirrored_face_is_turned_not_mirrored() -> None:
     assert np.linalg.det(estimate_alignment(mirrored, 64).matrix[:, :2]) > 0
 
 
+def test_a_mirror_image_has_the_mirrored_crop_whatever_its_width() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (400, 401, 3), dtype=np.uint8)
+    points = TEMPLATE * np.float32(300) + np.float32((40, 30))
+    mirrored = points[list(MIRRORED_POINTS)] * np.float32((-1, 1)) + np.float32((401, 0))
+    crop = estimate_alignment(points, 128).crop(image).astype(int)
+    other = estimate_alignment(mirrored, 128).crop(np.ascontiguousarray(image[:, ::-1]))
+    assert np.abs(other[:, ::-1] - crop).max() <= 1
+
+
 def test_coinciding_points_have_no_alignment() -> None:
     with pytest.raises(ValueError, match="coincide"):
         similarity(np.ones((5, 2), np.float32), TEMPLATE)
@@ -94,7 +110,8 @@ def test_identity() -> None:
 @pytest.mark.parametrize("centre", [(0.5, 0.5), (0.02, 0.9), (1.3, 0.5), (5.0, 5.0)])
 def test_a_crop_depends_on_its_own_part_of_the_image_alone(side: int, centre: tuple[float, float]) -> None:
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    brighter = np.linspace(0, 127, 1200, dtype=np.uint8)[:, None]  # to the right: it is not seen mirrored
+    image = rng.integers(0, 128, (900, 1200, 3), dtype=np.uint8) + brighter
     points = (TEMPLATE - 0.5) * np.float32(side) + np.float32(centre) * np.float32((1200, 900))
     alignment = estimate_alignment(points, 64)
     whole = PILImage.fromarray(image)

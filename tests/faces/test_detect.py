@@ -64,10 +64,10 @@ def test_a_mirror_image_has_the_mirrored_detection(detector: BlazeFaceDetector) 
     image = astronaut()[:, :511]
     (face,), (other,) = (detector.detect(np.ascontiguousarray(side)) for side in (image, image[:, ::-1]))
     x0, y0, x1, y1 = other.box
-    assert (511 - x1, y0, 511 - x0, y1) == pytest.approx(face.box, abs=0.5)
-    assert other.score == pytest.approx(face.score, abs=0.01)
+    assert (511 - x1, y0, 511 - x0, y1) == pytest.approx(face.box, abs=1e-3)
+    assert other.score == pytest.approx(face.score, abs=1e-6)
     mirrored = other.points[[1, 0, 2, 4, 3]] * (-1, 1) + (511, 0)
-    assert mirrored == pytest.approx(face.points, abs=0.5)
+    assert mirrored == pytest.approx(face.points, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ TEMPLATE = np.array(
     [[0.3665, 0.472], [0.6335, 0.472], [0.5, 0.641], [0.3805, 0.744], [0.6195, 0.744]], dtype=np.float32
 )
 
+MIRRORED_POINTS = (1, 0, 2, 4, 3)  # the five points with left and right exchanged
+
 FACE_CENTRE = np.array([0.5, 0.56], dtype=np.float32)  # of the unit square: stays in place under a zoom
 
 # Face Mesh vertices: rims of the eyes, tip of the nose, corners of the mouth.
@@ -113,18 +115,31 @@ class Alignment:
             origin, right, down = self._to_crop(turned_back(corners, turn, image.shape))
             matrix = np.column_stack([right - origin, down - origin, origin])
             return Alignment(matrix, self.size).crop(np.rot90(image, turn))
+        return self._crop_upright(image, mirrored=False)
+
+    def _crop_upright(self, image: Image, *, mirrored: bool) -> Image:
         # A bicubic look-up alone would alias when a large face shrinks to the crop.
         factor = self.reduction
         left, top, right, bottom = self._reach(image, factor)
         if left >= right or top >= bottom:
             return np.zeros((self.size, self.size, 3), dtype=np.uint8)
-        pil = PILImage.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
+        part = np.ascontiguousarray(image[top:bottom, left:right])
+        if factor > 1 and not mirrored and brighter_on_the_left(part):
+            # `reduce` counts its blocks from the left: a mirror image of odd width would have others.
+            other = self._mirrored(image.shape[1])
+            return np.ascontiguousarray(other._crop_upright(image[:, ::-1], mirrored=True)[:, ::-1])
+        pil = PILImage.fromarray(part)
         if factor > 1:
             pil = pil.reduce(factor)
         to_image = self._inverse()
         to_image[:, 2] -= (left, top)
         to_image /= factor
         return np.asarray(self._sample(pil, to_image, PILImage.Resampling.BICUBIC))
+
+    def _mirrored(self, width: int) -> "Alignment":
+        """From the mirror image of an image of this width to the mirror image of the crop."""
+        (a, b, c), (d, e, f) = self.matrix
+        return Alignment(np.array([[a, -b, self.size - a * width - c], [-d, e, f + d * width]]), self.size)
 
     def _reach(self, image: Image, factor: int) -> tuple[int, int, int, int]:
         """The part of an image that its crop at 1 / `factor` can depend on: left, top, right, bottom."""

@@ -17,6 +17,7 @@ from forgerank.types import Detection, Face, Image, InputError, Points
 # Log-odds of the mesh model. Of 645 real faces, down to 32 pixels, none scored below 6.1; of 60 places that
 # the detector took for one, in textures, clothes and turned images, none above 3.6.
 _MIN_SCORE = 5.0
+_SAME = 0.3  # overlap of two meshes of one face; one that the wrong way up is fitted beside it has 0.4
 _MAX_DISAGREEMENT = (
     45.0  # degrees between detector and mesh; of real faces, 99 % are within 26, all within 34
 )
@@ -173,7 +174,7 @@ def _face(image: Image, detection: Detection, mesh: Mesh) -> Face:
 
 def _same_face(mesh: Mesh, other: Mesh) -> bool:
     """Two detections whose boxes differ can still lead the mesh to one face."""
-    return float(overlaps(np.array(_extent(mesh)), np.array([_extent(other)]))[0]) > 0.5
+    return float(overlaps(np.array(_extent(mesh)), np.array([_extent(other)]))[0]) > _SAME
 
 
 def _side(detection: Detection) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image as PILImage
 
-from forgerank.faces.align import brighter_on_the_left
+from forgerank.faces.align import MIRRORED_POINTS, brighter_on_the_left
 from forgerank.faces.boxes import Box, Floats, containment, overlaps
 from forgerank.faces.models import open_embedded
 from forgerank.faces.retinaface import RetinaFaceDetector
@@ -29,6 +29,7 @@ _SMALLEST_FACE = 16.0  # pixels: nothing below is found, however large the image
 _SMALLEST_FACE_BESIDE_JUDGED = 48.0
 _WORTH_TILING = 1.2  # below this, tiles would show the image hardly larger than the whole view did
 _TILE_OVERLAP = 48  # input pixels
+_ROWS_COMPARED = 256  # of an image, evenly spread: enough to say on which side it is brighter
 _FLAT = 4.0  # grey levels: a tile with less contrast than this holds no face
 _PADDING = 1.6  # a face that fills the image or is cut by its border is found on a canvas this much larger
 _EXCHANGED = [1, 0, 2, 3, 5, 4]  # the six key points with left and right exchanged: see `five_of_six`
@@ -108,7 +109,18 @@ class BlazeFaceDetector:
         self._short_range = _BlazeFace("face_detection_short_range.onnx", 128, ((16, 2), (8, 6)), threads)
 
     def detect(self, image: Image, *, smallest: float = 0.0) -> list[Detection]:
-        """See `FaceDetector.detect`; faces under `smallest` pixels are not looked for."""
+        """See `FaceDetector.detect`; faces under `smallest` pixels are not looked for.
+
+        An image that is brighter on the left is searched mirrored: a mirror image so has the same faces, to
+        the last pixel.
+        """
+        rows = max(1, image.shape[0] // _ROWS_COMPARED)
+        if not brighter_on_the_left(image[::rows]):
+            return self._detect(image, smallest)
+        mirrored = self._detect(np.ascontiguousarray(image[:, ::-1]), smallest)
+        return [_mirrored(face, image.shape[1]) for face in mirrored]
+
+    def _detect(self, image: Image, smallest: float) -> list[Detection]:
         places = _pieces(image.shape[0], image.shape[1])
         if len(places) == 1:
             return self._detect_piece(image, smallest)
@@ -277,6 +289,14 @@ def _moved(face: Detection, left: int, top: int) -> Detection:
     x0, y0, x1, y1 = face.box
     offset = np.array([left, top], dtype=np.float32)
     return Detection((x0 + left, y0 + top, x1 + left, y1 + top), face.score, face.points + offset)
+
+
+def _mirrored(face: Detection, width: int) -> Detection:
+    """A detection in the mirror image of an image of this width."""
+    x0, y0, x1, y1 = face.box
+    points = face.points[list(MIRRORED_POINTS)]
+    points[:, 0] = width - points[:, 0]
+    return Detection((width - x1, y0, width - x0, y1), face.score, points)
 
 
 DETECTORS = {"blazeface": BlazeFaceDetector, "retinaface": RetinaFaceDetector}

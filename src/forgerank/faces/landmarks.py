@@ -9,7 +9,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from forgerank.faces.align import brighter_on_the_left, five_points, quarter_turns, turned_back
+from forgerank.faces.align import (
+    MIRRORED_POINTS,
+    brighter_on_the_left,
+    five_points,
+    quarter_turns,
+    turned_back,
+)
 from forgerank.faces.models import open_embedded
 from forgerank.types import Detection, Image, Points
 
@@ -18,7 +24,6 @@ _ENLARGE = 1.5  # side of the model's view over the longer side of the face
 # Of 500 fits to real faces the wrong way up, none scored above 16.6; of those the right way up, 4 in 5 are
 # over this.
 _SURE = 20.0
-_OTHER_WAY_UP = (1, 0, 2, 4, 3)  # the five points with left and right exchanged
 # Vertices on the line that divides the face. Of the others, those below 248 lie on the image's left, and from
 # 248 on their counterparts follow in the same order.
 _MIDDLE = (0, 1, 2, *range(4, 7), *range(8, 20), 94, 151, 152, 164, 168, 175, 195, 197, 199, 200)
@@ -67,7 +72,7 @@ class LandmarkModel:
         mesh = self._fit(image, detection, detection.points)
         if mesh.score >= _SURE:
             return mesh
-        other = self._fit(image, detection, detection.points[list(_OTHER_WAY_UP)])
+        other = self._fit(image, detection, detection.points[list(MIRRORED_POINTS)])
         return other if other.score > mesh.score else mesh
 
     def _fit(self, image: Image, detection: Detection, points: Points) -> Mesh:
