@@ -115,31 +115,30 @@ class Alignment:
             origin, right, down = self._to_crop(turned_back(corners, turn, image.shape))
             matrix = np.column_stack([right - origin, down - origin, origin])
             return Alignment(matrix, self.size).crop(np.rot90(image, turn))
-        return self._crop_upright(image, mirrored=False)
-
-    def _crop_upright(self, image: Image, *, mirrored: bool) -> Image:
         # A bicubic look-up alone would alias when a large face shrinks to the crop.
         factor = self.reduction
         left, top, right, bottom = self._reach(image, factor)
         if left >= right or top >= bottom:
             return np.zeros((self.size, self.size, 3), dtype=np.uint8)
-        part = np.ascontiguousarray(image[top:bottom, left:right])
-        if factor > 1 and not mirrored and brighter_on_the_left(part):
-            # `reduce` counts its blocks from the left: a mirror image of odd width would have others.
-            other = self._mirrored(image.shape[1])
-            return np.ascontiguousarray(other._crop_upright(image[:, ::-1], mirrored=True)[:, ::-1])
-        pil = PILImage.fromarray(part)
+        part = image[top:bottom, left:right]
+        # `reduce` counts its blocks from the left: so that a mirror image has the mirrored ones, they are
+        # counted from the darker side.
+        mirrored = factor > 1 and brighter_on_the_left(part)
+        if mirrored:
+            width = image.shape[1]
+            right = width - (width - right) // factor * factor
+            left = max(0, width + (left - width) // factor * factor)
+            part = image[top:bottom, left:right][:, ::-1]
+            left -= (left - right) % factor  # where a whole block would begin
+        pil = PILImage.fromarray(np.ascontiguousarray(part))
         if factor > 1:
             pil = pil.reduce(factor)
+        if mirrored:
+            pil = pil.transpose(PILImage.Transpose.FLIP_LEFT_RIGHT)
         to_image = self._inverse()
         to_image[:, 2] -= (left, top)
         to_image /= factor
         return np.asarray(self._sample(pil, to_image, PILImage.Resampling.BICUBIC))
-
-    def _mirrored(self, width: int) -> "Alignment":
-        """From the mirror image of an image of this width to the mirror image of the crop."""
-        (a, b, c), (d, e, f) = self.matrix
-        return Alignment(np.array([[a, -b, self.size - a * width - c], [-d, e, f + d * width]]), self.size)
 
     def _reach(self, image: Image, factor: int) -> tuple[int, int, int, int]:
         """The part of an image that its crop at 1 / `factor` can depend on: left, top, right, bottom."""
