@@ -149,7 +149,7 @@ class _Run:
         if self.outputs.html is not None:
             html = self.outputs.html
             self._try(html, lambda: write_atomic(html, self.report.html().encode()))
-        self._write_text(self.outputs.csv, self.report.csv, _write_csv)
+        self._write_text(self.outputs.csv, self.report.csv, _print)
         self._write_text(self.outputs.json, self.report.json, write_stdout)
         outputs: dict[str, list[str]] = {}
         for output, reason in self._unwritten.items():
@@ -392,11 +392,10 @@ def write_stdout(text: str) -> None:
         text.encode(encoding)
     except UnicodeEncodeError:
         text = json_library.dumps(json_library.loads(text), indent=2) + "\n"
-    with printing():
-        sys.stdout.write(text)
+    _print(text)
 
 
-def _write_csv(text: str) -> None:
+def _print(text: str) -> None:
     with printing():
         sys.stdout.write(text)
 

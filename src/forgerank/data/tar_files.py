@@ -60,8 +60,8 @@ def read_member(path: Path, name: str, member: Member) -> bytes:
     return content
 
 
-def write_tar(path: Path, members: Iterable[tuple[str, bytes]], *, checksums: bool = False) -> int:
-    """Write names and contents atomically; returns how many. The same members give the same bytes.
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]], *, checksums: bool = False) -> dict[str, int]:
+    """Write names and contents atomically; returns the CRC-32 of each. The same members give the same bytes.
 
     checksums: add CHECKSUMS. Raises OutputError, one line, where the file cannot be written: the path is then
     as it was.
@@ -77,7 +77,7 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]], *, checksums: bo
             known[name] = zlib.crc32(content)
         if checksums:
             _add(tar, CHECKSUMS, json.dumps(known).encode())
-    return len(known)
+    return known
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -51,20 +51,20 @@ class FaceAnalyzer:
         """As `analyze`, with a detector's search of one's own; and how often `numpy.rot90` turns the image
         until it stands upright, where `turn` is the first guess.
         """
-        found = self._confirmed(image, self._detected(image, detect, turn))
+        found = self._confirmed(image, self.detect_turned(image, detect, turn))
         upright = self._turn(image, found, turn)
         if upright != turn:
-            found = _distinct([*self._confirmed(image, self._detected(image, detect, upright)), *found])
+            found = _distinct([*self._confirmed(image, self.detect_turned(image, detect, upright)), *found])
         return _faces(image, found), upright
 
-    def _detected(
+    def detect_turned(
         self, image: Image, detect: Callable[[Image], list[Detection]], turn: int
     ) -> list[Detection]:
-        """What `detect` finds in the image turned so often, in pixels of the image."""
+        """What `detect` finds in the image, turned so often by `numpy.rot90`, in pixels of the image."""
         if not turn:
             return detect(image)
         turned = np.ascontiguousarray(np.rot90(image, turn))
-        return [turned_back_face(face, turn, image.shape) for face in detect(turned)]
+        return [_turned_back(face, turn, image.shape) for face in detect(turned)]
 
     def _turn(self, image: Image, found: Sequence["_Found"], tried: int) -> int:
         """How often `numpy.rot90` turns the image until its largest face stands upright."""
@@ -137,7 +137,7 @@ def _faces(image: Image, found: Sequence[_Found]) -> list[Face]:
     return sorted(faces, key=lambda face: -face.quality.size)
 
 
-def turned_back_face(detection: Detection, turn: int, shape: tuple[int, ...]) -> Detection:
+def _turned_back(detection: Detection, turn: int, shape: tuple[int, ...]) -> Detection:
     """A detection in `numpy.rot90(image, turn)` as one in the image of this shape."""
     points = turned_back(detection.points, turn, shape).astype(np.float32)
     return Detection(turned_back_box(detection.box, turn, shape), detection.score, points)

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image as PILImage
 
-from forgerank.faces.analyze import FaceAnalyzer, turned_back_box, turned_back_face
+from forgerank.faces.analyze import FaceAnalyzer, turned_back_box
 from forgerank.faces.boxes import Box, Floats, overlaps
 from forgerank.faces.detect import BlazeFaceDetector, suppress
 from forgerank.types import Detection, Face, Image
@@ -53,11 +53,12 @@ class VideoFaceSearch:
         return detector.detect(image)
 
     def _quick_turned(self, image: Image) -> list[Detection]:
-        if not self._turn:
-            return self._quick(image, self._boxes)
-        upright = np.ascontiguousarray(np.rot90(image, self._turn))
-        boxes = [turned_back_box(box, 4 - self._turn, upright.shape) for box in self._boxes]
-        return [turned_back_face(face, self._turn, image.shape) for face in self._quick(upright, boxes)]
+        def quick(upright: Image) -> list[Detection]:
+            return self._quick(
+                upright, [turned_back_box(box, -self._turn % 4, upright.shape) for box in self._boxes]
+            )
+
+        return self._analyzer.detect_turned(image, quick, self._turn)
 
     def _quick(self, image: Image, known: list[Box]) -> list[Detection]:
         detector = self._analyzer.detector

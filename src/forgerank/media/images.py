@@ -166,14 +166,10 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
             raise UnknownFormatError(path, _unknown(content))
         image = _decoder(structure.format, path)(_Content(content))
     except (SyntaxError, IndexError, TypeError, struct.error):
-        if known_format(content[:HEAD_BYTES]) in (
-            None,
-            "BMP",
-        ):  # two bytes make a BMP: it only begins like one
+        kind = known_format(content[:HEAD_BYTES])
+        if kind in (None, "BMP"):  # two bytes make a BMP: it only begins like one
             raise UnknownFormatError(path, _unknown(content)) from None
-        raise MediaError(
-            path, f"truncated or damaged image (no {structure.format} can be made of it)"
-        ) from None
+        raise MediaError(path, f"truncated or damaged image (no {kind} can be made of it)") from None
     except Exception as error:  # as above
         raise _media_error(path, error) from None
     if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_raw(image):
@@ -269,12 +265,13 @@ def _first_page(
     hdr = _hdr(image, content)
     if hdr is not None:
         remarks.append(f"its HDR ({hdr}) was tone-mapped to BT.709")
+    hole = _hole(image, content)
     try:
-        if _hole(image, content) is not None:
+        if hole is not None:
             raise OSError("parts of it were never written")
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
-        mended = _mend(image, content)
+        mended = _mend(image, content[:hole])
         if mended is None:
             raise
         mended_pixels, share, how = _decode_mended(image, mended, path, hdr)
@@ -311,7 +308,7 @@ def _mend(image: ImageFile, content: bytes) -> _Mended | None:
     """The file with its missing end filled in, so that a decoder takes it; None where that cannot be done."""
     width, height = image.size
     if image.format in ("JPEG", "MPO"):
-        return _Mended(content[: _hole(image, content)] + b"\xff\xd9", None)
+        return _Mended(content + b"\xff\xd9", None)
     if image.format == "PNG":
         return _mend_png(content)
     if image.format == "BMP" and image.tile and image.tile[0][0] == "raw":

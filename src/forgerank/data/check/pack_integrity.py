@@ -52,12 +52,17 @@ def check_shards(root: Path) -> tuple[list[str], list[str]]:
             problems.append(str(error))
             continue
         listed |= shards.names
-        found = list(shards.damaged())
-        for name, digest in shards.sha256.items():
-            path = root / name
-            # Of another kind than a face: what only other readers of shards look at.
-            if not any(line.startswith(f"{path}/") for line in found) and sha256_of(path) != digest:
-                found.append(f"{path}: changed since it was written")
+        known = shards.sha256
+        changed = [
+            name for name in sorted(shards.names) if name in known and sha256_of(root / name) != known[name]
+        ]
+        found = list(shards.damaged({*changed, *(shards.names - known.keys())}))
+        # Of another kind than a face: what only other readers of shards look at.
+        found += [
+            f"{root / name}: changed since it was written"
+            for name in changed
+            if not any(line.startswith(f"{root / name}/") for line in found)
+        ]
         problems += found
         if not shards.sha256:
             unchecked.append(str(index))

@@ -11,7 +11,7 @@ and give the very same batches. `forgerank.data.prepare.shard_writer` writes sha
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,11 @@ class Shards:
             mask = read_mask(sample.mask, image, self._read(sample.mask, index))
         return LabelledImage(image, sample.points, sample.sequence, mask, sample.parts, sample.fake)
 
-    def damaged(self) -> Iterator[str]:
-        """Why members cannot be used, a line each. All are read."""
+    def damaged(self, names: Container[str]) -> Iterator[str]:
+        """Why members of the shards of these names cannot be used, a line each. All are read."""
         for sample, members in zip(self._samples, self._members, strict=True):
+            if sample.image.parent.name not in names:
+                continue
             for name, member in members.items():
                 try:
                     read_member(sample.image.parent, name, member)

@@ -367,7 +367,7 @@ def write_reconstructions(
     """Write keys with their crops (S, S, 3) as JPEG into OUT/NAME.tar; returns how many."""
     out.mkdir(parents=True, exist_ok=True)
     members = ((f"{key}.jpg", _jpeg(image, quality)) for key, image in crops)
-    return write_tar(out / f"{name}.tar", members, checksums=True)
+    return len(write_tar(out / f"{name}.tar", members, checksums=True))
 
 
 def _jpeg(image: Image, quality: int) -> bytes:

@@ -121,7 +121,6 @@ def _readable(samples: Sequence[Sample]) -> tuple[list[Sample], list[tuple[Path,
 def _write_shard(path: Path, samples: Mapping[int, Sample]) -> dict[int, dict[str, Any]]:
     """One tar file; returns the index entries of the samples."""
     entries: dict[int, dict[str, Any]] = {}
-    known: dict[str, int] = {}
 
     def members() -> Iterator[tuple[str, bytes]]:
         for index, sample in samples.items():
@@ -132,13 +131,10 @@ def _write_shard(path: Path, samples: Mapping[int, Sample]) -> dict[int, dict[st
                 files[f"{key}.mask{sample.mask.suffix.lower()}"] = sample.mask
             annotation = _annotation(sample)
             entries[index] = {"shard": path.name, "image": next(iter(files)), "members": files, **annotation}
-            for name, file in files.items():
-                content = file.read_bytes()
-                known[name] = zlib.crc32(content)
-                yield name, content
+            yield from ((name, file.read_bytes()) for name, file in files.items())
             yield f"{key}.json", json.dumps(annotation).encode()
 
-    write_tar(path, members())
+    known = write_tar(path, members())
     places = tar_members(path)
     for entry in entries.values():
         entry["crc32"] = {name: known[name] for name in entry["members"]}
