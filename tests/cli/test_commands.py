@@ -51,6 +51,18 @@ def test_every_command_documents_itself_and_its_exit_codes(command: str) -> None
     assert "Exit codes" in result.stdout
 
 
+def test_a_file_in_the_place_of_the_command_is_answered_with_the_command(
+    portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(portrait.parent)
+    portrait.rename("a portrait.png")
+    result = call("a portrait.png", "--json", "-")
+    assert result.exit_code == 2
+    shown = " ".join(result.stderr.replace("│", " ").split())
+    assert "'a portrait.png' is no command. To judge it: forgerank detect 'a portrait.png' --json -" in shown
+    assert "No such command 'portrait'" in call("portrait").stderr
+
+
 def test_faces_are_listed_and_drawn(portrait: Path, tmp_path: Path) -> None:
     result = call("faces", portrait, "--draw", tmp_path / "drawn.png")
     assert result.exit_code == 0

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -11,13 +12,24 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from forgerank import __version__
 from forgerank.cli import analysis, data, forge, reproduce, scan, serve, training, weights
 from forgerank.cli.options import EXIT_CODES, local
 from forgerank.types import InputError, Terminated
 
+
+class _Commands(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """A file in the place of the command is answered with the command that judges it."""
+        if args[0] not in self.commands and os.path.exists(args[0]):
+            ctx.fail(f"{args[0]!r} is no command. To judge it: forgerank detect {shlex.join(args)}")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Tells whether a face was forged, which components were manipulated, in what order, and where.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
