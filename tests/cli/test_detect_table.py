@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from forgerank.cli.detect import break_parts, legend, print_table, report_table, shorten, totals
+from forgerank.cli.table import break_parts, legend, print_table, report_table, shorten, totals
 from forgerank.detect.result import Component, FaceReport, Report, VideoReport
 from forgerank.types import Verdict
 from forgerank.weights.description import Thresholds

@@ -5,30 +5,20 @@ import json as json_library
 import os
 import sys
 import tempfile
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from forgerank.cli.options import printing
+from forgerank.cli.table import legend, name_of, print_table, report_table, totals
 from forgerank.detect.detector import Detector, load_pages
-from forgerank.detect.result import (
-    FaceReport,
-    LoadedImage,
-    Report,
-    TrackReport,
-    VideoReport,
-    deciding_probability,
-    faces_of,
-)
+from forgerank.detect.result import LoadedImage, Report, VideoReport, deciding_probability, faces_of
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.files import OutputError, check_outputs, encodable, make_folder, write_atomic, writing
 from forgerank.media.animations import is_animation
@@ -37,27 +27,10 @@ from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
 from forgerank.media.suffixes import is_litter, media_kind
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.report.builder import ReportBuilder
-from forgerank.report.words import (
-    clock,
-    percent,
-    printable,
-    ratio,
-    stretches_phrase,
-    support,
-    verdict_label,
-)
+from forgerank.report.words import printable
 from forgerank.types import InputError
-from forgerank.weights.description import Thresholds
 
 STDOUT = "-"
-_COLOURS = {"forged": "bold red", "real": "green", "undetermined": "yellow"}
-_TITLES = {
-    **{"name": "File", "face": "Face", "seen": "Seen", "verdict": "Verdict", "forged": "Forged"},
-    **{"ratio": "Ratio", "found": "Manipulated, first to last"},
-}
-_NUMBERS = ("face", "forged", "ratio")  # stand at the right of their columns
-_GAP, _NARROW = 2, 72  # columns of the terminal
-_SHORTEST = 8  # name
 _MAPS = "heatmaps"  # the name of the folder in which they wait
 _BATCH_IMAGES, _BATCH_PIXELS = 8, 24_000_000
 
@@ -256,7 +229,7 @@ def _detect_files(
         print_error(err, line)
     for judged in report.results:
         for warning in judged.warnings:
-            print_error(err, f"{_name(judged)}: {warning}")
+            print_error(err, f"{name_of(judged)}: {warning}")
     for entry in report.errors:
         print_error(err, f"{entry.path}: {entry.reason}")
     for reason in unwritten:
@@ -309,17 +282,6 @@ def _probability(result: Report | VideoReport) -> float:
     """Of the face that is most probably forged, of those that can be judged; -1 without one."""
     judged = (deciding_probability(face) for face in faces_of(result) if face.likelihood_ratio is not None)
     return max(judged, default=-1.0)
-
-
-def print_table(out: Console, table: Table) -> None:
-    """The table as it is on a terminal; elsewhere each row on one line, however long."""
-    if out.is_terminal:
-        out.print(table)
-        return
-    wide = Console(file=StringIO(), width=100_000, color_system=None)
-    wide.print(table)
-    for line in wide.file.getvalue().splitlines():  # type: ignore[attr-defined]
-        out.file.write(line.rstrip() + "\n")
 
 
 def _judge_video(path: Path, run: _Run, sampling: Sampling, progress: Progress, max_pixels: int) -> None:
@@ -410,127 +372,3 @@ def print_left_out(err: Console, others: Counter[str]) -> None:
 def print_error(err: Console, message: str) -> None:
     """One line on standard error, whatever the message holds."""
     err.print(Text(f"forgerank: {printable(message)}"), soft_wrap=True)
-
-
-def report_table(results: Sequence[Report | VideoReport], width: int | None = None) -> Table:
-    """A row per face or track, or one with the reason for a file without any.
-
-    `width` in columns: names are shortened in the middle and the last column is broken between its parts;
-    None: nothing is.
-    """
-    rows = [row for result in results for row in _rows(result)]
-    titles = dict(_TITLES)
-    if not any(isinstance(result, VideoReport) for result in results):
-        titles["name"] = "Image"
-        del titles["seen"]
-    if width is not None and width < _NARROW:
-        titles = {key: title for key, title in titles.items() if key not in ("seen", "ratio")}
-    widths = {key: max(len(title), *(len(row[key]) for row in rows)) for key, title in titles.items()}
-    if width is not None:
-        taken = sum(size for key, size in widths.items() if key not in ("name", "found"))
-        room = width - taken - _GAP * (len(titles) - 1)
-        parts = [part for row in rows for part in break_parts(row["found"], 1)]
-        least = max(map(len, parts), default=0)
-        widths["found"] = min(widths["found"], max(room - widths["name"], room * 3 // 5, least))
-        widths["name"] = min(widths["name"], max(room - widths["found"], _SHORTEST))
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
-    for key, title in titles.items():
-        table.add_column(
-            "\n".join(break_parts(title, widths[key])),
-            justify="right" if key in _NUMBERS else "left",
-            no_wrap=True,
-            overflow="crop",
-            min_width=widths[key],
-        )
-    for row in rows:
-        cells = {**row, "name": shorten(row["name"], widths["name"])}
-        cells["found"] = "\n".join(break_parts(row["found"], widths["found"]))
-        table.add_row(
-            *(Text(cells[key], style=_COLOURS[row["colour"]] if key == "verdict" else "") for key in titles)
-        )
-    return table
-
-
-def _rows(result: Report | VideoReport) -> Iterator[dict[str, str]]:
-    """The cells of a file by the keys of _TITLES, and the verdict as "colour"."""
-    name, faces = printable(_name(result)), faces_of(result)
-    nothing = dict.fromkeys(_TITLES, "")
-    for number, face in enumerate(faces, start=1):
-        row = {**nothing, "name": name if number == 1 else "", "face": str(number), "colour": face.verdict}
-        if isinstance(face, TrackReport):
-            row["seen"] = f"{clock(face.start, digits=0)}-{clock(face.end, digits=0)}"
-        if face.likelihood_ratio is not None:  # else a probability says nothing
-            row |= {"forged": percent(deciding_probability(face)), "ratio": ratio(face.likelihood_ratio)}
-        yield {**row, "verdict": verdict_label(face.verdict, face.reason), "found": _components(face)}
-    if not faces:
-        verdict = verdict_label(result.verdict, result.reason)
-        found = result.reason or ""
-        yield {**nothing, "name": name, "verdict": verdict, "found": found, "colour": result.verdict}
-    for warning in result.warnings:
-        yield {**nothing, "found": warning, "colour": result.verdict}
-
-
-def shorten(path: str, width: int) -> str:
-    """A path in at most `width` characters, its middle left out: the name tells more than its folders.
-
-    >>> shorten("holiday/2024/august/IMG_0001.jpg", 20)
-    'holiday…IMG_0001.jpg'
-    """
-    if len(path) <= width:
-        return path
-    end = min(max(len(path) - path.rfind("/") - 1, width // 2), width * 2 // 3, width - 1)
-    return f"{path[: width - 1 - end]}…{path[len(path) - end :]}"
-
-
-def break_parts(text: str, width: int) -> list[str]:
-    """Lines of at most `width` characters where that can be: a list is broken after its commas, a sentence
-    between words.
-
-    >>> break_parts("1 nose 82 %, 2 lip 94 %, 3 hair 89 %", 25)
-    ['1 nose 82 %, 2 lip 94 %,', '3 hair 89 %']
-    """
-    space = "\N{NO-BREAK SPACE}"  # which is not broken at
-    listed = text.endswith("%")
-    kept = ", ".join(part.replace(" ", space) for part in text.split(", ")) if listed else text
-    lines = textwrap.wrap(kept, width, break_long_words=False, break_on_hyphens=False)
-    return [line.replace(space, " ") for line in lines] or [""]
-
-
-def totals(results: Sequence[Report | VideoReport], failed: int, written: Sequence[str]) -> str:
-    """How many files had which verdict, and what was written."""
-    images = sum(isinstance(result, Report) for result in results)
-    kinds = ((images, "image"), (len(results) - images, "video"))
-    files = " and ".join(counted(count, kind) for count, kind in kinds if count)
-    verdicts = Counter(verdict_label(result.verdict, result.reason) for result in results)
-    order = ("forged", "real", "no clear evidence", "undetermined")
-    parts = [f"{verdicts[name]} {name}" for name in order if verdicts[name]]
-    if failed:
-        parts.append(f"{failed} not read")
-    line = f"{files or 'nothing judged'}: {', '.join(parts)}"
-    return line + (f"; wrote {', '.join(written)}" if written else "")
-
-
-def legend(thresholds: Thresholds) -> str:
-    """What decides, in words."""
-    forged, real = (f"{value:.1%}".replace("%", " %") for value in (thresholds.forged, thresholds.real))
-    return (
-        f"forged from {forged}, real below {real}; ratio: how much more probable this is of a forged face "
-        "than of a real one"
-    )
-
-
-def _name(result: Report | VideoReport) -> str:
-    return (result.name if isinstance(result, Report) else result.path) or "image"
-
-
-def _components(face: FaceReport | TrackReport) -> str:
-    if face.verdict == "undetermined" and face.likelihood_ratio is not None:
-        return support(face.likelihood_ratio)
-    if face.verdict != "forged":
-        return face.reason or ""
-    named = [
-        f"{component.rank} {component.name} {percent(component.probability)}" for component in face.sequence
-    ]
-    listed = ", ".join(named) or "no single component stands out"
-    stretches = stretches_phrase(face) if isinstance(face, TrackReport) else ""
-    return f"forged {stretches}, {listed}" if stretches else listed
