@@ -1,5 +1,6 @@
 """The commands beside `detect`."""
 
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -184,6 +185,53 @@ def test_errors_end_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         raise InputError("a.jpg: [bold]bad\x1b")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "forgerank: a.jpg: [bold]bad\\x1b\n"
+
+
+def wrapped(behind: Exception) -> RuntimeError:
+    """An error that was raised from another one."""
+    error = RuntimeError("Failed to export the model")
+    error.__cause__ = behind
+    return error
+
+
+NO_MEMORY = [MemoryError(), RuntimeError("std::bad_alloc"), wrapped(MemoryError())]
+NO_REASON = [
+    RuntimeError("could not create a primitive"),
+    wrapped(SystemError("error return without exception set")),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "spare"), [*((error, 1) for error in NO_MEMORY), *((error, 1 << 62) for error in NO_REASON)]
+)
+def test_too_little_memory_is_one_line(
+    error: Exception, spare: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("forgerank.cli.main._SPARE", spare)
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        raise error
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "forgerank: not enough memory\n"
+
+
+@pytest.mark.parametrize("error", NO_REASON)
+def test_an_error_of_its_own_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)), one_line_errors():
+        raise error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of addresses")
+def test_a_limit_of_memory_is_one_line() -> None:
+    program = """if True:
+        import resource
+        from forgerank.cli.main import one_line_errors
+        with one_line_errors():
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)
+            raise RuntimeError("could not create a primitive")
+    """
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "forgerank: not enough memory\n")
 
 
 def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

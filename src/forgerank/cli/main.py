@@ -45,6 +45,7 @@ _NO_MEMORY = re.compile(
     r"allocate memory|memory allocation|out of memory|bad_alloc|insufficient memory|failed to map segment",
     re.IGNORECASE,
 )
+_SPARE = 1 << 28  # bytes; where not even these can be had, any failure is for want of memory
 
 
 def main() -> None:
@@ -95,10 +96,25 @@ def one_line_errors() -> Iterator[None]:
         _print_error(f"{error.filename}: {os_reason(error)}" if error.filename else os_reason(error))
         sys.exit(2)
     except Exception as error:
-        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+        if not _for_want_of_memory(error):
             raise
         _print_error("not enough memory")
         sys.exit(2)
+
+
+def _for_want_of_memory(error: BaseException | None) -> bool:
+    """Whether that is why an error was raised, or the one behind it. Not every library says so: torch.export
+    and oneDNN name no reason.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    try:
+        bytes(_SPARE)  # which touches none of its pages
+    except MemoryError:
+        return True
+    return False
 
 
 def _print_error(message: str) -> None:
