@@ -1,0 +1,103 @@
+"""Image files whose end is missing or damaged, made whole again as far as they go."""
+
+import struct
+import zlib
+from typing import NamedTuple
+
+from PIL.ImageFile import ImageFile
+
+from forgerank.media.structure import JPEG_CODES, JPEG_SCAN, jpeg_segments, png_chunks
+
+_HOLE = bytes(512)  # in the pixels of most JPEGs these were never written
+
+
+class Mended(NamedTuple):
+    """A file made whole again."""
+
+    content: bytes
+    share: float | None  # of its rows that the file really holds, 0..1; None where the decoder shows it
+
+
+def mend(image: ImageFile, content: bytes) -> Mended | None:
+    """The file with its missing end filled in, so that a decoder takes it; None where that cannot be done."""
+    width, height = image.size
+    if image.format in ("JPEG", "MPO"):
+        return Mended(content + b"\xff\xd9", None)
+    if image.format == "PNG":
+        return _mend_png(content)
+    if image.format == "BMP" and image.tile and image.tile[0][0] == "raw":
+        start, stride = int(image.tile[0][2]), -(-int.from_bytes(content[28:30], "little") * width // 32) * 4
+    elif image.format == "TIFF" and image.tile and image.tile[0][0] == "raw":
+        start = min(int(tile[2]) for tile in image.tile)
+        stride = -(-sum(_samples(image)) * width // 8)
+    else:
+        return None
+    return Mended(content + bytes(stride * height), min(1.0, (len(content) - start) / (stride * height)))
+
+
+def _samples(image: ImageFile) -> tuple[int, ...]:
+    """Bits of each sample of a TIFF's pixel."""
+    bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
+    return tuple(bits) if isinstance(bits, tuple) else (int(bits),)
+
+
+def _mend_png(content: bytes) -> Mended | None:
+    """The rows of a PNG up to the damage, the others black; None for one that is interlaced."""
+    data, before = bytearray(), bytearray(content[:8])
+    header = None
+    for name, at, size in png_chunks(content):
+        if name == b"IHDR":
+            header = struct.unpack(">IIBBBBB", content[at : at + 13])
+        if name == b"IDAT":
+            part, said = content[at : at + size], content[at + size : at + size + 4]
+            if len(said) == 4 and zlib.crc32(name + part) != int.from_bytes(said, "big"):
+                break
+            data += part
+        elif not data and at + size + 4 <= len(content):
+            before += content[at - 8 : at + size + 4]
+    if header is None or header[6] != 0:
+        return None
+    width, height, bits, colour = header[:4]
+    stride = 1 + -(-width * bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1) // 8)
+    rows, inflate = bytearray(), zlib.decompressobj()
+    try:
+        for at in range(0, len(data), 4096):
+            rows += inflate.decompress(data[at : at + 4096], stride * height - len(rows) + 1)
+            if len(rows) >= stride * height:
+                break
+    except zlib.error:
+        pass  # the rows before the damage are good
+    share = len(rows) // stride / height
+    rows = rows[: len(rows) // stride * stride].ljust(stride * height, b"\0")
+    packed = zlib.compress(rows, 0)
+    for name, part in ((b"IDAT", packed), (b"IEND", b"")):
+        before += struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
+    return Mended(bytes(before), min(1.0, share))
+
+
+def find_hole(image: ImageFile, content: bytes) -> int | None:
+    """Where the pixels of a JPEG turn to zeros, as where a download or a memory card failed; else None.
+
+    Where zeros can be an even area, in a progressive file and where they are the code that ends a block, only
+    those at the end of the file count.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return None
+    even = bool(image.info.get("progressive"))
+    for marker, start, end in jpeg_segments(content):
+        even = even or (marker == JPEG_CODES and _zeros_end_blocks(content[start:end]))
+        if marker != JPEG_SCAN:
+            continue
+        hole = content.find(_HOLE, end) if not even else len(content.rstrip(b"\0"))
+        if 0 <= hole <= len(content) - len(_HOLE) and not 0 <= content.find(b"\xff\xd9", end) < hole:
+            return hole
+    return None
+
+
+def _zeros_end_blocks(codes: bytes) -> bool:
+    """Whether in Huffman tables of a JPEG the code of zeros ends a block of the first component."""
+    while len(codes) > 17:
+        if codes[0] == 0x10 and codes[17] == 0:  # of each table, the first symbol has that code
+            return True
+        codes = codes[17 + sum(codes[1:17]) :]
+    return False
