@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from forgerank.data.tar_files import DamagedTarError
-from forgerank.files import OutputError, check_outputs, read_json, read_yaml, write_atomic
+from forgerank.files import OutputError, check_outputs, open_table, read_json, read_yaml, write_atomic
 from forgerank.media.files import MediaError
 from forgerank.types import InputError
 
@@ -15,6 +15,32 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "a.json")
     with pytest.raises(InputError, match=r"b\.json: cannot be read"):
         read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_and_settings_as_any_system_saves_them(
+    tmp_path: Path, encoding: str, end: str, separator: str
+) -> None:
+    table, settings = tmp_path / "labels.csv", tmp_path / "tiny.yaml"
+    table.write_bytes(f"path{separator}label {end}žluť.jpg{separator}1{end}".encode(encoding))
+    settings.write_bytes(f"seed: 1{end}epochs: 2{end}".encode(encoding))
+    with open_table(table) as rows:
+        assert list(rows) == [{"path": "žluť.jpg", "label": "1"}]
+    assert read_yaml(settings) == {"seed": 1, "epochs": 2}
+
+
+def test_what_is_no_text_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes("žluť".encode("cp1250"))
+    with pytest.raises(InputError, match=r"labels\.csv: cannot be read: neither UTF-8 nor UTF-16$"):
+        read_yaml(path)
+    with (
+        pytest.raises(InputError, match=r"labels\.csv: cannot be read: neither UTF-8 nor UTF-16$"),
+        open_table(path) as rows,
+    ):
+        list(rows)
 
 
 @pytest.mark.parametrize(

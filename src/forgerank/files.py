@@ -8,7 +8,7 @@ import json
 import os
 import re
 import unicodedata
-from codecs import getincrementaldecoder
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +115,55 @@ def address(path: str | Path) -> str | None:
     return f"{found[1]}:{slashes}{str(path)[found.end() :]}"
 
 
+def text_encoding(head: bytes) -> str:
+    """The encoding of a text by its first bytes: UTF-16 where its mark stands first, as Windows PowerShell
+    writes it, or where every other byte is often null; else UTF-8, with or without its mark.
+
+    >>> text_encoding(b"a.jpg"), text_encoding("a.jpg".encode("utf-16-be"))
+    ('utf-8-sig', 'utf-16-be')
+    """
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return "utf-16"
+    nulls = [head[start::2].count(0) for start in (0, 1)]
+    if min(nulls) == 0 and max(nulls) > len(head) // 8:
+        return "utf-16-le" if nulls[1] else "utf-16-be"
+    return "utf-8-sig"
+
+
+def read_text(path: Path) -> str:
+    """A text as any system saves it. Raises InputError, one line, for what is none or cannot be read."""
+    try:
+        content = path.read_bytes()
+        return content.decode(text_encoding(content[:_HEAD_BYTES]))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {os_reason(error)}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read: neither UTF-8 nor UTF-16") from None
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator["csv.DictReader[str]"]:
+    """The rows of a CSV file as any system saves it: separated by commas, or by the semicolons or tabs that
+    its header has instead. Raises InputError, one line, also for what reading its rows meets.
+    """
+    try:
+        with path.open("rb") as file:
+            encoding = text_encoding(file.read(_HEAD_BYTES))
+        with path.open(newline="", encoding=encoding) as text:
+            header = text.readline()
+            text.seek(0)
+            separator = next((found for found in ",;\t" if found in header), ",")
+            rows = csv.DictReader(text, delimiter=separator)
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+            yield rows
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {os_reason(error)}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read: neither UTF-8 nor UTF-16") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+
+
 def _check_writable(path: Path) -> None:
     folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
@@ -216,9 +265,7 @@ def os_reason(error: OSError) -> str:
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises InputError for an unreadable one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # numbers too long, nested too deep
@@ -227,11 +274,7 @@ def read_json(path: Path) -> Any:
 
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file. Raises InputError as `parse_yaml` does, and for an unreadable file."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    return parse_yaml(text, str(path))
+    return parse_yaml(read_text(path), str(path))
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -72,7 +72,7 @@ def card(
     Example: `forgerank card weights/ --evaluation plain.json --evaluation wild.json --out README.md`
     """
     require("train")
-    from forgerank.files import check_outputs, write_atomic
+    from forgerank.files import check_outputs, read_text, write_atomic
     from forgerank.weights.card import model_card
     from forgerank.weights.description import find_description, read_description
 
@@ -84,7 +84,7 @@ def card(
     for file in evaluation or ():
         evaluations |= _read_evaluations(file)
     text = model_card(
-        read_description(path), evaluations=evaluations, notes=_read_text(notes) if notes else ""
+        read_description(path), evaluations=evaluations, notes=read_text(notes) if notes else ""
     )
     if out is None:
         with printing():
@@ -110,8 +110,10 @@ def push(
 
 def _read_evaluations(file: Path) -> dict[str, Any]:
     """One evaluation under the name of its file, or several under their own names."""
+    from forgerank.files import read_text
+
     try:
-        content = json.loads(_read_text(file))
+        content = json.loads(read_text(file))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: is not JSON: {error}") from error
     found = {file.stem: content} if isinstance(content, dict) and "metrics" in content else content
@@ -120,10 +122,3 @@ def _read_evaluations(file: Path) -> dict[str, Any]:
     ):
         raise InputError(f"{file}: holds no metrics of forgerank evaluate")
     return found
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read: {error}") from error

@@ -18,7 +18,7 @@ import numpy as np
 
 from forgerank import __version__
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.files import writing
+from forgerank.files import open_table, writing
 from forgerank.forge.chain import Forged, draw_components, forge_image
 from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
@@ -294,18 +294,16 @@ def _read_landmarks(path: Path) -> dict[str, Points]:
 
 
 def _read_splits(path: Path) -> dict[str, tuple[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream)
-            table = {}
-            for row in rows:
-                if row["split"] not in SPLITS:
-                    split = f"split must be of {', '.join(SPLITS)}, got {row['split']!r}"
-                    raise InputError(f"{path}:{rows.line_num}: {split}")
-                table[row["file"]] = row["subject"], row["split"]
-            return table
-    except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a table with the columns file, subject, split: {error}") from error
+    with open_table(path) as rows:
+        if missing := {"file", "subject", "split"} - set(rows.fieldnames or ()):
+            raise InputError(f"{path}:1: missing column {', '.join(sorted(missing))}")
+        table = {}
+        for row in rows:
+            if row["split"] not in SPLITS:
+                split = f"split must be of {', '.join(SPLITS)}, got {row['split']!r}"
+                raise InputError(f"{path}:{rows.line_num}: {split}")
+            table[row["file"]] = row["subject"], row["split"]
+        return table
 
 
 def _detect(analyzer: FaceAnalyzer, image: Image) -> Points | None:

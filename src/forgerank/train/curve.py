@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from forgerank.files import csv_name, write_atomic
+from forgerank.files import csv_name, open_table, write_atomic
 from forgerank.types import InputError
 
 CURVE = "curve.csv"
@@ -47,15 +47,14 @@ class Curve(Callback):
 def read_curve(path: Path) -> list[Row]:
     """The rows of a curve. Raises InputError for another kind of file."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
+        with open_table(path) as reader:
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise InputError(f"{path}: not the curve of a run: expected the columns {', '.join(COLUMNS)}")
             rows = list(reader)
             for row in rows:
                 _check(row)
             return rows
-    except (OSError, csv.Error, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 

@@ -63,6 +63,41 @@ def test_a_list_that_powershell_redirects_is_utf_16(tmp_path: Path, encoding: st
     path.write_bytes("\ufeffa/y.jpg\r\n".encode(encoding) + b"\0")
     with pytest.raises(InputError, match=r"list\.txt: cannot read the list \(it begins as UTF-16"):
         list(list_items(f"@{path}", {}))
+    path.write_bytes("a/y.jpg\r\nžluť/č.jpg\r\n".encode(encoding))
+    assert [item.path for item in list_items(f"@{path}", {})] == ["a/y.jpg", "žluť/č.jpg"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_list_as_people_write_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = ["a b.jpg", "'c'.jpg", "d.jpg ", "é%.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    lines = [
+        *(f'"{tmp_path}/a b.jpg"', f"  {tmp_path}/a b.jpg\t", " ", "~/a b.jpg", "'a b.jpg'", "a b.jpg"),
+        *("'c'.jpg", "d.jpg ", f"file://{tmp_path}/%C3%A9%25.jpg", f"file://localhost{tmp_path}/a%20b.jpg"),
+    ]
+    (tmp_path / "list.txt").write_bytes(end.join(lines).encode())
+    items = list(list_items(f"@{tmp_path}/list.txt", {}))
+    assert [(item.path, item.size) for item in items] == [
+        (str(tmp_path / name), 1) for name in (*(["a b.jpg"] * 4), *names, "a b.jpg")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\n", "it is JPEG, not text"),
+        (b"PK\x03\x04\n\0xl/workbook.xml", "it is ZIP, not text"),
+        (b"./trip/a.jpg\0./trip/bc.jpg\0", "null bytes separate its paths, not line ends"),
+    ],
+)
+def test_a_list_that_is_none_is_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        list(list_items(f"@{path}", {}))
+    assert str(raised.value) == f"{path}: cannot read the list ({reason})"
 
 
 @pytest.mark.parametrize("where", ["folder", "glob", "store"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from forgerank.data.clip import Clip
 from forgerank.data.formats.paths import check_root, inner_path, video_files
 from forgerank.data.groups import Grouping, group_people
+from forgerank.files import read_text
 from forgerank.types import InputError
 
 FORGED = "Celeb-synthesis"
@@ -62,12 +63,9 @@ def celebrities(name: str) -> tuple[str, ...]:
 
 def _read_list(path: Path) -> set[str]:
     """Names of the test videos, without the level `videos/`."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing: without it the test videos are not known") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    if not path.exists():
+        raise InputError(f"{path}: missing: without it the test videos are not known")
+    lines = read_text(path).splitlines()
     names = set()
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -1,6 +1,5 @@
 """The DeepFake Detection Challenge (Dolhansky et al. 2020), and its preview (2019), annotated otherwise."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -8,7 +7,7 @@ from typing import NamedTuple
 from forgerank.data.clip import Clip
 from forgerank.data.formats.paths import check_root, inner_path
 from forgerank.data.groups import Grouping, group_people
-from forgerank.files import read_json
+from forgerank.files import open_table, read_json
 from forgerank.types import SPLITS, InputError
 
 _PREVIEW, _PREVIEW_REAL = "dataset.json", "original_videos"
@@ -124,15 +123,11 @@ def _read_metadata(path: Path) -> Iterator[_Row]:
 
 
 def _read_labels(path: Path) -> Iterator[_Row]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            if not {"filename", "label"} <= set(reader.fieldnames or ()):
-                raise InputError(f"{path}:1: expected the columns filename and label")
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
-                if row["label"] not in ("0", "1"):
-                    raise InputError(f"{where}: label must be 1 (forged) or 0, got {row['label']!r}")
-                yield _Row(inner_path(row["filename"] or "", where), row["label"] == "1", "", "")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    with open_table(path) as reader:
+        if not {"filename", "label"} <= set(reader.fieldnames or ()):
+            raise InputError(f"{path}:1: expected the columns filename and label")
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if row["label"] not in ("0", "1"):
+                raise InputError(f"{where}: label must be 1 (forged) or 0, got {row['label']!r}")
+            yield _Row(inner_path(row["filename"] or "", where), row["label"] == "1", "", "")

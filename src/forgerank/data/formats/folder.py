@@ -1,6 +1,5 @@
 """Images of one's own: folders `real/` and `fake/`, or a CSV table."""
 
-import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from rich.text import Text
 from forgerank.data.formats.paths import is_file, is_image
 from forgerank.data.formats.seqdeepfake import parse_integers
 from forgerank.data.sample import Sample, Samples
+from forgerank.files import open_table
 from forgerank.labels import VOCABULARIES, Parts, check_sequence, face_labels
 from forgerank.media.files import LeftOut, by_kind
 from forgerank.media.suffixes import IMAGE_SUFFIXES, is_litter
@@ -191,23 +191,19 @@ def _read_layout(
 
 
 def _read_table(file: Path, length: int, label: Label | None, parts: Parts | None) -> Iterator[Sample]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = set(reader.fieldnames or ())
-            layout = _read_layout(columns, length, label, parts, f"{file}:1")
-            seen: set[str] = set()
-            for row in reader:
-                where = f"{file}:{reader.line_num}"
-                if None in row.values() or None in row:
-                    raise InputError(f"{where}: expected {len(columns)} values")
-                name = row[layout.path]
-                if name in seen:
-                    raise InputError(f"{where}: {name} is there already")
-                seen.add(name)
-                yield _read_row(row, layout, where)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file}: cannot be read: {error}") from error
+    with open_table(file) as reader:
+        columns = set(reader.fieldnames or ())
+        layout = _read_layout(columns, length, label, parts, f"{file}:1")
+        seen: set[str] = set()
+        for row in reader:
+            where = f"{file}:{reader.line_num}"
+            if None in row.values() or None in row:
+                raise InputError(f"{where}: expected {len(columns)} values")
+            name = row[layout.path]
+            if name in seen:
+                raise InputError(f"{where}: {name} is there already")
+            seen.add(name)
+            yield _read_row(row, layout, where)
 
 
 def _read_row(row: Mapping[str, str], layout: _Layout, where: str) -> Sample:

@@ -1,6 +1,5 @@
 """Seq-DeepFake (Shao et al. 2022): its layout, which `forgerank forge` writes too."""
 
-import csv
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import numpy as np
 
 from forgerank.data.formats.paths import is_file
 from forgerank.data.sample import Sample, Samples
+from forgerank.files import open_table
 from forgerank.labels import COMPONENTS, check_sequence
 from forgerank.types import InputError, Points
 
@@ -79,18 +79,14 @@ def parse_integers(text: str, what: str, where: str) -> list[int]:
 
 
 def _read_rows(table: Path) -> Iterator[tuple[int, str, str]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            missing = {"file_path", "label"} - set(reader.fieldnames or ())
-            if missing:
-                raise InputError(f"{table}:1: missing column {', '.join(sorted(missing))}")
-            for row in reader:
-                if not row["file_path"] or row["label"] is None:
-                    raise InputError(f"{table}:{reader.line_num}: expected file_path and label")
-                yield reader.line_num, row["file_path"], row["label"]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read: {error}") from error
+    with open_table(table) as reader:
+        missing = {"file_path", "label"} - set(reader.fieldnames or ())
+        if missing:
+            raise InputError(f"{table}:1: missing column {', '.join(sorted(missing))}")
+        for row in reader:
+            if not row["file_path"] or row["label"] is None:
+                raise InputError(f"{table}:{reader.line_num}: expected file_path and label")
+            yield reader.line_num, row["file_path"], row["label"]
 
 
 def _parse_label(text: str, length: int, where: str) -> tuple[int, ...]:

@@ -1,18 +1,20 @@
 """What to scan: folders, globs, URLs and lists of files, as a stream that holds one folder at a time."""
 
 import os
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from glob import has_magic, iglob
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import fsspec  # type: ignore[import-untyped]
 
+from forgerank.files import text_encoding
 from forgerank.media.files import LeftOut, MediaError, walk
-from forgerank.media.suffixes import MEDIA_SUFFIXES, is_litter
+from forgerank.media.suffixes import HEAD_BYTES, MEDIA_SUFFIXES, archive_format, is_litter, known_format
 from forgerank.types import InputError
 
 
@@ -84,26 +86,43 @@ def _items(
 
 def _from_list(path: Path) -> Iterator[Item]:
     try:
-        for name in _lines(path):
-            if name:
-                yield Item(name) if is_url(name) else _local(name)
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+        encoding = text_encoding(head)
+        if encoding == "utf-8-sig" and b"\0" in head:
+            if kind := archive_format(head) or known_format(head):
+                raise InputError(f"{path}: cannot read the list (it is {kind}, not text)")
+            if not {*b"\r\n"} & {*head}:
+                raise InputError(
+                    f"{path}: cannot read the list (null bytes separate its paths, not line ends)"
+                )
+        # Names that are no UTF-8 stay the bytes that they are.
+        errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
+        with open(path, encoding=encoding, errors=errors) as text:
+            for line in text:
+                if line.strip():
+                    name = _listed(line.removesuffix("\n"), path.parent)
+                    yield Item(name) if is_url(name) else _local(name)
     except OSError as error:
-        raise InputError(f"{path}: cannot read the list ({error.strerror or error})") from None
+        raise InputError(f"{path}: cannot read the list ({(error.strerror or str(error)).lower()})") from None
     except UnicodeError:
         raise InputError(f"{path}: cannot read the list (it begins as UTF-16 and is not)") from None
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Of a list as any system saves it: bytes that are names, or UTF-16 where its mark stands first."""
-    with open(path, "rb") as file:
-        if file.read(2) not in (BOM_UTF16_LE, BOM_UTF16_BE):
-            file.seek(0)
-            for number, line in enumerate(file):
-                yield os.fsdecode((line if number else line.removeprefix(BOM_UTF8)).rstrip(b"\r\n"))
-            return
-    with open(path, encoding="utf-16") as text:
-        for name in text:
-            yield name.rstrip("\n")
+def _listed(line: str, folder: Path) -> str:
+    """What a line of a list in `folder` names: as it stands if that is there, else without blanks and quotes
+    around it, an address of this machine as a path, `~` as the home, and beside the list.
+    """
+    name = line.strip()
+    if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
+        name = name[1:-1]
+    path = os.path.expanduser(name)
+    if name.lower().startswith(("file:///", "file://localhost/")):
+        path = url2pathname(urlsplit(name).path)
+    elif is_url(name):
+        return name
+    places = (line, str(folder / line), path, str(folder / path))
+    return next((place for place in places if os.path.lexists(place)), name)
 
 
 def _from_folder(folder: Path, extensions: frozenset[str] | None, left_out: LeftOut) -> Iterator[Item]:
