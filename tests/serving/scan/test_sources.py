@@ -74,13 +74,16 @@ def test_a_list_as_people_write_them(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     lines = [
+        *("# trip", "#EXTM3U"),
         *(f'"{tmp_path}/a b.jpg"', f"  {tmp_path}/a b.jpg\t", " ", "~/a b.jpg", "'a b.jpg'", "a b.jpg"),
         *("'c'.jpg", "d.jpg ", f"file://{tmp_path}/%C3%A9%25.jpg", f"file://localhost{tmp_path}/a%20b.jpg"),
+        "#1.jpg",
     ]
     (tmp_path / "list.txt").write_bytes(end.join(lines).encode())
     items = list(list_items(f"@{tmp_path}/list.txt", {}))
     assert [(item.path, item.size) for item in items] == [
-        (str(tmp_path / name), 1) for name in (*(["a b.jpg"] * 4), *names, "a b.jpg")
+        *((str(tmp_path / name), 1) for name in (*(["a b.jpg"] * 4), *names, "a b.jpg")),
+        ("#1.jpg", None),
     ]
 
 

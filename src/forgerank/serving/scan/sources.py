@@ -102,7 +102,9 @@ def _from_list(path: Path) -> Iterator[Item]:
             for line in text:
                 if line.strip():
                     name = _listed(line.removesuffix("\n"), path.parent)
-                    yield Item(name) if is_url(name) else _local(name)
+                    item = Item(name) if is_url(name) else _local(name)
+                    if not (item.error and name.startswith("#") and not _is_wanted(name, MEDIA_SUFFIXES)):
+                        yield item  # the others are comments
     except OSError as error:
         raise InputError(f"{path}: cannot read the list ({(error.strerror or str(error)).lower()})") from None
     except UnicodeError:
