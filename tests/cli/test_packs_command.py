@@ -1,6 +1,7 @@
 """`forgerank data pack | check pack | autoencoder | reconstruct` and `forgerank curve`."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def test_a_pack_is_finished_described_and_checked(
     recipe.write_text(yaml.safe_dump(recipe_of(pack_sources).model_dump(mode="json")))
     result = call("data", "pack", recipe, "--out", out)
     assert result.exit_code == 2, result.exception  # one image could not be read
+    assert re.fullmatch(r"forgerank: .*/beta/\S+: .+\n", result.stderr)
     assert f"{out}: 14 faces in 3 parts" in result.stdout
     assert "left out: 1 beta: unreadable, 1 beta: no face" in result.stdout or (
         "left out: 1 beta: no face, 1 beta: unreadable" in result.stdout

@@ -121,7 +121,13 @@ def test_missing_images_are_read_but_not_opened(tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     assert len(read_folder(tmp_path)) == 1
     assert len(Folder(tmp_path, "val")) == 0
-    with pytest.raises(InputError, match=r"a\.png: missing image"):
+    with pytest.raises(InputError, match=r"a\.png: missing image$"):
+        Folder(tmp_path, "train")
+    rows = [{"path": f"{name}.png", "label": "1", "split": "train"} for name in "abc"]
+    write_table(tmp_path, rows)
+    for name in "bc":
+        (tmp_path / f"{name}.png").unlink()
+    with pytest.raises(InputError, match=r"b\.png: missing image \(2 of 3 images of the train split are\)$"):
         Folder(tmp_path, "train")
 
 

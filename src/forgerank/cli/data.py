@@ -242,6 +242,7 @@ def pack(
     """
     require("train")
     require("data")
+    from forgerank.cli.detect import print_error
     from forgerank.data.formats.pack import MANIFEST
     from forgerank.data.prepare.pack_writer import LARGEST_PART, load_recipe, write_pack
     from forgerank.files import check_outputs
@@ -251,6 +252,8 @@ def pack(
     check_outputs([out / MANIFEST], [recipe, *(source.root for source in chosen.sources)], folders=[out])
     with progress_bar("Packing faces") as progress:
         summary = write_pack(chosen, out, workers=workers, progress=progress)
+    for line in summary.unread:
+        print_error(Console(stderr=True), line)
     print_pack(summary, Console())
     typer.echo(f"{out}: {counted(summary.faces, 'face')} in {counted(summary.parts, 'part')}")
     if summary.largest_part > LARGEST_PART:

@@ -145,9 +145,10 @@ def collect_photos(
     """
     noted = LeftOut() if left_out is None else left_out
     paths, errors = find_photos([photos], noted.others)
-    noted.unread += errors
     if not paths:
+        noted.unread += errors[1:]
         raise InputError(str(errors[0]) if errors else f"{photos}: no photographs")
+    noted.unread += errors
     known = _read_landmarks(landmarks) if landmarks else None
     analyzer = FaceAnalyzer()  # opens its models on first use
     table = _read_splits(split_csv) if split_csv else {}

@@ -15,7 +15,7 @@ from forgerank.data.formats.seqdeepfake import parse_integers
 from forgerank.data.sample import Sample, Samples
 from forgerank.files import open_table
 from forgerank.labels import VOCABULARIES, Parts, check_sequence, face_labels
-from forgerank.media.files import LeftOut, by_kind
+from forgerank.media.files import LeftOut, by_kind, counted
 from forgerank.media.suffixes import IMAGE_SUFFIXES, is_litter
 from forgerank.types import SPLITS, InputError
 
@@ -45,9 +45,10 @@ class Folder(Samples):
     ) -> None:
         found = read_folder(root, length=length, table=table, shares=shares, label=label, parts=parts)
         samples = [sample for sample in found if sample.split == split]
-        for sample in samples:
-            if not is_file(sample.image):
-                raise InputError(f"{sample.image}: missing image")
+        missing = [sample.image for sample in samples if not is_file(sample.image)]
+        if missing:
+            more = f" ({len(missing)} of {counted(len(samples), 'image')} of the {split} split are)"
+            raise InputError(f"{missing[0]}: missing image" + more * (len(missing) > 1))
         super().__init__(samples)
 
 

@@ -4,7 +4,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ ROOM = 0.9  # zoom of the square that is stored: the whole head and room for jit
 LARGEST_PART = 40 * 2**20  # bytes
 _HASH_ZOOM, _HASH_SIDE = 1.3, 64  # of the aligned face that near-duplicates are compared by
 _HAIR_FACE = 90  # pixels from forehead to chin at which hair is segmented
+_UNREADABLE = "unreadable"  # of the reasons why an image is left out
 _SEARCH_SIDE = 640  # pixels: longer side of the image that faces are searched in, at most
 
 
@@ -100,6 +101,9 @@ class PackSummary:
     dropped: dict[str, int]  # reason -> near-duplicates
     parts: int
     largest_part: int  # bytes
+    unread: tuple[
+        str, ...
+    ] = ()  # a line on each image that cannot be read, where this run wrote the manifest
 
 
 def load_recipe(path: Path) -> PackRecipe:
@@ -120,7 +124,7 @@ def write_pack(
 
     The recipe is kept beside the parts: a run that was interrupted goes on where it stopped, and a folder
     with another recipe's pack is refused. Images without a face, and those that cannot be read, are counted
-    by reason in the manifest. Raises InputError where nothing can be listed or a worker dies.
+    by reason in the manifest, and named in a file beside each part. Raises InputError where nothing can be listed or a worker dies.
     """
     listed = list_faces(recipe)
     _own(recipe, out)
@@ -199,8 +203,10 @@ def _analyzer() -> FaceAnalyzer:
 
 
 def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: PackRecipe) -> int:
-    """One tar file, and beside it how many images were skipped, by reason; returns how many were read."""
-    skipped: Counter[str] = Counter()
+    """One tar file, and beside it a line on each image that was skipped, by reason; returns how many were
+    read.
+    """
+    skipped: dict[str, list[str]] = {}
     members: dict[str, bytes] = {}
     entries: list[dict[str, Any]] = []
     arrays: dict[str, list[NDArray[Any]]] = {"landmarks": [], "hair": [], "thumbnails": []}
@@ -208,12 +214,12 @@ def _write_part(path: Path, rows: Sequence[tuple[int, str, Sample]], recipe: Pac
         try:
             image = read_image(sample.image)
             mask = None if sample.mask is None else read_mask(sample.mask, image)
-        except InputError:
-            skipped[f"{source}: unreadable"] += 1
+        except InputError as error:
+            skipped.setdefault(f"{source}: {_UNREADABLE}", []).append(str(error))
             continue
         landmarks = find_largest(image)
         if landmarks is None:
-            skipped[f"{source}: no face"] += 1
+            skipped.setdefault(f"{source}: no face", []).append(f"{sample.image}: no face found")
             continue
         key = f"{number:09d}"
         crop = cut(image, landmarks, recipe.side)
@@ -350,6 +356,7 @@ def write_manifest(recipe: PackRecipe, out: Path, images: int) -> PackSummary:
         if entry.key not in gone:
             counts[entry.source][f"{entry.split} {entry.label}"] += 1
     skipped: Counter[str] = Counter()
+    unread: list[str] = []
     files = {}
     for part in parts:
         for name, member in part.members.items():
@@ -360,7 +367,10 @@ def write_manifest(recipe: PackRecipe, out: Path, images: int) -> PackSummary:
             "sha256": sha256_of(part.path),
             "index": part.index,
         }
-        skipped.update(_skipped(part.path.with_suffix(".skipped.json")))
+        for reason, lines in _skipped(part.path.with_suffix(".skipped.json")).items():
+            skipped[reason] += lines if isinstance(lines, int) else len(lines)
+            if isinstance(lines, list) and reason.endswith(_UNREADABLE):
+                unread += lines
     manifest: dict[str, Any] = {
         "forgerank_version": __version__,
         "recipe": recipe.model_dump(mode="json"),
@@ -372,16 +382,20 @@ def write_manifest(recipe: PackRecipe, out: Path, images: int) -> PackSummary:
         "parts": files,
     }
     write_atomic(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    return _summary(Manifest.model_validate(manifest))
+    return replace(_summary(Manifest.model_validate(manifest)), unread=tuple(unread))
 
 
-def _skipped(path: Path) -> dict[str, int]:
-    """How many images a part left out, by reason; nothing where that was not noted."""
+def _skipped(path: Path) -> dict[str, list[str] | int]:
+    """Lines on the images that a part left out, by reason, or their number in packs of earlier versions;
+    nothing where that was not noted.
+    """
     if not path.is_file():
         return {}
     found = read_json(path)
-    if not isinstance(found, dict) or not all(isinstance(count, int) for count in found.values()):
-        raise InputError(f"{path}: no counts of images by reason")
+    if not isinstance(found, dict) or not all(
+        isinstance(left_out, int | list) for left_out in found.values()
+    ):
+        raise InputError(f"{path}: no images by reason")
     return found
 
 
