@@ -1,5 +1,7 @@
 """`forgerank scan` and `forgerank summarize` from the outside."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from typer.testing import CliRunner, Result
 from forgerank.cli.main import app
 from forgerank.serving.scan import run
 from forgerank.serving.scan.scan_settings import StoppedError
+from forgerank.weights.description import METADATA_FILE, sealed_json
 
 
 def call(*arguments: object) -> Result:
@@ -70,9 +73,16 @@ def test_bad_options_and_sources_are_one_line(arguments: list[str], line: str, t
 
 def test_a_thorough_scan_says_so(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.parquet"
-    result = call("scan", folder, "--out", out, "--weights", tiny_weights, "--workers", 1, "--thorough")
+    weights = shutil.copytree(tiny_weights, tmp_path / "weights")
+    description = json.loads((weights / METADATA_FILE).read_text())
+    cuts = {**description["thresholds"], "forged": 0.55}
+    description["thorough"] = {"thresholds": cuts, "calibration": description["calibration"]}
+    (weights / METADATA_FILE).write_bytes(sealed_json(description))
+    result = call("scan", folder, "--out", out, "--weights", weights, "--workers", 1, "--thorough")
     assert result.exit_code == 0, result.output
-    assert pq.read_schema(out).metadata[b"forgerank.thorough"] == b"true"
+    written = pq.read_schema(out).metadata
+    assert written[b"forgerank.thorough"] == b"true"
+    assert json.loads(written[b"forgerank.thresholds"]) == cuts
     assert [row["verdict"] for row in pq.read_table(out).to_pylist()] == ["forged", None]
 
 

@@ -1,3 +1,6 @@
+import json
+import math
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from forgerank.detect.detector import AlignedFace, dissimilarity_map
 from forgerank.detect.runtime import Prediction
 from forgerank.detect.views import SCALES, VIEWS, View, mean_odds, merged
 from forgerank.faces.align import FACE_CENTRE, brighter_on_the_left, estimate_alignment, five_points
+from forgerank.weights.description import METADATA_FILE, sealed_json
 
 SIDE = 8
 CELLS = (np.arange(SIDE) + 0.5) / SIDE
@@ -100,6 +104,26 @@ def test_one_side_of_each_face_is_seen_and_the_answers_lie_where_they_belong(
         answer, as_it_is = (dissimilarity_map(found.similarity[i]) for found in (seen, plain))
         assert np.array_equal(answer, as_it_is) == (not brighter_on_the_left(crop))
         assert np.corrcoef(answer.ravel(), as_it_is.ravel())[0, 1] > 0.7
+
+
+def test_several_views_have_thresholds_of_their_own_where_the_weights_hold_them(
+    tmp_path: Path, tiny_weights: Path, forged_astronaut: NDArray[np.uint8]
+) -> None:
+    folder = shutil.copytree(tiny_weights, tmp_path / "weights")
+    description = json.loads((folder / METADATA_FILE).read_text())
+    cuts = {**description["thresholds"], "forged": 1.0}
+    description["thorough"] = {"thresholds": cuts, "calibration": {"slope": 0.5, "intercept": -0.1}}
+    (folder / METADATA_FILE).write_bytes(sealed_json(description))
+    plain = Detector(folder, threads=1)
+    for thorough in (plain.with_thorough(True), Detector(folder, threads=1, thorough=True)):
+        assert thorough.metadata.thresholds.forged == 1.0
+        assert thorough.with_thorough(False).metadata.thresholds == plain.metadata.thresholds
+        assert thorough.with_threads(2).metadata == thorough.metadata
+    as_one = Detector(tiny_weights, threads=1, thorough=True)
+    [before], [after] = (judge.detect([forged_astronaut])[0].faces for judge in (as_one, thorough))
+    assert (before.verdict, after.verdict) == ("forged", "undetermined")
+    log_odds = [math.log(p / (1 - p)) for p in (before.forged_probability, after.forged_probability)]
+    assert log_odds[1] == pytest.approx(0.5 * log_odds[0] - 0.1, abs=1e-6)
 
 
 def test_both_kinds_of_a_detector_share_their_models(

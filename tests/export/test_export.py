@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ import torch
 
 from forgerank.detect.runtime import OUTPUTS, Runtime, order_output
 from forgerank.evaluation.evaluate import evaluate
+from forgerank.evaluation.scorers import open_scorer
 from forgerank.export import onnx_graph as graph
 from forgerank.export import package
 from forgerank.export.package import export
@@ -172,6 +174,19 @@ def test_evaluation_of_the_exported_files(exported: Path) -> None:
     for result in (onnx_result, torch_result):
         assert result["metrics"]["false_positive_rate"]["value"] is not None
         assert result["metrics"]["auc"]["value"] > 0.9
+
+
+def test_several_views_are_calibrated_where_that_is_asked_for(weights: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"int8": False, "limit": 12, "resamples": 2, "progress": False}
+    metadata = export(weights, tmp_path, thorough=True, **options)
+    assert metadata.thorough is not None
+    assert metadata.thorough.calibration != metadata.calibration
+    held_out = metadata.metrics["held_out"], metadata.metrics["held_out_thorough"]
+    assert [set(rates) for rates in held_out] == [{"plain", "wild", "sources"}] * 2
+    for path in (tmp_path, tmp_path / "forgerank.safetensors"):
+        assert open_scorer(path).calibration == metadata.calibration
+        assert open_scorer(path, thorough=True).calibration == metadata.thorough.calibration
+        assert open_scorer(path, thorough=True).thresholds == metadata.thorough.thresholds
 
 
 def test_export_without_int8_and_of_nothing(weights: Path, tmp_path: Path) -> None:

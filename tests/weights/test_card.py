@@ -77,6 +77,17 @@ def test_evaluations_stand_side_by_side_with_what_one_lacks_left_open() -> None:
     ]
 
 
+def test_several_views_have_thresholds_and_rates_of_their_own() -> None:
+    views = {"thresholds": {**OWN["thresholds"], "forged": 0.876, "real": 0.123}, "calibration": {}}
+    rates = {"plain": {"false_positive_rate": 0.011, "true_positive_rate": 0.512}}
+    metrics = {**OWN["metrics"], "held_out_thorough": rates}
+    card = model_card({**OWN, "metrics": metrics, "thorough": views})
+    assert (
+        "With `--thorough`, forged from 0.876, real under 0.123. On groups left out of the choice, plain"
+        " images: 1.1% of real faces called forged, 51.2% of forged ones found."
+    ) in card
+
+
 def test_frames_and_videos_have_columns_of_their_own() -> None:
     video = {"count": 3, "real": 1, "metrics": {"auc": {"value": 0.75, "low": None, "high": None}}}
     card = model_card(OWN, evaluations={"ff": evaluation(0.85, binary={"celebdf/as-is/video": video})})

@@ -66,6 +66,15 @@ def test_foreign_description(tmp_path: Path, make_weights: MakeWeights, content:
             {"thresholds": {"forged": 0.6, "real": 0.2, "components": [0.5] * 4}},
             "4 component thresholds for 5",
         ),
+        (
+            {
+                "thorough": {
+                    "thresholds": {"forged": 0.6, "real": 0.2, "components": [0.5] * 6},
+                    "calibration": {"slope": 1.0, "intercept": 0.0},
+                }
+            },
+            "6 component thresholds for 5",
+        ),
         ({"calibration": {"slope": -1.0, "intercept": 0.0}}, "slope"),
         ({"files": {"onnx": {"file": "../tiny.onnx", "sha256": "0" * 64}}}, "plain file name"),
         ({"files": {"onnx": {"file": "tiny\0.onnx", "sha256": "0" * 64}}}, "plain file name"),

@@ -19,6 +19,10 @@ def export(
     limit: Limit = None,
     workers: Readers = None,
     int8: Annotated[bool, typer.Option(help="Keep 8-bit weights if they cost at most 0.005 of AUC.")] = True,
+    thorough: Annotated[
+        bool,
+        typer.Option("--thorough", help="Calibrate for detect --thorough too; takes far longer."),
+    ] = False,
     name: Annotated[
         str | None, typer.Option(help="Name of the weights.", show_default="that of the config")
     ] = None,
@@ -43,6 +47,7 @@ def export(
         limit=limit,
         workers=workers,
         int8=int8,
+        thorough=thorough,
         name=name,
         version=version,
         licence=licence or LICENCE,

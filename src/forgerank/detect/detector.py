@@ -37,8 +37,9 @@ class Detector:
     the face detector: "blazeface", or "retinaface" with `detector_weights`, an ONNX file. `threads` defaults
     to all usable cores, `batch_size` is the largest number of faces that go through the network together.
     `device` runs the network: "cpu", or "cuda" with onnxruntime-gpu; faces are found on the CPU. `thorough`
-    judges each face in four views, mirrored and at two scales, and averages the answers in log-odds. The
-    calibration and the thresholds are those of a single view.
+    judges each face in four views, mirrored and at two scales, and averages the answers in log-odds;
+    calibration and thresholds are those that the weights hold for it, else those of a single view. `metadata`
+    has those that apply.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Detector:
     ) -> None:
         """Raises InputError for weights that are missing or foreign, and for an unknown face detector."""
         self._loaded = loaded = load_weights(weights)
-        self.metadata = loaded.metadata
+        self.metadata = loaded.metadata.with_thorough(thorough)
         self.sha256 = loaded.sha256
         # what was read: no output may replace it
         self.files = [loaded.path.parent / METADATA_FILE, loaded.path]
@@ -80,6 +81,7 @@ class Detector:
             alike = self._twins.get((threads, not thorough))  # its models are on as many threads
             twin = copy(alike or self)
             twin.thorough = thorough
+            twin.metadata = self._loaded.metadata.with_thorough(thorough)
             if alike is None:
                 name, detector_weights, batch_size, device = self._options
                 twin.threads = threads

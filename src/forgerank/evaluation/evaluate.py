@@ -87,7 +87,7 @@ def evaluate(
     checkpoints = list(dict.fromkeys(paths))
     results, unread = list[dict[str, Any]](), list[str]()
     for path in checkpoints:
-        scorer = open_scorer(path)
+        scorer = open_scorer(path, thorough=thorough)
         thresholds = "saved" if scorer.thresholds else "0.5"
         if tuning:
             known = _predict_roots(scorer, roots, tuning[0], limit=tuning[1], unread=unread, **options)
@@ -152,7 +152,7 @@ def evaluate_sources(
     """
     if not data.sources:
         raise InputError("the settings name no data.sources to evaluate on")
-    scorer = open_scorer(weights)
+    scorer = open_scorer(weights, thorough=thorough)
     changes: dict[str, Any] = {"val_images": limit or data.val_images, "mask_size": None}
     changes |= {} if workers is None else {"workers": workers}
     changes |= {} if split is None else {"val_split": split}

@@ -141,21 +141,22 @@ class BothWays:
         return Scores(probability, components, order, plain.sequences)
 
 
-def open_scorer(weights: Path) -> Scorer:
+def open_scorer(weights: Path, *, thorough: bool = False) -> Scorer:
     """A scorer for a .ckpt, a .safetensors with its .json, or an exported folder (or its .onnx).
 
-    Raises InputError for anything else and for files that do not fit together.
+    thorough: with the calibration and the thresholds for several views, where the weights hold them. Raises
+    InputError for anything else and for files that do not fit together.
     """
     if weights.is_dir() or weights.suffix == ".onnx":
         loaded = load_weights(weights if weights.is_dir() else weights.parent, kind="onnx")
-        described = loaded.metadata
+        described = loaded.metadata.with_thorough(thorough)
         config = parse_config(described.settings, str(weights))
         name = str(loaded.path)
         return OnnxScorer(loaded.content, config, described.thresholds, described.calibration, name=name)
     network, config = load_network(weights)
     description = weights.with_suffix(".json")
     if description.name == METADATA_FILE:
-        exported = read_metadata(description)
+        exported = read_metadata(description).with_thorough(thorough)
         return TorchScorer(network, config, exported.thresholds, exported.calibration)
     return TorchScorer(network, config)
 

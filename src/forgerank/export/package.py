@@ -12,6 +12,7 @@ from forgerank.files import check_outputs, make_folder, write_atomic, writing
 from forgerank.types import InputError
 from forgerank.weights.description import (
     METADATA_FILE,
+    Decision,
     FileEntry,
     FileKind,
     WeightsMetadata,
@@ -35,6 +36,7 @@ def export(
     split: str = "val",
     limit: int | None = None,
     int8: bool = True,
+    thorough: bool = False,
     name: str | None = None,
     version: str = "1",
     licence: str = LICENCE,
@@ -47,8 +49,9 @@ def export(
     The ONNX graph is compared with torch. Metrics come from its predictions on the validation `split` of
     `roots`, by default of the training data; calibration and thresholds from these and from predictions on
     the same images re-encoded and resized, so that the false-positive rate holds for other data too. `int8`
-    also tries static quantisation and keeps it where it costs less than INT8_COST of AUC. Raises InputError
-    for unusable weights or data.
+    also tries static quantisation and keeps it where it costs less than INT8_COST of AUC. `thorough` also
+    chooses a calibration and thresholds for faces seen in several views (`Detector(thorough=True)`), which
+    takes several times as long. Raises InputError for unusable weights or data.
     """
     require("train")
     from forgerank.evaluation.calibration import calibrate, held_out_rates
@@ -78,9 +81,16 @@ def export(
         path = Path(folder) / "float.onnx"
         difference = export_onnx(network, config.loss.tau, path)
         model, predictions, choice = _choose(path, config, int8=int8, **options)
-    degraded = predict_split(OnnxScorer(model, config), wild=True, **options)
+    scorer = OnnxScorer(model, config)
+    degraded = predict_split(scorer, wild=True, **options)
     calibration, thresholds = calibrate(join(predictions, degraded))
-    held_out = held_out_rates(predictions, degraded)
+    held_out = {"held_out": held_out_rates(predictions, degraded)}
+    views = None
+    if thorough:
+        averaged = [predict_split(scorer, wild=wild, thorough=True, **options) for wild in (False, True)]
+        of_views = calibrate(join(*averaged))
+        views = Decision(calibration=of_views[0], thresholds=of_views[1])
+        held_out["held_out_thorough"] = held_out_rates(*averaged)
     metrics = summarize(
         predictions,
         order=config.loss.order,
@@ -100,8 +110,9 @@ def export(
         order=config.loss.order,
         thresholds=thresholds,
         calibration=calibration,
+        thorough=views,
         tau=config.loss.tau,
-        metrics={**metrics, "held_out": held_out, "split": split, "torch_difference": difference, **choice},
+        metrics={**metrics, **held_out, "split": split, "torch_difference": difference, **choice},
         settings=config.model_dump(mode="json"),
         git_revision=revision,
         licence=licence,

@@ -186,15 +186,14 @@ def _thresholds(description: Mapping[str, Any]) -> str:
         f"**Thresholds**, on calibrated probabilities: forged from {cuts['forged']:.3f},"
         f" real under {cuts['real']:.3f}, between them undetermined; {labels}."
     )
-    held_out = dict((description.get("metrics") or {}).get("held_out") or {})
-    sources = held_out.pop("sources", {})
-    for name, rates in held_out.items():
-        text += (
-            f" On groups left out of the choice, {name} images: {rates['false_positive_rate']:.1%}"
-            f" of real faces called forged, {rates['true_positive_rate']:.1%} of forged ones found"
-        )
-        text += f", {rates['undetermined']:.1%} undetermined." if "undetermined" in rates else "."
-    if sources:
+    metrics = description.get("metrics") or {}
+    held_out = metrics.get("held_out") or {}
+    text += _expected(held_out)
+    if thorough := description.get("thorough"):
+        cuts = thorough["thresholds"]
+        text += f" With `--thorough`, forged from {cuts['forged']:.3f}, real under {cuts['real']:.3f}."
+        text += _expected(metrics.get("held_out_thorough") or {})
+    if sources := held_out.get("sources"):
         heads = ("false_positive_rate", "real_rate", "true_positive_rate", "miss_rate", "undetermined")
         titles = ["Source", "real called forged", "real called real", "forged found", "forged called real"]
         rows = [
@@ -203,6 +202,20 @@ def _thresholds(description: Mapping[str, Any]) -> str:
         ]
         text += "\n\nThe same by source, plain and degraded images together:\n\n"
         text += _table([*titles, "undetermined"], rows)
+    return text
+
+
+def _expected(held_out: Mapping[str, Any]) -> str:
+    """What the thresholds do to plain and to degraded images of other people."""
+    text = ""
+    for name, rates in held_out.items():
+        if name == "sources":
+            continue
+        text += (
+            f" On groups left out of the choice, {name} images: {rates['false_positive_rate']:.1%}"
+            f" of real faces called forged, {rates['true_positive_rate']:.1%} of forged ones found"
+        )
+        text += f", {rates['undetermined']:.1%} undetermined." if "undetermined" in rates else "."
     return text
 
 

@@ -68,6 +68,13 @@ class Calibration(_Frozen):
     intercept: float
 
 
+class Decision(_Frozen):
+    """What turns the scores of a face into a verdict."""
+
+    thresholds: Thresholds
+    calibration: Calibration
+
+
 class WeightsMetadata(_Frozen):
     """Everything that is stored with a set of weights; the content of `forgerank.json`."""
 
@@ -82,6 +89,7 @@ class WeightsMetadata(_Frozen):
     order: Order  # which end of the sequence gets the larger probability
     thresholds: Thresholds
     calibration: Calibration
+    thorough: Decision | None = None  # of faces seen in several views; None: as of those seen in one
     tau: float = Field(gt=0.0)
     metrics: dict[str, Any]
     settings: dict[str, Any]
@@ -91,11 +99,18 @@ class WeightsMetadata(_Frozen):
 
     @model_validator(mode="after")
     def _one_threshold_per_label(self) -> "WeightsMetadata":
-        if len(self.thresholds.components) != len(self.labels):
-            raise ValueError(
-                f"{len(self.thresholds.components)} component thresholds for {len(self.labels)} labels"
-            )
+        for thresholds in (self.thresholds, *([self.thorough.thresholds] if self.thorough else [])):
+            if len(thresholds.components) != len(self.labels):
+                raise ValueError(
+                    f"{len(thresholds.components)} component thresholds for {len(self.labels)} labels"
+                )
         return self
+
+    def with_thorough(self, thorough: bool) -> "WeightsMetadata":
+        """This description with the thresholds and the calibration of faces seen in one or several views."""
+        if not thorough or self.thorough is None:
+            return self
+        return self.model_copy(update=dict(self.thorough))
 
 
 @dataclass(frozen=True, slots=True)

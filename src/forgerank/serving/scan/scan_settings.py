@@ -73,6 +73,6 @@ def describe(settings: ScanSettings, metadata: WeightsMetadata, sha256: str) -> 
 
 
 def weights_of(judging: Judging) -> tuple[WeightsMetadata, str]:
-    """Description and hash of the weights. Raises InputError for weights that are missing or foreign."""
+    """Description and hash of the weights, as they judge. Raises InputError for missing or foreign ones."""
     loaded = load_weights(judging.weights)
-    return loaded.metadata, loaded.sha256
+    return loaded.metadata.with_thorough(judging.thorough), loaded.sha256
