@@ -4,7 +4,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,8 @@ class PackSummary:
     dropped: dict[str, int]  # reason -> near-duplicates
     parts: int
     largest_part: int  # bytes
-    unread: tuple[
-        str, ...
-    ] = ()  # a line on each image that cannot be read, where this run wrote the manifest
+    # a line on each image that cannot be read, known where this run wrote the manifest
+    unread: tuple[str, ...] = field(default=(), compare=False)
 
 
 def load_recipe(path: Path) -> PackRecipe:
@@ -124,7 +123,8 @@ def write_pack(
 
     The recipe is kept beside the parts: a run that was interrupted goes on where it stopped, and a folder
     with another recipe's pack is refused. Images without a face, and those that cannot be read, are counted
-    by reason in the manifest, and named in a file beside each part. Raises InputError where nothing can be listed or a worker dies.
+    by reason in the manifest, and named in a file beside each part. Raises InputError where nothing can be
+    listed or a worker dies.
     """
     listed = list_faces(recipe)
     _own(recipe, out)
