@@ -123,6 +123,39 @@ def test_an_even_area_of_a_jpeg_is_no_hole(
     assert np.abs(page.image.astype(int) - np.asarray(image.convert("RGB"))).mean() < 3
 
 
+JPEGS = [
+    ("RGB", {}),
+    ("RGB", {"quality": 30, "optimize": True}),
+    ("RGB", {"quality": 95, "progressive": True}),
+    ("RGB", {"subsampling": "4:1:1"}),
+    ("RGB", {"subsampling": "4:4:4", "keep_rgb": True}),
+    ("RGB", {"restart_marker_blocks": 40}),
+    ("L", {}),
+    ("CMYK", {"quality": 90}),
+]
+
+
+def with_garbage(content: bytes, seed: int) -> bytes:
+    """A JPEG with 200 wrong bytes amid its pixels."""
+    noise = np.random.default_rng(seed)
+    start = content.index(b"\xff\xda") + 20
+    at = start + int(noise.uniform(0.2, 0.8) * (len(content) - start - 200))
+    return content[:at] + noise.integers(0, 256, 200, dtype=np.uint8).tobytes() + content[at + 200 :]
+
+
+@pytest.mark.parametrize(("mode", "options"), JPEGS)
+def test_garbage_amid_a_jpeg_is_damage(mode: str, options: dict[str, object], astronaut: np.ndarray) -> None:
+    stream = io.BytesIO()
+    PILImage.fromarray(astronaut[:200, 100:300]).convert(mode).save(stream, "JPEG", **options)
+    content = stream.getvalue()
+    for whole in (content, content[:-2] + bytes(40) + content[-2:], content + bytes(300)):
+        [page] = read_pages("a.jpg", data=whole)
+        assert page.warnings == ()
+    damaged = [next(read_pages("a.jpg", data=with_garbage(content, seed))) for seed in range(20)]
+    assert sum("damaged: " in " ".join(page.warnings) for page in damaged) >= 18
+    assert {page.image.shape for page in damaged} == {(200, 200, 3)}
+
+
 def test_the_rows_of_a_png_before_a_wrong_checksum(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     content = bytearray(saved(tmp_path / "a.png", noise).read_bytes())

@@ -26,7 +26,7 @@ from PIL.ImageFile import ImageFile
 from forgerank.extras import MissingExtraError, require
 from forgerank.media.files import MediaError, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
-from forgerank.media.mending import Mended, find_hole, mend
+from forgerank.media.mending import Mended, find_hole, is_corrupt, mend
 from forgerank.media.structure import StructureError, png_chunks, read_structure
 from forgerank.media.suffixes import HEAD_BYTES, archive_format, image_format, known_format
 from forgerank.types import Image
@@ -261,6 +261,7 @@ def _first_page(
     try:
         if hole is not None:
             raise OSError("parts of it were never written")
+        corrupt = is_corrupt(image, content)  # before the pixels take memory
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
         mended = mend(image, content[:hole])
@@ -270,6 +271,8 @@ def _first_page(
         if not share > 0.0:
             raise
         return mended_pixels, [*remarks, f"its end is missing or damaged: {how}"]
+    if corrupt:
+        remarks.append("damaged: a part of its pixels does not decode without errors")
     return pixels(image, path, hdr), remarks
 
 
