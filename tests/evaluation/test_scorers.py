@@ -1,6 +1,7 @@
 """One shape of scores for every kind of network, and one way through training and evaluation."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,31 @@ def test_what_detect_would_judge(astronaut: NDArray[np.uint8]) -> None:
     points = np.array([[670.0, 40.0]] * 5, np.float32)
     assert not can(LabelledImage(both, points, (), None))
     assert can(LabelledImage(both, points - (450, 0), (), None))
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_of_others_are_one_line(tmp_path: Path) -> None:
+    class Doubled(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(Doubled(), torch.zeros(1)).save(tmp_path / "script.ckpt")
+    for name in ("other.onnx", "other.safetensors"):
+        (tmp_path / name).write_bytes(b"other")
+    refused = {
+        "script.ckpt": "truncated, damaged or no checkpoint",
+        "other.onnx": "its description, forgerank.json, is not beside it",
+        "other.safetensors": "its description, other.json, is not beside it",
+        "nowhere.safetensors": "no such file or folder",
+        ".": "cannot read the weights (No such file or directory)",
+    }
+    for name, reason in refused.items():
+        with pytest.raises(InputError) as caught:
+            open_scorer(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}")
+        assert str(caught.value).endswith(reason)
 
 
 def test_scores_of_steps_worked_out_by_hand() -> None:

@@ -43,6 +43,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "detector, description": ("exported/forgerank.json", lambda root: load_weights(root / "exported")),
     "scorer, description": ("exported/forgerank.json", lambda root: open_scorer(root / "exported")),
     "run, tensors": ("run/weights.safetensors", lambda root: load_network(root / "run/weights.safetensors")),
+    "run, folder": ("run/weights.safetensors", lambda root: load_network(root / "run")),
     "run, description": ("run/weights.json", lambda root: load_network(root / "run/weights.safetensors")),
     "shared, tensors": ("run/weights.safetensors", lambda root: Network.from_pretrained(root / "run")),
     "shared, description": ("run/weights.json", lambda root: Network.from_pretrained(root / "run")),

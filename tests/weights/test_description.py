@@ -36,6 +36,10 @@ def test_missing_folder(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "nowhere")
 
 
+def test_a_file_in_place_of_a_folder(tiny_weights: Path) -> None:
+    assert "tiny.onnx: is a file: name a folder of weights" in refusal(tiny_weights / "tiny.onnx")
+
+
 def test_missing_network(tmp_path: Path, make_weights: MakeWeights) -> None:
     (make_weights(tmp_path) / "tiny.onnx").unlink()
     assert "tiny.onnx: cannot read" in refusal(tmp_path)

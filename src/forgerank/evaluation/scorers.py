@@ -148,6 +148,8 @@ def open_scorer(weights: Path, *, thorough: bool = False) -> Scorer:
     InputError for anything else and for files that do not fit together.
     """
     if weights.is_dir() or weights.suffix == ".onnx":
+        if weights.is_file() and not (weights.parent / METADATA_FILE).is_file():
+            raise InputError(f"{weights}: its description, {METADATA_FILE}, is not beside it")
         loaded = load_weights(weights if weights.is_dir() else weights.parent, kind="onnx")
         described = loaded.metadata.with_thorough(thorough)
         config = parse_config(described.settings, str(weights))

@@ -24,7 +24,7 @@ from forgerank.files import write_atomic
 from forgerank.model.baselines import build_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.types import InputError, Terminated
-from forgerank.weights.description import read_description, sealed_json
+from forgerank.weights.description import find_description, read_description, sealed_json
 from forgerank.weights.hub import read_checkpoint, read_tensors, safetensors_bytes, sealed_checkpoint
 from forgerank.weights.renamed_keys import convert_settings
 
@@ -205,7 +205,7 @@ def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: M
 
 def load_network(path: Path) -> tuple[nn.Module, TrainConfig]:
     """The network, in evaluation mode and on the CPU, and the settings of a checkpoint (.ckpt), whose
-    averaged weights are taken, or of a .safetensors with its .json.
+    averaged weights are taken, of a .safetensors with its .json, or of a folder of weights.
 
     Raises InputError, one line, for files that are missing, broken, changed or of another shape.
     """
@@ -236,11 +236,16 @@ def _read_averaged(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    description_path = path.with_suffix(".json")
-    if path.is_file() and not description_path.is_file():
-        raise InputError(f"{path}: its description, {description_path.name}, is not beside it")
-    description = read_description(description_path)
-    return read_tensors(description_path, description, file=path), description.get("settings", {})
+    described = find_description(path) if path.is_dir() else None
+    if described is None:
+        described = path.with_suffix(".json")
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if not described.is_file():
+            raise InputError(f"{path}: its description, {described.name}, is not beside it")
+    description = read_description(described)
+    tensors = read_tensors(described, description, file=None if path.is_dir() else path)
+    return tensors, description.get("settings", {})
 
 
 def git_revision() -> str:

@@ -113,7 +113,7 @@ class TrainConfig(_Strict):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
-    init_from: Path | None = None  # weights (.safetensors or .ckpt) that training begins from
+    init_from: Path | None = None  # weights (.safetensors, .ckpt or a folder) that training begins from
     init_from_only: str = ""  # prefix of the tensors to take, such as "backbone."; "": the whole network
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)  # images per step, over all processes and parts

@@ -128,7 +128,10 @@ def load_weights(folder: Path | str | None = None, *, kind: FileKind = "onnx") -
 
     Raises InputError, one line, for weights that are missing, truncated, changed or foreign.
     """
-    path = (ASSETS if folder is None else Path(folder)) / METADATA_FILE
+    place = ASSETS if folder is None else Path(folder)
+    if place.is_file():
+        raise InputError(f"{place}: is a file: name a folder of weights, as `forgerank export` writes it")
+    path = place / METADATA_FILE
     description = read_description(path)
     metadata = _validate(WeightsMetadata, description, path)
     content = read_file(path, description, kind)

@@ -7,6 +7,7 @@ training run is read too.
 import hashlib
 import io
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -250,7 +251,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         sealed = _check_seal(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TorchScript, which is refused
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({os_reason(error)})") from None
     except pickle.UnpicklingError:
