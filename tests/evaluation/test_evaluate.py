@@ -47,6 +47,14 @@ def test_what_folders_hold(tmp_path: Path, squares: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
         assert identify_dataset(tmp_path / Path(name).parts[0]) == kind
+    (tmp_path / "f").mkdir()
+    for name, why in (
+        ("f", "an empty folder"),
+        ("g", "no such file or folder"),
+        ("c/labels.csv", "not a directory"),
+    ):
+        with pytest.raises(InputError, match=f"{name}: .*{why}"):
+            identify_dataset(tmp_path / name)
     for name in ("last.ckpt", "best.ckpt", "a.ckpt"):
         (tmp_path / name).touch()
     assert [path.name for path in find_checkpoints(tmp_path)] == ["best.ckpt", "a.ckpt", "last.ckpt"]

@@ -163,6 +163,8 @@ def _read_part(path: Path, size: int, changed: int) -> Part:
                 raise ValueError(f"{name} of shape {values[name].shape} for {len(entries)} faces")
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {os_reason(error)}") from error
     except Exception as error:  # NumPy and zipfile raise errors of every kind
         raise InputError(f"{path}: cannot be read as a part of a pack: {error!r}") from error
     meshes = values["landmarks"].astype(np.float32) / np.float32(LANDMARK_STEPS)

@@ -18,6 +18,7 @@ from forgerank.data.formats.seqdeepfake import SeqDeepFake
 from forgerank.data.formats.shards import Shards
 from forgerank.data.formats.wilddeepfake import wilddeepfake
 from forgerank.data.sample import Source
+from forgerank.files import os_reason
 from forgerank.types import InputError
 
 # Faces to train on. Each is called as (root, split) with the config's `options` as keywords.
@@ -47,7 +48,15 @@ FOLDERS = {"components": "facial_components", "attributes": "facial_attributes",
 
 
 def identify_dataset(root: Path) -> str:
-    """The key in DATASETS of the data set in a folder; "seqdeepfake" for an unknown layout."""
+    """The key in DATASETS of the data set in a folder; "seqdeepfake" for an unknown layout.
+
+    Raises InputError for a folder that is not there, and for an empty one.
+    """
+    try:
+        if next(root.iterdir(), None) is None:
+            raise InputError(f"{root}: an empty folder")
+    except OSError as error:
+        raise InputError(f"{root}: cannot be read: {os_reason(error)}") from error
     if any(root.glob("[0-9]*.tar")):
         return "pack"
     if _is_prepared(root):

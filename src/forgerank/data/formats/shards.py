@@ -20,6 +20,7 @@ import numpy as np
 
 from forgerank.data.sample import LabelledImage, Sample, read_image, read_mask
 from forgerank.data.tar_files import Member, check_regular, read_member
+from forgerank.files import os_reason
 from forgerank.labels import COMPONENTS, check_sequence
 from forgerank.types import InputError
 
@@ -109,7 +110,9 @@ def read_index(root: Path, split: str) -> tuple[dict[str, Any], list[Any]]:
         header["sha256"] = {name: str(known) for name, known in header.get("sha256", {}).items()}
         faces = int(header.get("faces", len(entries)))  # older indexes do not say
         changed = header.get("crc32", zlib.crc32(lines)) != zlib.crc32(lines)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(f"{index}: cannot be read: {os_reason(error)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{index}: cannot be read as an index of shards: {error!r}") from error
     if len(entries) != faces:
         raise InputError(f"{index}: lists {len(entries)} of {faces} faces")
