@@ -161,7 +161,7 @@ def _read_part(path: Path, size: int, changed: int) -> Part:
         for name, shape in _SHAPES.items():
             if values[name].shape != (len(entries), *shape):
                 raise ValueError(f"{name} of shape {values[name].shape} for {len(entries)} faces")
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {os_reason(error)}") from error
