@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from commands import detect
 from forgerank.cli.detect import Outputs
 from forgerank.cli.main import app
+from forgerank.train.curve import COLUMNS
 from forgerank.types import InputError
 
 
@@ -241,6 +242,24 @@ def test_an_output_that_takes_no_more_costs_no_report(
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [first]
     assert json.loads(report.read_text())["errors"]
+
+
+@pytest.mark.parametrize("command", [("--version",), ("curve", "curve.csv", "--out", "curve.png")])
+def test_every_command_names_standard_output_where_it_is_full(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "curve.csv").write_text(f"{','.join(COLUMNS)}\n80,1,a,.5,.5,.5,.5,.5,.5\n")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "forgerank", *command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            cwd=tmp_path,
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode() == "forgerank: standard output: no space left on device\n"
+    assert (tmp_path / "curve.png").exists() == ("curve" in command)
 
 
 def test_nothing_comes_from_standard_input(weights: list[str]) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -16,7 +17,7 @@ from typer.core import TyperGroup
 
 from forgerank import __version__
 from forgerank.cli import analysis, data, forge, reproduce, scan, serve, training, weights
-from forgerank.cli.options import EXIT_CODES, local
+from forgerank.cli.options import EXIT_CODES, STANDARD_OUTPUT, drop_output, local
 from forgerank.types import InputError, Terminated
 
 
@@ -51,6 +52,8 @@ _SPARE = 1 << 28  # bytes; where not even these can be had, any failure is for w
 def main() -> None:
     """Entry point of the console script."""
     _open_closed_streams()
+    if sys.__stdout__ is not None and not sys.__stdout__.isatty():
+        sys.stdout = _named_output()
     # A console or a code page that lacks a letter shows it escaped, and costs no answer.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -65,6 +68,22 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - to the end
+
+
+class _NamedOutput(FileIO):
+    """Standard output whose errors say what it is."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
+
+
+def _named_output() -> TextIOWrapper:
+    raw = _NamedOutput(sys.stdout.fileno(), "w", closefd=False)
+    return TextIOWrapper(BufferedWriter(raw), encoding=sys.stdout.encoding)
 
 
 def _terminate(*_: Any) -> NoReturn:
@@ -93,6 +112,8 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         from forgerank.files import os_reason
 
+        if error.filename == STANDARD_OUTPUT:
+            drop_output()
         _print_error(f"{error.filename}: {os_reason(error)}" if error.filename else os_reason(error))
         sys.exit(2)
     except Exception as error:

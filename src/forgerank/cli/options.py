@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+STANDARD_OUTPUT = "standard output"
 EXIT_CODES = (
     "Exit codes: 0 everything was read and answered, whatever the verdict; 1 the program failed; "
     "2 an input or an option was bad (one line each on standard error, the rest was answered all the same)."
@@ -101,13 +102,13 @@ def printing() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # Rich makes the latter of the former
-        _drop_output()
+        drop_output()
     except OSError as error:
-        _drop_output()
-        raise OutputError(Path("standard output"), f"cannot be written ({os_reason(error)})") from None
+        drop_output()
+        raise OutputError(Path(STANDARD_OUTPUT), f"cannot be written ({os_reason(error)})") from None
 
 
-def _drop_output() -> None:
+def drop_output() -> None:
     """Let standard output lead nowhere, so that what it could not take is not tried again at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -152,7 +152,6 @@ def evaluate(
     result: dict[str, Any] = {}
     if sources is not None:
         rows = _evaluate_sources(weights[0], sources, json, **options)
-        print_sets(rows)
     else:
         from forgerank.evaluation.evaluate import evaluate as evaluate_weights
 
@@ -160,9 +159,12 @@ def evaluate(
         options |= {"reverse": reverse, "tune": tune}
         result = evaluate_weights(weights[0], others=weights[1:], roots=data or (), output=json, **options)
         rows = result["sets"]
-        print_evaluation(result)
-    if csv is not None:
+    if csv is not None:  # before anything is printed: that may fail
         write_atomic(csv, sets_csv(rows).encode())
+    if sources is None:
+        print_evaluation(result)
+    else:
+        print_sets(rows)
     _print_unread(result.get("unread", ()))
     raise typer.Exit(2 if "unread" in result else 0)
 
@@ -225,6 +227,9 @@ def curve(
     if metric not in COLUMNS[3:]:
         raise InputError(f"--metric must be of {', '.join(COLUMNS[3:])}, got {metric}")
     rows = read_curve(run / CURVE if run.is_dir() else run)
+    if out is not None:
+        require("paper")
+        plot_curve(rows, out, metric=metric)
     sources = list(dict.fromkeys(row["source"] for row in rows))
     table = Table("crops", *sources, box=None, pad_edge=False)
     for images in dict.fromkeys(row["images"] for row in rows):
@@ -232,6 +237,4 @@ def curve(
         table.add_row(images, *(found.get(source, "") for source in sources))
     Console().print(table)
     if out is not None:
-        require("paper")
-        plot_curve(rows, out, metric=metric)
         typer.echo(f"{out}: written")
