@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -147,6 +148,16 @@ def test_bad_photographs_are_passed_over_and_named(
     assert result.exit_code == 2
     assert result.stdout == f"{tmp_path / 'again'}: 12 train, 4 val\n"
     assert len(result.stderr.splitlines()) == 3
+
+
+def test_too_large_photographs_name_the_option(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+    photos, _, _ = photo_folder()
+    result = CliRunner().invoke(
+        app, ["forge", str(photos), "--out", str(tmp_path / "out"), "--max-pixels", "99"]
+    )
+    first, *_ = result.stderr.splitlines()
+    assert re.match(r"forgerank: .*\.png: \d+ x \d+ pixels, over the limit of 99; --max-pixels rai", first)
+    assert isinstance(result.exception, InputError)
 
 
 def test_nothing_half_made_is_left(

@@ -199,6 +199,15 @@ def test_a_file_that_ends_before_its_index_says_so(tmp_path: Path, size: int) ->
         pass
 
 
+def test_a_file_that_ends_inside_its_index_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    for content in (b"", bytes(8) + b"mvhd" + bytes(200)):
+        head = struct.pack(">I4s", 20, b"ftyp") + b"isom\0\0\2\0isom"
+        path.write_bytes(head + struct.pack(">I4s", 2000, b"moov") + content)
+        with pytest.raises(MediaError, match=r"cut off inside its index \(moov\)"), open_video(path):
+            pass
+
+
 def test_damage_is_counted_and_passed_over(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", greys(), rate=25, bf="0", gop=8)
     samples, progress = read(damage_file(path, size=60), 25.0)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from forgerank.cli.options import Processes, progress_bar
+from forgerank.cli.options import MaxPixels, Processes, progress_bar
 from forgerank.extras import require
 from forgerank.types import InputError
 
@@ -46,6 +46,7 @@ def forge(
     split_csv: Annotated[
         Path | None, typer.Option(help="CSV with file, subject, split; by name without it.", metavar="FILE")
     ] = None,
+    max_pixels: MaxPixels = 80_000_000,
     only: Annotated[
         Split | None, typer.Option(help="Make this split alone.", show_default="every split")
     ] = None,
@@ -61,6 +62,7 @@ def forge(
     from forgerank.files import check_outputs
     from forgerank.forge.dataset import LeftOut, Recipe, forge_dataset
     from forgerank.media.files import counted
+    from forgerank.media.images import TooManyPixelsError
 
     check_outputs([], [photos, landmarks, split_csv], folders=[out])
     left_out, err = LeftOut(), Console(stderr=True)
@@ -79,10 +81,12 @@ def forge(
                 splits=[only.value] if only else list(Split),
                 progress=progress,
                 left_out=left_out,
+                max_pixels=max_pixels,
             )
     finally:
         for error in left_out.unread:
-            print_error(err, str(error))
+            hint = "; --max-pixels raises it" if isinstance(error, TooManyPixelsError) else ""
+            print_error(err, f"{error}{hint}")
         if left_out.faceless:
             faceless = counted(len(left_out.faceless), "photograph shows", "photographs show")
             print_error(err, f"{photos}: {faceless} no face: left out")

@@ -24,7 +24,7 @@ from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
 from forgerank.labels import BINARY, COMPONENTS
 from forgerank.media.files import MediaError, counted, find_photos
-from forgerank.media.images import read_photo
+from forgerank.media.images import MAX_PIXELS, read_photo
 from forgerank.processes import clear_partial_folder, partial_folder, process_pool
 from forgerank.types import SPLITS, Image, InputError, Points
 
@@ -81,6 +81,7 @@ def forge_dataset(
     splits: Sequence[str] = SPLITS,
     progress: Progress | None = None,
     left_out: LeftOut | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> dict[str, int]:
     """Forge `per_photo` images from every photograph under `photos` into `out`; returns images per split.
 
@@ -88,6 +89,7 @@ def forge_dataset(
     split_csv: columns file, subject, split; without it files are split 80/10/10 by a hash of their name.
     splits: only photographs of these are used. A person's images never cross splits, nor do donors.
     left_out: is told which files were passed over.
+    max_pixels: larger photographs are passed over.
     The folder appears when it is complete: until then it lies in `out`.partial, which the next forge clears
     away if this one is killed. Raises InputError for an `out` that is not empty or cannot be written, for no
     photographs and for no face in any of them.
@@ -95,7 +97,9 @@ def forge_dataset(
     clear_partial_folder(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; give a new folder")
-    entries = collect_photos(photos, landmarks=landmarks, split_csv=split_csv, left_out=left_out)
+    entries = collect_photos(
+        photos, landmarks=landmarks, split_csv=split_csv, left_out=left_out, max_pixels=max_pixels
+    )
     found = counted(len(entries), "photograph")
     entries = [entry for entry in entries if entry.split in splits]
     if not entries:
@@ -137,6 +141,7 @@ def collect_photos(
     landmarks: Path | None = None,
     split_csv: Path | None = None,
     left_out: LeftOut | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[PhotoEntry]:
     """The photographs of a folder with landmarks, subject and split, sorted by name.
 
@@ -158,7 +163,7 @@ def collect_photos(
             noted.unnamed.append(path)
             continue
         try:
-            image = read_photo(path)
+            image = read_photo(path, max_pixels=max_pixels)
         except MediaError as error:
             noted.unread.append(error)
             continue
@@ -167,7 +172,7 @@ def collect_photos(
             noted.faceless.append(path)
             continue
         subject, split = table.get(path.name) or (path.stem, _hash_split(path.name))
-        entries.append(PhotoEntry(path, subject, split, points))
+        entries.append(PhotoEntry(path, subject, split, points, max_pixels))
     if split_csv and len(noted.unnamed) == len(paths):
         raise InputError(f"{split_csv}: names none of the {counted(len(paths), 'photograph')} of {photos}")
     if not entries:

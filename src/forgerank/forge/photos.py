@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.faces.regions import hair_mask
-from forgerank.media.images import read_photo
+from forgerank.media.images import MAX_PIXELS, read_photo
 from forgerank.types import Image, Points
 
 # Largest ratio of the eye distances of a donor and a photograph: a part of a much smaller image is blurred.
@@ -66,6 +66,7 @@ class PhotoEntry:
     subject: str
     split: str
     landmarks: Points  # (468, 2) pixels
+    max_pixels: int = MAX_PIXELS  # of the image that is decoded
     # (5, 2) the five points in the aligned face: they depend on the pose of the head
     pose: Points = field(init=False)
     eyes: float = field(init=False)  # distance between the eye centres, pixels
@@ -83,7 +84,7 @@ class PhotoEntry:
 # Photographs and donors are visited at random: about a gigabyte of them stays decoded in each process.
 @lru_cache(maxsize=2500)
 def _load(entry: PhotoEntry) -> Photo:
-    return Photo.prepare(read_photo(entry.path), entry.landmarks)
+    return Photo.prepare(read_photo(entry.path, max_pixels=entry.max_pixels), entry.landmarks)
 
 
 def choose_donor(entry: PhotoEntry, entries: Sequence[PhotoEntry], rng: np.random.Generator) -> PhotoEntry:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from forgerank.extras import require
 from forgerank.media.files import MediaError
 from forgerank.media.hdr import TRANSFERS, tone_map
-from forgerank.media.images import MAX_PIXELS
+from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
 from forgerank.types import Image
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf"
 # What may come before the index of an MP4 or QuickTime file.
 _BOXES = frozenset({b"ftyp", b"mdat", b"free", b"skip", b"wide", b"uuid"})
+_INDEX = b"moov"
 _MOST_BOXES = 100
 _WIDEST_PIXEL = 4  # width : height or height : width; a file that states more is not believed
 
@@ -50,36 +51,40 @@ def open_container(
         with av.open(url, metadata_errors="ignore", options=options) as container:
             streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
             if not streams:
-                raise MediaError(path, "no video in the file")
+                raise MediaError(path, _cut_index(path) or "no video in the file")
             context = streams[0].codec_context
             if context is None:  # PyAV's stubs do not say so
                 raise MediaError(path, "no decoder for its codec")
             width, height = square_pixels(streams[0], context.width, context.height)
             if width * height > max_pixels:
                 size = f"{width} x {height} pixels"
-                raise MediaError(path, f"frames of {size}, over the limit of {max_pixels}")
+                raise TooManyPixelsError(path, f"frames of {size}, over the limit of {max_pixels}")
             context.thread_count, context.thread_type = threads, "AUTO"
             context.options = {"max_pixels": str(max_pixels)}
             yield container, streams
     except av.FFmpegError as error:
         reason = f"damaged or no video ({error.strerror or type(error).__name__})"
-        raise MediaError(path, _missing_index(path) or reason) from None
+        raise MediaError(path, _cut_index(path) or reason) from None
 
 
-def _missing_index(path: str | Path) -> str | None:
-    """Says so of an MP4 or QuickTime file that ends before its index, which many recorders write last."""
+def _cut_index(path: str | Path) -> str | None:
+    """Says so of an MP4 or QuickTime file that ends before or inside its index, which many recorders write
+    last.
+    """
     try:
         with open(path, "rb") as file:
             size, at = os.fstat(file.fileno()).st_size, 0
             for _ in range(_MOST_BOXES):
                 file.seek(at)
                 head = file.read(16)
-                if head[4:8] not in _BOXES:
+                if head[4:8] not in _BOXES | {_INDEX}:
                     return None
                 length = int.from_bytes(head[:4], "big")
                 if length == 1:  # the size follows, in 64 bits
                     length = int.from_bytes(head[8:16], "big")
                 at += length
+                if head[4:8] == _INDEX:
+                    return "cut off inside its index (moov)" if at > size else None
                 if length == 0 or at >= size:
                     return "cut off before its index (moov), without which no frame can be found"
                 if length < 8:
