@@ -16,6 +16,7 @@ from forgerank.judging import judge_file
 from forgerank.media.animations import is_animation, open_animation
 from forgerank.media.files import MediaError
 from forgerank.media.images import TooManyPixelsError, read_pages, read_photo
+from forgerank.media.structure import JPEG_SCAN, jpeg_scans
 
 
 def scene(height: int = 64, width: int = 96) -> np.ndarray:
@@ -154,6 +155,27 @@ def test_garbage_amid_a_jpeg_is_damage(mode: str, options: dict[str, object], as
     damaged = [next(read_pages("a.jpg", data=with_garbage(content, seed))) for seed in range(20)]
     assert sum("damaged: " in " ".join(page.warnings) for page in damaged) >= 18
     assert {page.image.shape for page in damaged} == {(200, 200, 3)}
+
+
+def test_a_progressive_jpeg_without_its_details_is_not_judged(
+    tmp_path: Path, astronaut: np.ndarray, tiny_detector: Detector
+) -> None:
+    path = saved(tmp_path / "a.jpg", astronaut[40:240, 120:320], quality=95, progressive=True)
+    content = path.read_bytes()
+    scans = [segment.place for segment in jpeg_scans(content) if segment.marker == JPEG_SCAN]
+    assert len(scans) == 10  # the sixth brings the brightness but for its last bit
+    for number, place in enumerate(scans[1:], start=1):
+        [page] = read_pages(path, data=content[: place + 40])
+        assert page.warnings[0].startswith("its end is missing or damaged: ")
+        assert (page.unjudged is not None) == (number < 6)
+    path.write_bytes(content[: scans[4]])
+    report = judge_file(tiny_detector, path)
+    [face] = report.faces
+    assert report.verdict == face.verdict == "undetermined"
+    assert report.reason == face.reason
+    assert str(face.reason).startswith("too little left to judge (")
+    assert face.likelihood_ratio is None
+    assert face.sequence == ()
 
 
 def test_the_rows_of_a_png_before_a_wrong_checksum(tmp_path: Path) -> None:

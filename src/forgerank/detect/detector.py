@@ -11,7 +11,14 @@ import numpy as np
 
 from forgerank.detect.result import FaceReport, LoadedImage, Map, Report
 from forgerank.detect.runtime import Prediction, Runtime, usable_cores
-from forgerank.detect.verdict import MIN_SIZE, calibrate, judge_face, judge_image, order_components
+from forgerank.detect.verdict import (
+    MIN_SIZE,
+    calibrate,
+    judge_face,
+    judge_image,
+    order_components,
+    without_verdict,
+)
 from forgerank.detect.views import SCALES, VIEWS, merged, seen_one_way
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
@@ -195,7 +202,11 @@ def load_image(image: LoadedImage | Image | Path | str, *, max_pixels: int = MAX
         content = read_file(image)
         page = read_first(image, data=content, max_pixels=max_pixels)
         return LoadedImage(
-            str(image), hashlib.sha256(content).hexdigest(), page.image, warnings=page.warnings
+            str(image),
+            hashlib.sha256(content).hexdigest(),
+            page.image,
+            warnings=page.warnings,
+            unjudged=page.unjudged,
         )
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -213,7 +224,9 @@ def load_pages(
     content = read_file(path) if content is None else content
     sha256 = hashlib.sha256(content).hexdigest()
     for page in read_pages(path, data=content, max_pixels=max_pixels):
-        yield LoadedImage(str(path), sha256, page.image, page.number, page.total, page.warnings)
+        yield LoadedImage(
+            str(path), sha256, page.image, page.number, page.total, page.warnings, page.unjudged
+        )
 
 
 def load_page(
@@ -226,6 +239,8 @@ def load_page(
 
 def _report(image: LoadedImage, faces: tuple[FaceReport, ...], smallest: float) -> Report:
     """`smallest`: pixels of the smallest face that was looked for."""
+    if image.unjudged is not None:
+        faces = tuple(without_verdict(face, image.unjudged) for face in faces)
     verdict, reason = judge_image(faces)
     height, width = image.image.shape[:2]
     warnings = image.warnings

@@ -24,6 +24,7 @@ class LoadedImage:
     page: int = 1  # of a file of several images, such as a TIFF
     pages: int = 1
     warnings: tuple[str, ...] = ()  # what of the file is not in the image, in words
+    unjudged: str | None = None  # why no face of it can be judged
 
 
 @dataclass(frozen=True, slots=True)

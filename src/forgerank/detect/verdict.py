@@ -1,6 +1,7 @@
 """Verdicts from probabilities and quality: real, forged or undetermined, with the reason."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,6 +79,12 @@ def judge_face(probability: float, quality: Quality, thresholds: Thresholds) -> 
     """Verdict and, where undetermined, the reason. `probability` is calibrated."""
     reason = unusable(quality)
     return ("undetermined", reason) if reason is not None else judge_probability(probability, thresholds)
+
+
+def without_verdict(face: FaceReport, reason: str) -> FaceReport:
+    """The face as one that cannot be judged."""
+    components = tuple(replace(component, rank=None) for component in face.components)
+    return replace(face, verdict="undetermined", reason=reason, components=components)
 
 
 def judge_probability(probability: float, thresholds: Thresholds) -> tuple[Verdict, str | None]:

@@ -26,7 +26,7 @@ from PIL.ImageFile import ImageFile
 from forgerank.extras import MissingExtraError, require
 from forgerank.media.files import MediaError, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
-from forgerank.media.mending import Mended, find_hole, is_corrupt, mend
+from forgerank.media.mending import Mended, find_hole, is_corrupt, lacks_details, mend
 from forgerank.media.structure import StructureError, png_chunks, read_structure
 from forgerank.media.suffixes import HEAD_BYTES, archive_format, image_format, known_format
 from forgerank.types import Image
@@ -44,6 +44,7 @@ _HALVED = 4  # a JPEG of so many times the pixels allowed is decoded at half its
 _MAX_PROGRESSIVE = 2 * MAX_PIXELS  # where it is progressive: its coefficients are all held in memory
 _SMALLER = 0.5  # a page with at most this share of the first one's pixels, in its shape, is a reduced copy
 _MISSING = (128, 128, 128)  # what libjpeg puts in place of blocks that are not there
+_NO_DETAILS = "too little left to judge (the file ends before the details of its image)"
 _RAW = "a camera's raw file, which is not read: export it as JPEG or PNG"
 _DNG_VERSION, _KIND_OF_IMAGE, _INNER_DIRECTORIES = 50706, 254, 330  # tags of TIFF
 _TURNS = {
@@ -72,6 +73,7 @@ class Page(NamedTuple):
     number: int  # from 1
     total: int  # of images in the file that are judged one by one
     warnings: tuple[str, ...] = ()  # what of the file is not in the image, in words
+    unjudged: str | None = None  # why no face of it can be judged
 
 
 def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> Image:
@@ -105,11 +107,11 @@ def read_pages(
     content = read_file(path) if data is None else data
     with opened(path, content) as image:
         count = _page_count(image)
-        first, remarks = _first_page(image, path, content, max_pixels)
-        height, width = first.shape[:2]
+        first = _first_page(image, path, content, max_pixels)
+        height, width = first.image.shape[:2]
         numbers, left_out = _pages_to_judge(image, count, (width, height), max_pixels)
-    total, remarks = 1 + len(numbers), [*remarks, *left_out]
-    yield Page(first, 1, total, tuple(remarks))
+    total, remarks = 1 + len(numbers), (*first.warnings, *left_out)
+    yield first._replace(total=total, warnings=remarks)
     del first
     failed: MediaError | None = None
     for place, number in enumerate(numbers, start=2):
@@ -117,7 +119,7 @@ def read_pages(
             with opened(path, content) as image:
                 image.seek(number)
                 image.load()
-                page = Page(pixels(image, path, _hdr(image, content)), place, total, tuple(remarks))
+                page = Page(pixels(image, path, _hdr(image, content)), place, total, remarks)
         except MediaError as error:
             failed = failed or MediaError(path, f"page {place} of {total}: {error.reason}")
             continue
@@ -132,7 +134,7 @@ def read_first(path: str | Path, *, data: bytes | None = None, max_pixels: int =
     if first.total == 1:
         return first
     others = f"it holds {first.total} images; the first was judged"
-    return Page(first.image, 1, 1, (*first.warnings, others))
+    return first._replace(total=1, warnings=(*first.warnings, others))
 
 
 @contextmanager
@@ -240,9 +242,7 @@ def _check_scans(image: ImageFile, path: str | Path, content: bytes) -> None:
         raise MediaError(path, f"more scans than an image of {width} x {height} pixels needs")
 
 
-def _first_page(
-    image: ImageFile, path: str | Path, content: bytes, max_pixels: int
-) -> tuple[Image, list[str]]:
+def _first_page(image: ImageFile, path: str | Path, content: bytes, max_pixels: int) -> Page:
     """The first image of a file as far as it can be decoded, and what is missing of it in words."""
     remarks = []
     width, height = image.size
@@ -270,10 +270,12 @@ def _first_page(
         mended_pixels, share, how = _decode_mended(image, mended, path, hdr)
         if not share > 0.0:
             raise
-        return mended_pixels, [*remarks, f"its end is missing or damaged: {how}"]
+        cut = bool(image.info.get("progressive")) and lacks_details(mended.content[:-2])
+        remarks.append(f"its end is missing or damaged: {how}")
+        return Page(mended_pixels, 1, 1, tuple(remarks), _NO_DETAILS if cut else None)
     if corrupt:
         remarks.append("damaged: a part of its pixels does not decode without errors")
-    return pixels(image, path, hdr), remarks
+    return Page(pixels(image, path, hdr), 1, 1, tuple(remarks))
 
 
 def _hdr(image: ImageFile, content: bytes) -> Transfer | None:

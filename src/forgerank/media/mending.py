@@ -8,11 +8,11 @@ from typing import NamedTuple
 import simplejpeg
 from PIL.ImageFile import ImageFile
 
-from forgerank.media.structure import JPEG_CODES, JPEG_SCAN, jpeg_segments, png_chunks
+from forgerank.media.structure import JPEG_CODES, JPEG_SCAN, jpeg_scans, jpeg_segments, png_chunks
 
 _HOLE = bytes(512)  # in the pixels of most JPEGs these were never written
-_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # of a JPEG; the others are data
-_TABLES = re.compile(rb"[\xc4\xcc\xdb-\xdd\xe0-\xef\xfe]")  # what may stand between two scans
+_TABLES = frozenset((0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))  # may stand between two scans
+_COEFFICIENTS = 64  # of a block
 # What libjpeg warns of, and decodes on: bits that are no code of the image, codes too many or too few.
 _CORRUPT = re.compile(
     r"Corrupt JPEG data(?:: (\d+) extraneous bytes before marker 0xd9)?|Inconsistent progression"
@@ -45,19 +45,29 @@ def mend(image: ImageFile, content: bytes) -> Mended | None:
 
 def _end(content: bytes) -> int | None:
     """Where the pixels of a JPEG end, or something stands amid them that makes no sense there."""
-    at = next((end for marker, _, end in jpeg_segments(content) if marker == JPEG_SCAN), len(content))
-    while (found := _MARKER.search(content, at)) is not None:
-        at = found.end()
-        size = int.from_bytes(content[at : at + 2], "big")
-        segment = content[at : at + size]
-        if found[1][0] == JPEG_SCAN:
-            sensible = len(segment) > 6 and size == 6 + 2 * segment[2] and segment[-3] <= segment[-2] < 64
-        else:
-            sensible = _TABLES.match(found[1]) is not None and content[at + size : at + size + 1] == b"\xff"
-        if not sensible:
-            return found.start()
-        at += size
+    for marker, place, segment, end in jpeg_scans(content):
+        is_table = marker in _TABLES and content[end : end + 1] == b"\xff"
+        if not (is_table or (marker == JPEG_SCAN and _is_scan(segment))):
+            return place
     return None
+
+
+def _is_scan(segment: bytes) -> bool:
+    """Whether these can be the size and the content of a scan's segment."""
+    return 6 < len(segment) == 6 + 2 * segment[2] and segment[-3] <= segment[-2] < _COEFFICIENTS
+
+
+def lacks_details(content: bytes) -> bool:
+    """Whether a progressive JPEG, cut off, lacks more of its brightness than the last bit of coefficients.
+
+    Of a scan that was cut off nothing counts.
+    """
+    scans = [segment if marker == JPEG_SCAN else b"" for marker, _, segment, _ in jpeg_scans(content)]
+    missing = [_COEFFICIENTS] * _COEFFICIENTS  # bits of each coefficient
+    for scan in filter(_is_scan, scans[:-1]):
+        if scan[3] == scans[0][3]:  # the component that comes first
+            missing[scan[-3] : scan[-2] + 1] = [scan[-1] & 15] * (scan[-2] + 1 - scan[-3])
+    return max(missing) > 1
 
 
 def _samples(image: ImageFile) -> tuple[int, ...]:

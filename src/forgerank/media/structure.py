@@ -7,6 +7,7 @@ minutes and gigabytes. The limits here are far above what cameras and programs w
 import re
 from collections import deque
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 from forgerank.media.suffixes import HEAD_BYTES, image_format
@@ -21,6 +22,9 @@ _MAX_BOXES = 2_000  # of AVIF and HEIF, at the top
 _MAX_PAGES = 2_000  # directories of a TIFF
 JPEG_SCAN, JPEG_CODES = 0xDA, 0xC4  # markers of segments
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
+_NO_DATA = re.compile(
+    rb"\xff+([^\x00\x01\xd0-\xd7\xff])"
+)  # markers that do not stand amid the codes of pixels
 
 
 class StructureError(Exception):
@@ -80,6 +84,30 @@ def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
         at += size
         _limit(at, _MAX_METADATA, "bytes of metadata")
     _limit(junk + len(content) - at, _MAX_JUNK, "bytes between the segments of a JPEG")
+
+
+class JpegSegment(NamedTuple):
+    """A segment of a JPEG from its first scan on."""
+
+    marker: int
+    place: int  # of the marker
+    content: bytes  # from its size on
+    end: int
+
+
+def jpeg_scans(content: bytes) -> Iterator[JpegSegment]:
+    """The segments of a JPEG from that of its first scan on, and what else stands there like a marker.
+
+    Raises StructureError for more than an image can need.
+    """
+    at = next((start - 4 for marker, start, _ in jpeg_segments(content) if marker == JPEG_SCAN), len(content))
+    for number in count():
+        found = _NO_DATA.search(content, at)
+        if found is None:
+            return
+        _limit(number, _MAX_SEGMENTS, "segments between the scans of a JPEG")
+        at = found.end() + max(2, int.from_bytes(content[found.end() : found.end() + 2], "big"))
+        yield JpegSegment(found[1][0], found.start(), content[found.end() : at], at)
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -212,7 +212,7 @@ class _Process:
             if isinstance(answer[0], type):
                 kind, reason = answer
                 raise kind(task.name, reason)
-            shape, warnings, credentials = answer
+            shape, further, credentials = answer
             pixels = np.empty(shape, np.uint8)
             connection.recv_bytes_into(pixels.data.cast("B"))
         except (EOFError, ConnectionError):
@@ -224,7 +224,7 @@ class _Process:
             self.close()
             raise
         sha256 = hashlib.sha256(content).hexdigest()
-        return Decoded(LoadedImage(task.name, sha256, pixels, warnings=warnings), credentials)
+        return Decoded(LoadedImage(task.name, sha256, pixels, **further), credentials)
 
     def close(self, *, patience: float = 0.0) -> int | None:
         """End the process, in so many seconds by force; its exit code, None where there was none."""
@@ -277,5 +277,7 @@ def _serve(connection: Connection) -> None:
         except MediaError as error:
             connection.send((type(error), error.reason))
             continue
-        connection.send((page.image.shape, page.warnings, credentials))
+        connection.send(
+            (page.image.shape, {"warnings": page.warnings, "unjudged": page.unjudged}, credentials)
+        )
         connection.send_bytes(np.ascontiguousarray(page.image).data.cast("B"))
