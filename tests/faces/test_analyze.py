@@ -118,6 +118,23 @@ def test_one_face_on_its_head_beside_a_larger_one(analyzer: FaceAnalyzer, portra
 
 
 @pytest.mark.parametrize("turn", range(4))
+def test_a_smaller_face_on_its_head_beside_an_upright_one(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, turn: int
+) -> None:
+    canvas = np.full((300, 510, 3), 90, dtype=np.uint8)
+    canvas[:, :300] = portrait
+    canvas[60:260, 305:505] = np.asarray(PILImage.fromarray(portrait).resize((200, 200)))[::-1, ::-1]
+    image = np.ascontiguousarray(np.rot90(canvas, turn))
+    faces = analyzer.analyze(image)
+    assert len(faces) == 2
+    assert (faces[0].quality.roll - faces[1].quality.roll) % 360 == pytest.approx(180, abs=10)
+    sizes = [face.quality.size for face in faces]
+    assert sizes[0] == pytest.approx(1.5 * sizes[1], rel=0.15)
+    mirrored = analyzer.analyze(np.ascontiguousarray(image[:, ::-1]))
+    assert [face.quality.size for face in mirrored] == pytest.approx(sizes, rel=1e-3)
+
+
+@pytest.mark.parametrize("turn", range(4))
 @pytest.mark.parametrize("side", [600, 2000])
 def test_no_face_that_the_mesh_does_not_see(analyzer: FaceAnalyzer, side: int, turn: int) -> None:
     """The detector takes parts of the suit and of the flag for faces, in turned images above all."""

@@ -52,7 +52,7 @@ class _View(NamedTuple):
     """A square model input and where it lies in the image: image = (input - offset) / scale."""
 
     pixels: Image  # (side, side, 3)
-    scale: float  # input pixels per image pixel
+    scale: float  # input pixels per image pixel, negative for a view that is turned by half
     offset: tuple[float, float]  # x, y of the image's corner in the input
 
 
@@ -85,7 +85,7 @@ class _BlazeFace:
             )
         offset = np.asarray(view.offset, dtype=np.float32)
         centres, points = (centres - offset) / view.scale, (points - offset) / view.scale
-        halves = pairs[:, 1:2] / (2.0 * view.scale)
+        halves = pairs[:, 1:2] / (2.0 * abs(view.scale))
         boxes = np.concatenate([centres - halves, centres + halves], axis=2)[:, 0]
         return boxes.astype(np.float32), points.astype(np.float32), scores[keep].astype(np.float32)
 
@@ -165,6 +165,13 @@ class BlazeFaceDetector:
             if found:
                 return found
         return []
+
+    def detect_inverted(self, image: Image) -> list[Detection]:
+        """Faces on their head of about 15 % of the image's long side and more, from one view."""
+        side = self._short_range.side
+        pixels, scale, (left, top) = letterbox(PILImage.fromarray(image), side)
+        turned = np.ascontiguousarray(pixels[::-1, ::-1])
+        return self._search(self._short_range, [_View(turned, -scale, (side - left, side - top))])
 
     def detect_near(self, image: Image, box: Box) -> list[Detection]:
         """Faces near a box and of about its size: within a square of 3 times its longer side."""
