@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,14 @@ def test_an_order_head_is_exported(tmp_path: Path) -> None:
     (scores,) = session.run(["order_scores"], {"images": images.numpy()})
     with torch.no_grad():
         assert np.allclose(scores, network(images).order_logits.sigmoid(), atol=1e-4)
+
+
+def test_data_of_one_class_are_named(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions = SimpleNamespace(forged=np.zeros(3, bool))
+    monkeypatch.setattr(graph, "export_onnx", lambda *_: 0.0)
+    monkeypatch.setattr(package, "_choose", lambda *_, **__: (b"", predictions, {}))
+    with pytest.raises(InputError, match=r"^some, val split: no forged image, which calibration needs$"):
+        export(weights, tmp_path / "out", roots=[Path("some")])
 
 
 def test_a_difference_from_torch_is_an_error(

@@ -160,6 +160,18 @@ def test_too_large_photographs_name_the_option(photo_folder: PhotoFolder, tmp_pa
     assert isinstance(result.exception, InputError)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_as_output_stays(photo_folder: PhotoFolder, tmp_path: Path, there: bool) -> None:
+    photos, landmarks, splits = photo_folder()
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    if there:
+        target.mkdir()
+    forge_dataset(photos, link, recipe=Recipe(), per_photo=1, landmarks=landmarks, split_csv=splits)
+    assert link.is_symlink()
+    assert (target / "annotations").is_dir()
+
+
 def test_nothing_half_made_is_left(
     photo_folder: PhotoFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,7 @@ class Outputs:
         if self.heatmaps is not None:
             make_folder(self.heatmaps)
             clear_partial_folder(self.heatmaps / _MAPS)
-            if any(path.suffix == ".png" for path in self.heatmaps.iterdir()):
+            if any(path.suffix.lower() == ".png" for path in self.heatmaps.iterdir()):
                 raise InputError(
                     f"{self.heatmaps}: holds images already, which nothing would tell from the new ones: "
                     "name another folder for the heatmaps"

@@ -55,6 +55,14 @@ def fit_calibration(
     return Calibration(slope=slope, intercept=float(model.intercept_[0]))
 
 
+def check_classes(forged: ArrayLike, where: str) -> None:
+    """Raises InputError, one line that begins with `where`, unless there are real and forged images."""
+    labels = np.asarray(forged, bool)
+    if labels.all() or not labels.any():
+        missing = "real" if labels.any() else "forged"
+        raise InputError(f"{where}: no {missing} image, which calibration needs")
+
+
 def choose_thresholds(
     probability: ArrayLike,
     components: ArrayLike,

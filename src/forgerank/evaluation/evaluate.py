@@ -10,7 +10,7 @@ from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.formats.registry import DATASETS, identify_dataset
 from forgerank.data.sample import Source
 from forgerank.detect.views import SCALES
-from forgerank.evaluation.calibration import calibrate
+from forgerank.evaluation.calibration import calibrate, check_classes
 from forgerank.evaluation.protocols import best_of, plain, set_metrics, summarize
 from forgerank.evaluation.scorers import (
     BothWays,
@@ -91,7 +91,9 @@ def evaluate(
         thresholds = "saved" if scorer.thresholds else "0.5"
         if tuning:
             known = _predict_roots(scorer, roots, tuning[0], limit=tuning[1], unread=unread, **options)
-            scorer.calibration, scorer.thresholds = calibrate(_joined(known))
+            joined = _joined(known)
+            check_classes(joined.forged, f"--tune {tune}")
+            scorer.calibration, scorer.thresholds = calibrate(joined)
             thresholds = f"chosen on {tune}"
         found = _predict_roots(scorer, roots, split, limit=limit, unread=unread, **options)
         about = {"weights": str(path), "split": split, "wild": wild, "thresholds": thresholds}

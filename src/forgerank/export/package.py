@@ -54,7 +54,7 @@ def export(
     takes several times as long. Raises InputError for unusable weights or data.
     """
     require("train")
-    from forgerank.evaluation.calibration import calibrate, held_out_rates
+    from forgerank.evaluation.calibration import calibrate, check_classes, held_out_rates
     from forgerank.evaluation.evaluate import predict_split
     from forgerank.evaluation.protocols import summarize
     from forgerank.evaluation.scorers import OnnxScorer, join
@@ -81,6 +81,7 @@ def export(
         path = Path(folder) / "float.onnx"
         difference = export_onnx(network, config.loss.tau, path)
         model, predictions, choice = _choose(path, config, int8=int8, **options)
+    check_classes(predictions.forged, f"{', '.join(map(str, roots)) or weights}, {split} split")
     scorer = OnnxScorer(model, config)
     degraded = predict_split(scorer, wild=True, **options)
     calibration, thresholds = calibrate(join(predictions, degraded))

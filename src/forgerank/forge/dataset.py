@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -94,6 +95,7 @@ def forge_dataset(
     away if this one is killed. Raises InputError for an `out` that is not empty or cannot be written, for no
     photographs and for no face in any of them.
     """
+    out = Path(os.path.realpath(out))  # a link stays
     clear_partial_folder(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; give a new folder")
