@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forgerank.detect.result import NO_EVIDENCE, Component, FaceReport, TrackReport
+from forgerank.faces.detect import SMALLEST_JUDGED
 from forgerank.labels import Order
 from forgerank.types import Quality, Verdict
 from forgerank.weights.description import Calibration, Thresholds
 
 # Beyond these limits a face is not judged.
-MIN_SIZE = 64.0  # longer side of the face box, pixels
+MIN_SIZE = SMALLEST_JUDGED  # longer side of the face box, pixels
 # Portraits measure 150 to 600; a Gaussian blur of 1 % of the face box leaves about 12, of 2 % about 3.
 MIN_SHARPNESS = 4.0  # variance of the Laplacian of the aligned grey crop
 MAX_YAW = 60.0  # degrees

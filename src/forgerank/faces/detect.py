@@ -21,7 +21,8 @@ _SHORT_RANGE_SHARE = 0.15
 _SMALLEST_INPUT_FACE = 17.0  # pixels of the full-range model's input
 # Smallest faces that are looked for, as a share of the image's long side; where that is more pixels than the
 # smallest face that can be judged has, those, down to half of this share.
-_SMALLEST_SHARE, _SMALLEST_JUDGED = 0.02, 64.0
+_SMALLEST_SHARE = 0.02
+SMALLEST_JUDGED = 64.0  # pixels: beneath, a face is not judged
 _LONGEST = 3.0  # an image longer than this many times its short side is searched in pieces
 _PIECE_OVERLAP = 1.25  # of the short side
 _SMALLEST_FACE = 16.0  # pixels: nothing below is found, however large the image is drawn
@@ -271,17 +272,17 @@ def _resize(image: PILImage.Image, scale: float) -> PILImage.Image:
 def _smallest_wanted(found: list[Detection], long_side: int) -> float:
     """Long side in pixels of the smallest face worth a search, given the faces found so far."""
     largest = max((max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (face.box for face in found)), default=0.0)
-    floor = _SMALLEST_FACE_BESIDE_JUDGED if largest >= _SMALLEST_JUDGED else _SMALLEST_FACE
+    floor = _SMALLEST_FACE_BESIDE_JUDGED if largest >= SMALLEST_JUDGED else _SMALLEST_FACE
     share = _SMALLEST_SHARE * long_side
-    return max(floor, min(share, max(_SMALLEST_JUDGED, share / 2)))
+    return max(floor, min(share, max(SMALLEST_JUDGED, share / 2)))
 
 
 def _pieces(height: int, width: int) -> list[tuple[int, int, int, int]]:
     """Overlapping pieces of one size that cover an image: top, left, bottom, right; one for most images."""
     short, long = min(height, width), max(height, width)
     # A strip too narrow for a face that can be judged is not worth its thousands of pieces.
-    whole = long <= _LONGEST * short or _SMALLEST_SHARE * long < _SMALLEST_JUDGED / 2
-    if whole or short < _SMALLEST_JUDGED:
+    whole = long <= _LONGEST * short or _SMALLEST_SHARE * long < SMALLEST_JUDGED / 2
+    if whole or short < SMALLEST_JUDGED:
         return [(0, 0, height, width)]
     side = math.ceil(_LONGEST * short)
     step = side - math.ceil(_PIECE_OVERLAP * short)

@@ -78,6 +78,14 @@ def test_zips(tmp_path: Path, limits: ServiceSettings, method: int) -> None:
     assert read(path, tmp_path / "out", limits) == CONTENT | {"none": b""}
 
 
+@pytest.mark.parametrize("name", ["BZh91AY&SY.jpg", "PK\x03\x04", "7z\xbc.jpg"])
+def test_a_tar_whose_first_name_begins_like_another_archive(
+    tmp_path: Path, limits: ServiceSettings, name: str
+) -> None:
+    path = write_tar(tmp_path / "a", {name: b"x" * 600}, "w")
+    assert list(read(path, tmp_path / "out", limits).values()) == [b"x" * 600]
+
+
 def test_other_files_are_no_archives(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"PKzip is a program")
     (tmp_path / "none").write_bytes(b"")

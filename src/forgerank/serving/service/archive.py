@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, cast
 
 from forgerank.media.files import counted
-from forgerank.media.suffixes import is_litter
+from forgerank.media.suffixes import archive_format, is_litter
 from forgerank.serving.service.zip_entries import (
     DamagedZipError,
     ZipEntry,
@@ -37,15 +37,15 @@ _CHUNK = 1 << 18  # bytes copied at a time
 _HEADER_BYTES = 1 << 15  # of one tar member; tarfile searches them in time that grows with their square
 _LITTER = 10  # times the most entries: so many files of litter are passed over
 _FREE_BYTES = 10_000_000  # expanding to no more than this is harmless, whatever the ratio
-_PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\x00": lzma.open,
+_PACKED: dict[str | None, Callable[[BinaryIO], Any]] = {  # by the names of `archive_format`
+    "gzip": gzip.open,
+    "bzip2": bz2.open,
+    "xz": lzma.open,
 }
 if sys.version_info >= (3, 14):
     from compression import zstd
 
-    _PACKED[b"\x28\xb5\x2f\xfd"] = zstd.open
+    _PACKED["Zstandard"] = zstd.open
 
 
 class ArchiveError(InputError):
@@ -95,7 +95,7 @@ def is_archive(path: Path) -> bool:
 
 def begins_archive(head: bytes) -> bool:
     """Whether these, at least 512 bytes where there are so many, begin an archive that is read here."""
-    return _is_zip(head) or _is_tar(head) or _unpacker(head) is not None
+    return (kind := archive_format(head)) in ("ZIP", "tar") or kind in _PACKED
 
 
 def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
@@ -110,8 +110,8 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
         file.seek(0)
         size = archive.stat().st_size
         budget = _Budget(limits, size)
-        packs_tar = _is_tar(head) or _unpacker(head) is not None
-        zip_ = _is_zip(head) or not packs_tar
+        kind = archive_format(head)
+        zip_ = kind != "tar" and kind not in _PACKED
         members = _zip_members(file, budget) if zip_ else _tar_members(file, head, size, budget)
         try:
             for number, (name, raw, before, content) in enumerate(members, start=1):
@@ -227,12 +227,6 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def _is_zip(head: bytes) -> bool:
-    # The last three are the marks of an archive in parts that is one part after all.
-    marks = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
-    return head.startswith(marks)
-
-
 def _zip_members(file: BinaryIO, budget: _Budget) -> _Members:
     try:
         directory = read_directory(file)
@@ -278,14 +272,6 @@ def _zip_content(file: BinaryIO, entry: ZipEntry, budget: _Budget) -> Iterator[b
         raise _RefusedError(f"damaged ({_line(error)})") from None
 
 
-def _is_tar(head: bytes) -> bool:
-    return head[257:262] == b"ustar"
-
-
-def _unpacker(head: bytes) -> Callable[[BinaryIO], Any] | None:
-    return next((unpacker for magic, unpacker in _PACKED.items() if head.startswith(magic)), None)
-
-
 class _Expanded:
     """The expanded tar as tarfile wants its file; it only goes on, and every byte counts.
 
@@ -322,7 +308,7 @@ class _Expanded:
 
 
 def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Members:
-    unpacker = _unpacker(head)
+    unpacker = _PACKED.get(archive_format(head))
     with ExitStack() as stack:
         source = stack.enter_context(unpacker(file)) if unpacker else file
         expanded = _Expanded(source, budget)

@@ -27,6 +27,7 @@ _AT_END, _AT_END64 = b"PK\x05\x06", b"PK\x06\x06"
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13  # flags of an entry
 _SIZES_FOLLOW = 1 << 3
 _IN_ZIP64 = 0xFFFF_FFFF  # a number that stands in the field of zip64
+_Fields = dict[int, bytes]  # what stands beside a name, by its kind
 _ZIP64, _UNICODE_PATH = 0x0001, 0x7075  # kinds of fields
 _FOLDER = 0x10  # of the attributes of DOS, which every system writes
 
@@ -88,7 +89,7 @@ def read_directory(file: BinaryIO) -> Directory | None:
         fields = _ENTRY.unpack_from(content, at)
         _, _, _, flags, method, *_, crc, packed, size, name, extra, comment, _, _, mode, offset = fields
         at += _ENTRY.size
-        parts = content[at : at + name], content[at + name : at + name + extra]
+        parts = content[at : at + name], _fields(content[at + name : at + name + extra])
         at += name + extra + comment
         sizes, fault = _sizes((size, packed, offset), parts[1])
         numbers = _Numbers(flags, method, crc, *sizes[:2], prefix + sizes[2])
@@ -111,7 +112,7 @@ def follow_headers(file: BinaryIO) -> Iterator[ZipEntry]:
         while at >= 0 and at + _LOCAL.size <= size:
             _, _, flags, method, _, _, crc, packed, unpacked, name, extra = _LOCAL.unpack_from(content, at)
             start = at + _LOCAL.size
-            parts = content[start : start + name], content[start + name : start + name + extra]
+            parts = content[start : start + name], _fields(content[start + name : start + name + extra])
             start += name + extra
             (unpacked, packed, _), fault = _sizes((unpacked, packed, 0), parts[1])
             if flags & _SIZES_FOLLOW and not packed:
@@ -173,8 +174,8 @@ class _Numbers(NamedTuple):
     offset: int
 
 
-def _entry(name: bytes, extra: bytes, numbers: _Numbers, attributes: int, fault: str | None) -> ZipEntry:
-    shown, raw = _name(name, extra)
+def _entry(name: bytes, further: _Fields, numbers: _Numbers, attributes: int, fault: str | None) -> ZipEntry:
+    shown, raw = _name(name, further)
     info = zipfile.ZipInfo(shown)
     info.flag_bits, info.compress_type, info.CRC = numbers.flags, numbers.method, numbers.crc
     info.file_size, info.compress_size = numbers.size, numbers.packed
@@ -183,9 +184,9 @@ def _entry(name: bytes, extra: bytes, numbers: _Numbers, attributes: int, fault:
     return ZipEntry(shown, raw, numbers.size, mode, is_folder, numbers.flags, numbers.offset, info, fault)
 
 
-def _sizes(sizes: tuple[int, int, int], extra: bytes) -> tuple[tuple[int, int, int], str | None]:
+def _sizes(sizes: tuple[int, int, int], further: _Fields) -> tuple[tuple[int, int, int], str | None]:
     """Size, packed size and offset by the field of zip64 where that holds them, and what is wrong there."""
-    field = _fields(extra).get(_ZIP64, b"")
+    field = further.get(_ZIP64, b"")
     found = []
     for size in sizes:
         if size == _IN_ZIP64 and len(field) >= 8:
@@ -196,8 +197,8 @@ def _sizes(sizes: tuple[int, int, int], extra: bytes) -> tuple[tuple[int, int, i
     return (found[0], found[1], found[2]), None
 
 
-def _fields(extra: bytes) -> dict[int, bytes]:
-    fields: dict[int, bytes] = {}
+def _fields(extra: bytes) -> _Fields:
+    fields: _Fields = {}
     while len(extra) >= 4:
         kind, size = struct.unpack_from("<HH", extra)
         fields.setdefault(kind, extra[4 : 4 + size])
@@ -205,14 +206,14 @@ def _fields(extra: bytes) -> dict[int, bytes]:
     return fields
 
 
-def _name(raw: bytes, extra: bytes) -> tuple[str, bytes | None]:
+def _name(raw: bytes, further: _Fields) -> tuple[str, bytes | None]:
     """The name, and its bytes where nothing says what they mean, or they cannot be shown as they are.
 
     A field beside them may say the name in UTF-8 (WinZip, Info-ZIP). Else they are UTF-8, from many programs
     (Finder) without the flag that says so, or of the code page of whoever made the archive, of which the
     first PCs' (437) is taken; that is so of bytes with the flag that are not UTF-8, too.
     """
-    said = _fields(extra).get(_UNICODE_PATH, b"")
+    said = further.get(_UNICODE_PATH, b"")
     names = [said[5:]] if said[:5] == b"\x01" + struct.pack("<I", zlib.crc32(raw)) else []
     for name in (*names, raw):
         try:
