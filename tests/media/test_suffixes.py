@@ -128,6 +128,8 @@ def test_the_name_counts_where_the_content_says_nothing(tmp_path: Path) -> None:
         "a\\.DS_Store",
         "THUMBS.DB",
         "x/desktop.ini",
+        "x/ehthumbs_vista.db",
+        "Thumbs.db:encryptable",
         "photos/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
         ".Spotlight-V100/Store-V2/1.db",
         "System Volume Information/x",

@@ -45,7 +45,8 @@ LITTER_FOLDERS = frozenset(
 _LITTER = frozenset(
     {".ds_store", ".localized", ".apdisk", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
     | {".directory", ".nomedia", ".picasa.ini", "picasa.ini", ".volumeicon.icns", "zbthumbnail.info"}
-    | {".bridgesort", ".bridgecache", ".bridgecachet", ".dropbox", ".dropbox.attr"}
+    | {".bridgesort", ".bridgecache", ".bridgecachet", ".dropbox", ".dropbox.attr", ".dropbox.device"}
+    | {"ehthumbs_vista.db", "thumbs.db:encryptable"}
 )
 # Of the resource forks that a Mac writes beside every file, and of the locks of office programs.
 _LITTER_PREFIXES = ("._", "~$", ".~lock.")

@@ -1,5 +1,6 @@
 """Archives: what is read, what is refused, and that hostile ones cost little."""
 
+import gzip
 import io
 import random
 import stat
@@ -491,6 +492,12 @@ def test_what_precedes_the_damage_is_read(tmp_path: Path, limits: ServiceSetting
     else:
         path.write_bytes(content[: len(content) // 2])
         fails(path, tmp_path, limits, "damaged archive")
+
+
+def test_a_packed_file_that_is_no_tar_says_so(tmp_path: Path, limits: ServiceSettings) -> None:
+    path = tmp_path / "a.jpg.gz"
+    path.write_bytes(gzip.compress(random.Random(0).randbytes(2000)))
+    assert fails(path, tmp_path, limits, "damaged archive, or no tar in it") == []
 
 
 def test_a_tar_that_goes_on_with_rubbish_says_so(tmp_path: Path, limits: ServiceSettings) -> None:

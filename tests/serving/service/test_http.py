@@ -235,6 +235,8 @@ def test_a_job_takes_archives_and_refuses_what_is_not_read(start: Start, photo: 
     job = live.client.post("/v1/jobs", content=buffer.getvalue()).json()
     assert (job["kind"], job["name"]) == ("archive", "archive")
     problem(live.client.post("/v1/jobs", content=b"just text"), 415)
+    packed = problem(live.client.post("/v1/jobs", content=b"Rar!\x1a\x07\x01\0" + bytes(99)), 415)
+    assert "a RAR archive, which is not read: pack it as zip or tar" in str(packed)
     problem(live.client.post("/v1/jobs", content=photo), 413)
     assert len(list(live.service.uploads.folder.iterdir())) == 1
 

@@ -312,7 +312,10 @@ def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Me
     with ExitStack() as stack:
         source = stack.enter_context(unpacker(file)) if unpacker else file
         expanded = _Expanded(source, budget)
-        archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], expanded), mode="r:"))
+        try:
+            archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], expanded), mode="r:"))
+        except tarfile.ReadError:
+            raise ArchiveError("damaged archive, or no tar in it") from None
         for entry in archive:
             litter = is_litter(entry.name)
             budget.count_entry(litter)

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, Field
 from forgerank import __version__
 from forgerank.detect.result import Report
 from forgerank.detect.runtime import runtime_version
+from forgerank.media.suffixes import HEAD_BYTES, archive_format
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import ReportFile
 from forgerank.serving.receiving import ProblemError, busy, exhausted, label, receive
@@ -196,7 +198,7 @@ async def submit_job(
         path = uploads.path(stored)
         kind, size = kind_of(path), path.stat().st_size
         if kind is None:
-            raise ProblemError(415, "no photograph, video or archive (zip, tar) of a kind that is read")
+            raise ProblemError(415, _unread(path))
         if kind == "photo" and size > settings.photo_bytes:
             raise ProblemError(413, f"a photograph larger than the limit of {settings.photo_bytes} bytes")
         shown = label(name or own_name, kind)
@@ -213,6 +215,15 @@ async def submit_job(
     return Response(
         view.model_dump_json(), 202, {"Location": f"/v1/jobs/{job.id}"}, media_type="application/json"
     )
+
+
+def _unread(path: Path) -> str:
+    """Why a file that was sent is no job."""
+    with open(path, "rb") as file:
+        packed = archive_format(file.read(HEAD_BYTES))
+    if packed is not None:
+        return f"a {packed} archive, which is not read: pack it as zip or tar"
+    return "no photograph, video or archive (zip, tar) of a kind that is read"
 
 
 @judging.get("/jobs", summary="The jobs of a key", responses=documented(404))
