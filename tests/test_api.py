@@ -291,6 +291,12 @@ def test_the_most_suspicious_page_of_a_file_is_the_one_that_is_drawn(
         assert report.faces[0].heatmap("nose").tobytes() == plain.faces[0].heatmap("nose").tobytes()
 
 
+@pytest.mark.parametrize("option", [{"fps": 0}, {"fps": "2"}, {"max_frames": 0}, {"max_pixels": -1}])
+def test_options_without_sense_are_refused_for_photographs_too(option: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"^{next(iter(option))} must be a number above 0, got "):
+        Detector().detect(np.zeros((8, 8, 3), np.uint8), **option)
+
+
 def test_sources_that_can_no_longer_be_read(tmp_path: Path, astronaut: NDArray[np.uint8]) -> None:
     path = tmp_path / "a.jpg"
     PILImage.fromarray(astronaut).save(path)

@@ -28,6 +28,7 @@ from rich.progress import track
 from forgerank.detect import detector as engine
 from forgerank.detect.detector import load_page
 from forgerank.detect.result import FaceReport, LoadedImage, Report, VideoReport, deciding_probability
+from forgerank.detect.videos import check_limits
 from forgerank.files import make_folder, write_atomic
 from forgerank.judging import judge_file
 from forgerank.media.files import MediaError, counted
@@ -137,7 +138,8 @@ class Detector:
         """A report for each source as soon as it is judged; the next is not read before it is asked for.
 
         `max_pixels` limits a photograph and a frame of a video; `sampling` are `fps`, `max_frames` and
-        `max_seconds` of `detect_video`. Raises InputError for an unknown option, and as `on_error` says.
+        `max_seconds` of `detect_video`. Raises InputError for an option that is unknown or makes no sense,
+        and as `on_error` says.
         """
         if on_error not in ("raise", "report"):
             raise InputError(f"on_error must be raise or report, got {on_error!r}")
@@ -145,6 +147,7 @@ class Detector:
             raise InputError(f"channel_order must be rgb or bgr, got {channel_order!r}")
         if unknown := sampling.keys() - {"fps", "max_frames", "max_seconds"}:
             raise InputError(f"unknown option {', '.join(sorted(unknown))}")
+        check_limits(max_pixels=max_pixels, **sampling)
         for source in sources:
             try:
                 yield self._judge(source, channel_order, max_pixels, sampling)

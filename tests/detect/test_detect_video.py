@@ -12,6 +12,7 @@ import videos
 from forgerank.detect import Detector, VideoReport
 from forgerank.detect.videos import Cancelled, detect_video
 from forgerank.media.files import MediaError
+from forgerank.types import InputError
 from videos import beside, cut_file, damage_file, shots, write_video
 
 Pixels = NDArray[np.uint8]
@@ -317,6 +318,6 @@ def test_the_cap_holds_in_every_container(
 
 
 def test_numbers_that_make_no_sense_are_refused(judge: Callable[..., VideoReport], real: Pixels) -> None:
-    for options in ({"fps": 0}, {"fps": float("nan")}, {"max_frames": 0}):
-        with pytest.raises(ValueError, match="must be positive"):
+    for options in ({"fps": 0}, {"fps": float("nan")}, {"fps": "2"}, {"max_frames": 0}, {"max_seconds": -1}):
+        with pytest.raises(InputError, match="must be a number above 0"):
             judge((real, 1), **options)

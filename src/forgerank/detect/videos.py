@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,6 +20,7 @@ from forgerank.media.animations import Animation, is_animation, open_animation
 from forgerank.media.files import MediaError, counted
 from forgerank.media.images import MAX_PIXELS
 from forgerank.media.videos import Sample, Video, open_video
+from forgerank.types import InputError
 
 T = TypeVar("T")
 
@@ -29,6 +31,14 @@ _AHEAD = 3  # samples that wait decoded, and as many that wait for the network
 
 class Cancelled(Exception):  # noqa: N818 - not an error: the caller asked for it
     """The caller asked to stop: there is no report."""
+
+
+def check_limits(**limits: object) -> None:
+    """Raises InputError, one line, for a limit that is no number above 0; `max_seconds` may be None."""
+    for name, value in limits.items():
+        number = isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
+        if not (number or (name == "max_seconds" and value is None)):
+            raise InputError(f"{name} must be a number above 0, got {value!r}")
 
 
 class _Plan(NamedTuple):
@@ -69,10 +79,10 @@ def detect_video(
     `fps` frames per second of video are sampled, of a longer video `max_frames`, evenly spread. A video of
     more than `max_seconds`, and one with more than `max_pixels` in a frame, is refused. `progress(done,
     total)` is called with seconds of video. Raises Cancelled soon after `cancelled()` turned true, MediaError
-    for a file that is no video or of which no frame can be decoded, and MissingExtraError without PyAV.
+    for a file that is no video or of which no frame can be decoded, InputError for numbers that are not above
+    0, and MissingExtraError without PyAV.
     """
-    if not (fps > 0 and max_frames > 0):
-        raise ValueError(f"fps and max_frames must be positive, got {fps} and {max_frames}")
+    check_limits(fps=fps, max_frames=max_frames, max_seconds=max_seconds)
     # Decoding, finding and judging run side by side, so each takes half of the cores.
     worker = detector.with_threads(max(1, detector.threads // 2))
     with _open(path, worker.threads, max_pixels) as video:
