@@ -112,14 +112,12 @@ _UNREAD_VIDEO_SUFFIXES = frozenset(
 )
 _ARCHIVES = (
     ("tar", 257, b"ustar"),  # whose first bytes are a name, and may be any
-    # The last three are the marks of an archive in parts that is one part after all.
-    *(
-        ("ZIP", 0, magic)
-        for magic in (
-            *(b"PK\x03\x04", b"PK\x05\x06"),
-            *(b"PK\x06\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04"),
-        )
-    ),
+    ("ZIP", 0, b"PK\x03\x04"),
+    ("ZIP", 0, b"PK\x05\x06"),  # empty
+    # of an archive in parts that is one part after all
+    ("ZIP", 0, b"PK\x06\x06"),
+    ("ZIP", 0, b"PK\x07\x08PK\x03\x04"),
+    ("ZIP", 0, b"PK00PK\x03\x04"),
     ("7z", 0, b"7z\xbc\xaf\x27\x1c"),
     ("RAR", 0, b"Rar!\x1a\x07"),
     ("gzip", 0, b"\x1f\x8b"),
