@@ -211,6 +211,15 @@ def test_a_missing_end_costs_only_itself(
         read_photo(path, data=content[: int(len(content) * share)])
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_the_rows_of_half_a_jpeg_of_any_colours(astronaut: np.ndarray, mode: str) -> None:
+    stream = io.BytesIO()
+    PILImage.fromarray(astronaut[:200, 100:300]).convert(mode).save(stream, "JPEG")
+    content = stream.getvalue()
+    [page] = read_pages("a.jpg", data=content[: len(content) // 2])
+    assert 40 < float(page.warnings[0].split()[-8]) < 70
+
+
 def test_a_jpeg_without_its_last_bytes_is_whole(tmp_path: Path) -> None:
     content = saved(tmp_path / "a.jpg", scene(), quality=95).read_bytes()
     [page] = read_pages("a.jpg", data=content[:-2])

@@ -43,7 +43,7 @@ _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; 0 and the re
 _HALVED = 4  # a JPEG of so many times the pixels allowed is decoded at half its size
 _MAX_PROGRESSIVE = 2 * MAX_PIXELS  # where it is progressive: its coefficients are all held in memory
 _SMALLER = 0.5  # a page with at most this share of the first one's pixels, in its shape, is a reduced copy
-_MISSING = (128, 128, 128)  # what libjpeg puts in place of blocks that are not there
+_MISSING = 128  # what libjpeg puts in place of blocks that are not there; Pillow inverts it in CMYK
 _NO_DETAILS = "too little left to judge (the file ends before the details of its image)"
 _RAW = "a camera's raw file, which is not read: export it as JPEG or PNG"
 _DNG_VERSION, _KIND_OF_IMAGE, _INNER_DIRECTORIES = 50706, 254, 330  # tags of TIFF
@@ -303,13 +303,14 @@ def _decode_mended(
         if whole.size != image.size:
             whole.draft(image.mode, image.size)
         whole.load()
-        stored = np.asarray(whole.convert("RGB"))
         share = mended.share
         if share is None:
-            missing = np.all(stored == _MISSING, axis=(1, 2))
-            share = 1.0 - (int(np.argmin(missing[::-1])) if not missing.all() else len(missing)) / len(
-                missing
-            )
+            stored = np.asarray(whole).reshape(whole.height, -1)
+            missing = stored == _MISSING
+            if whole.mode == "CMYK":
+                missing |= stored == 255 - _MISSING
+            there = np.flatnonzero(~missing.all(axis=1))
+            share = (there[-1] + 1) / whole.height if len(there) else 0.0
         shown = f"{share:.1%}".replace(".0%", "%").replace("%", " %")
         how = f"{shown} of its rows could be decoded"
         if share == 1.0:
