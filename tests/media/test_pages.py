@@ -165,9 +165,10 @@ def test_a_progressive_jpeg_without_its_details_is_not_judged(
     scans = [segment.place for segment in jpeg_scans(content) if segment.marker == JPEG_SCAN]
     assert len(scans) == 10  # the sixth brings the brightness but for its last bit
     for number, place in enumerate(scans[1:], start=1):
-        [page] = read_pages(path, data=content[: place + 40])
-        assert page.warnings[0].startswith("its end is missing or damaged: ")
-        assert (page.unjudged is not None) == (number < 6)
+        for end in (place, place + 40):  # where the scan before ends, and inside the next
+            [page] = read_pages(path, data=content[:end])
+            assert page.warnings[0].startswith("its end is missing or damaged: ")
+            assert (page.unjudged is not None) == (number < 6)
     path.write_bytes(content[: scans[4]])
     report = judge_file(tiny_detector, path)
     [face] = report.faces

@@ -270,7 +270,9 @@ def _first_page(image: ImageFile, path: str | Path, content: bytes, max_pixels: 
         mended_pixels, share, how = _decode_mended(image, mended, path, hdr)
         if not share > 0.0:
             raise
-        cut = bool(image.info.get("progressive")) and lacks_details(mended.content[:-2])
+        cut = bool(image.info.get("progressive")) and lacks_details(
+            mended.content[:-2], last_is_whole=not is_corrupt(image, mended.content)
+        )
         remarks.append(f"its end is missing or damaged: {how}")
         return Page(mended_pixels, 1, 1, tuple(remarks), _NO_DETAILS if cut else None)
     if corrupt:

@@ -57,14 +57,14 @@ def _is_scan(segment: bytes) -> bool:
     return 6 < len(segment) == 6 + 2 * segment[2] and segment[-3] <= segment[-2] < _COEFFICIENTS
 
 
-def lacks_details(content: bytes) -> bool:
+def lacks_details(content: bytes, *, last_is_whole: bool) -> bool:
     """Whether a progressive JPEG, cut off, lacks more of its brightness than the last bit of coefficients.
 
-    Of a scan that was cut off nothing counts.
+    Of a scan that was cut off nothing counts: of the last one, unless only what follows it is missing.
     """
     scans = [segment if marker == JPEG_SCAN else b"" for marker, _, segment, _ in jpeg_scans(content)]
     missing = [_COEFFICIENTS] * _COEFFICIENTS  # bits of each coefficient
-    for scan in filter(_is_scan, scans[:-1]):
+    for scan in filter(_is_scan, scans if last_is_whole else scans[:-1]):
         if scan[3] == scans[0][3]:  # the component that comes first
             missing[scan[-3] : scan[-2] + 1] = [scan[-1] & 15] * (scan[-2] + 1 - scan[-3])
     return max(missing) > 1
