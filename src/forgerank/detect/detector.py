@@ -201,13 +201,7 @@ def load_image(image: LoadedImage | Image | Path | str, *, max_pixels: int = MAX
     if isinstance(image, (str, Path)):
         content = read_file(image)
         page = read_first(image, data=content, max_pixels=max_pixels)
-        return LoadedImage(
-            str(image),
-            hashlib.sha256(content).hexdigest(),
-            page.image,
-            warnings=page.warnings,
-            unjudged=page.unjudged,
-        )
+        return LoadedImage(str(image), hashlib.sha256(content).hexdigest(), *page)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise InputError(f"an image must be an (H, W, 3) uint8 array or a path, got {kind}")
@@ -224,9 +218,7 @@ def load_pages(
     content = read_file(path) if content is None else content
     sha256 = hashlib.sha256(content).hexdigest()
     for page in read_pages(path, data=content, max_pixels=max_pixels):
-        yield LoadedImage(
-            str(path), sha256, page.image, page.number, page.total, page.warnings, page.unjudged
-        )
+        yield LoadedImage(str(path), sha256, *page)
 
 
 def load_page(

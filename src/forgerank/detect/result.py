@@ -16,7 +16,7 @@ _LARGEST_RATIO = 1000.0  # validation holds some thousand faces of a class: they
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedImage:
-    """An image in memory and where it came from."""
+    """An image in memory and where it came from; from `image` on, the fields of `media.images.Page`."""
 
     path: str | None  # as given by the caller; None for an array
     sha256: str  # of the file's bytes, of the pixels for an array

@@ -55,11 +55,15 @@ def fit_calibration(
     return Calibration(slope=slope, intercept=float(model.intercept_[0]))
 
 
+def lacking_class(forged: ArrayLike) -> str | None:
+    """The class, "real" or "forged", that labels (M,) in {0, 1} lack; None where there are both."""
+    labels = np.asarray(forged, bool)
+    return None if labels.any() and not labels.all() else "real" if labels.any() else "forged"
+
+
 def check_classes(forged: ArrayLike, where: str) -> None:
     """Raises InputError, one line that begins with `where`, unless there are real and forged images."""
-    labels = np.asarray(forged, bool)
-    if labels.all() or not labels.any():
-        missing = "real" if labels.any() else "forged"
+    if missing := lacking_class(forged):
         raise InputError(f"{where}: no {missing} image, which calibration needs")
 
 

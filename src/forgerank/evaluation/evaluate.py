@@ -10,7 +10,7 @@ from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.formats.registry import DATASETS, identify_dataset
 from forgerank.data.sample import Source
 from forgerank.detect.views import SCALES
-from forgerank.evaluation.calibration import calibrate, check_classes
+from forgerank.evaluation.calibration import calibrate, check_classes, lacking_class
 from forgerank.evaluation.protocols import best_of, plain, set_metrics, summarize
 from forgerank.evaluation.scorers import (
     BothWays,
@@ -172,9 +172,7 @@ def evaluate_sources(
 def _say_one_class(sets: Mapping[str, Predictions]) -> None:
     """A line on standard error for each set whose images are all real or all forged."""
     for name, predictions in sets.items():
-        forged = set(predictions.forged.tolist())
-        if len(forged) == 1:
-            missing = "real" if forged == {1} else "forged"
+        if len(predictions.forged) and (missing := lacking_class(predictions.forged)):
             say(f"{name or 'the data'}: no {missing} image: AUC, mAP and accuracy mean nothing")
 
 

@@ -22,9 +22,7 @@ _MAX_BOXES = 2_000  # of AVIF and HEIF, at the top
 _MAX_PAGES = 2_000  # directories of a TIFF
 JPEG_SCAN, JPEG_CODES = 0xDA, 0xC4  # markers of segments
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
-_NO_DATA = re.compile(
-    rb"\xff+([^\x00\x01\xd0-\xd7\xff])"
-)  # markers that do not stand amid the codes of pixels
+_NO_DATA = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # the other markers stand amid the codes of pixels
 
 
 class StructureError(Exception):
