@@ -1,7 +1,8 @@
 """Batches out of many sources: half real, shares to within a pair, twins of one size and encoding."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,34 @@ def test_a_source_may_have_a_level_of_its_own() -> None:
     )
     for key in (key for batch in range(5) for key in drawn.keys(batch)):
         assert (key.twin is not None) == (mixed.sample(key.item).source == "own")
+
+
+def test_a_face_and_its_own_forgery_may_be_a_pair() -> None:
+    class Forge(Faces):
+        """Faces of which each file is given twice, as it is and forged."""
+
+        def sample(self, index: int) -> Sample:
+            return replace(super().sample(index), image=Path(f"{self.name}-{index // 2}.png"))
+
+    mixed = Mixture(
+        [
+            Ingredient("others", Faces("others", "rrff")),
+            Ingredient("forge", Forge("forge", "rf" * 8)),
+            Ingredient("lone", Faces("lone", "f"), partners=("forge",)),
+        ]
+    )
+    stream: dict[str, Any] = {"batch_size": 48, "batches": 5, "seed": 3, "position": lambda: 0}
+    for same_face, low, high in ((0.0, 0.0, 0.3), (0.5, 0.4, 0.7), (1.0, 1.0, 1.0)):
+        drawn = MixedBatches(mixed, size=lambda _: 32, same_face=same_face, **stream)
+        own = []
+        for real, forged in (pair for batch in range(5) for pair in pairs(drawn.keys(batch))):
+            sources = [mixed.sample(key.item).source for key in (real, forged)]
+            assert [mixed.sample(key.item).forged for key in (real, forged)] == [False, True]
+            assert sources in (["others"] * 2, ["forge"] * 2, ["forge", "lone"])
+            if sources == ["forge"] * 2:
+                own.append(forged.item == real.item + 1)
+        assert len(own) > 30
+        assert low <= np.mean(own) <= high
 
 
 def test_a_run_goes_on_with_the_very_next_batch() -> None:

@@ -25,11 +25,16 @@ class Ingredient:
     level: float | None = None  # share of its pairs brought to one size and encoding; None: that of all
     real: NDArray[np.int64] = field(init=False)  # positions in `source`
     forged: NDArray[np.int64] = field(init=False)
+    forgery_of: dict[int, int] = field(init=False)  # of a real image, the forged one of the same file
 
     def __post_init__(self) -> None:
-        forged = np.array([self.source.sample(i).forged for i in range(len(self.source))], dtype=bool)
+        samples = [self.source.sample(i) for i in range(len(self.source))]
+        forged = np.array([sample.forged for sample in samples], dtype=bool)
         object.__setattr__(self, "real", np.flatnonzero(~forged))
         object.__setattr__(self, "forged", np.flatnonzero(forged))
+        made_of = {samples[i].image: i for i in self.forged.tolist()}
+        own = {i: made_of[samples[i].image] for i in self.real.tolist() if samples[i].image in made_of}
+        object.__setattr__(self, "forgery_of", own)
 
 
 class Mixture:
@@ -61,6 +66,12 @@ class Mixture:
         """The image at `index`."""
         number, place = self._find(index)
         return self.ingredients[number].source.load(place, rng)
+
+    def forgery_of(self, index: int) -> int | None:
+        """The position of the forgery that a source makes of the real image at `index`; None without one."""
+        number, place = self._find(index)
+        own = self.ingredients[number].forgery_of.get(place)
+        return None if own is None else own + int(self.starts[number])
 
     def pool(self, part: Ingredient, *, forged: bool) -> tuple[NDArray[np.int64], ...]:
         """Positions in the mixture of one class of a source, or where it lacks it of each partner's."""
@@ -96,7 +107,8 @@ class MixedBatches:
     How many pairs a source gives follows its share, in every batch to within one. Images are drawn at random,
     from the seed and the batch's number alone: a resumed run goes on with the very next batch. The two images
     of a pair know each other, so that both can be brought to one size and encoding: all pairs out of two
-    sources are, and of the others the share `level`. Otherwise as `StreamBatches`.
+    sources are, and of the others the share `level`. Where a source forges its own images, the share
+    `same_face` of its pairs are an image and the forgery of that image. Otherwise as `StreamBatches`.
     """
 
     def __init__(
@@ -109,11 +121,13 @@ class MixedBatches:
         position: Callable[[], int],
         size: Callable[[int], int],
         level: float = 0.5,
+        same_face: float = 0.0,
         parts: int = 1,
         share: Share = ALONE,
     ) -> None:
         if batch_size % 2:
             raise InputError(f"a batch of {batch_size} cannot be half real and half forged")
+        self.mixture, self.same_face = mixture, same_face
         self.batch_size, self.batches, self.seed = batch_size, batches, seed
         self.position, self.size = position, size
         self.parts, self.share = parts, share
@@ -152,6 +166,9 @@ class MixedBatches:
             real, forged = (
                 int(rng.choice(some[rng.integers(len(some))])) for some in (pools.real, pools.forged)
             )
+            own = self.mixture.forgery_of(real) if self.same_face else None
+            if own is not None and rng.random() < self.same_face:
+                forged = own
             together = bool(rng.random() < pools.level)
             keys += [
                 Key(batch, real, size, forged if together else None),

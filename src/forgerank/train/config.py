@@ -50,6 +50,8 @@ class DataConfig(_Strict):
     sources: tuple[SourceConfig, ...] = ()
     # share of a source's pairs, one real and one forged, that are brought to the same size and encoding
     level: float = Field(default=0.5, ge=0, le=1)
+    # share of the pairs of a source that forges on the fly that are a face and its own forgery
+    same_face: float = Field(default=0.0, ge=0, le=1)
     val_roots: tuple[Path, ...] | None = None  # folders of the validation split; None: `roots`
     train_split: str = "train"
     val_split: str = "val"

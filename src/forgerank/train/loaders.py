@@ -220,7 +220,7 @@ def train_loader(
     }
     batches: Any
     if isinstance(source, Mixture):
-        batches = MixedBatches(source, level=data.level, **stream)
+        batches = MixedBatches(source, level=data.level, same_face=data.same_face, **stream)
     else:
         groups = [source.sample(index).group for index in range(len(source))]
         batches = StreamBatches(groups, together=data.together, **stream)
