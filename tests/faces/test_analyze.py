@@ -142,6 +142,15 @@ def test_no_face_that_the_mesh_does_not_see(analyzer: FaceAnalyzer, side: int, t
     only(analyzer.analyze(np.ascontiguousarray(np.rot90(image, turn))))
 
 
+@pytest.mark.parametrize("turn", range(4))
+def test_a_face_that_the_mesh_alone_is_not_sure_of(analyzer: FaceAnalyzer, turn: int) -> None:
+    # Smeared, as forgeries are: detector and mesh still place its eyes and nose alike.
+    smeared = PILImage.fromarray(astronaut()[:220, 120:340]).filter(ImageFilter.GaussianBlur(3.6))
+    face = only(analyzer.analyze(np.ascontiguousarray(np.rot90(np.asarray(smeared), turn))))
+    assert (face.quality.roll + 90 * turn + 180) % 360 - 180 == pytest.approx(5, abs=10)
+    assert face.quality.size == pytest.approx(110, abs=15)
+
+
 def test_cut_face_stays_inside_the_image(analyzer: FaceAnalyzer) -> None:
     cut = np.ascontiguousarray(astronaut()[80:300, 190:400])
     box = only(analyzer.analyze(cut)).box
