@@ -35,8 +35,8 @@ from forgerank.media.files import MediaError, counted
 from forgerank.media.images import MAX_PIXELS
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.heatmap import face_maps, image_layer, overlay, save_heatmaps
-from forgerank.report.words import percent, printable, verdict_label
-from forgerank.types import Image, InputError
+from forgerank.report.words import percent, verdict_label
+from forgerank.types import Image, InputError, printable
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | PILImage.Image | NDArray[Any] | LoadedImage
 ChannelOrder = Literal["rgb", "bgr"]

@@ -12,6 +12,13 @@ Points = NDArray[np.float32]  # (K, 2) x, y in pixels of the image, origin at th
 SPLITS = ("train", "val", "test")  # of a data set
 
 
+def printable(text: str) -> str:
+    """Text for a screen: control characters and undecodable bytes of file names appear escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class InputError(Exception):
     """Bad input from the user: `str()` is one line naming the file and the reason; the CLI exits with 2.
 
@@ -19,7 +26,7 @@ class InputError(Exception):
     """
 
     def __str__(self) -> str:
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+        return printable(super().__str__())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as it is: kinds that are made of several arguments come back from other processes too."""

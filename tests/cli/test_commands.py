@@ -234,6 +234,23 @@ def test_a_limit_of_memory_is_one_line() -> None:
     assert (ended.returncode, ended.stderr) == (2, "forgerank: not enough memory\n")
 
 
+def test_no_memory_to_load_anything_is_one_line() -> None:
+    """The line needs no library that is not there yet."""
+    program = """if True:
+        import builtins
+        from forgerank.cli.main import one_line_errors
+
+        def no_memory(name, *rest):
+            raise MemoryError
+
+        with one_line_errors():
+            builtins.__import__ = no_memory
+            raise MemoryError
+    """
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "forgerank: not enough memory\n")
+
+
 def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     advance: Callable[[int, int], None]
     with progress_bar("Forging") as advance:

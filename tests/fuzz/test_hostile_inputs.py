@@ -72,6 +72,7 @@ def test_every_kind_is_tried() -> None:
     assert set(EXAMPLES) | {"bomb"} == set(KINDS)
 
 
+@quiet
 @pytest.mark.parametrize("kind", ["photograph", "video", "network", "archive"])
 def test_damage_gets_past_the_front_door(kind: str, tmp_path: Path) -> None:
     """Inputs that are all refused would prove little."""

@@ -7,10 +7,10 @@ from forgerank.report.words import (
     decoded_sentence,
     face_sentence,
     percent,
-    printable,
     state_sentence,
     verdict_sentence,
 )
+from forgerank.types import printable
 from results import moments, track, two_people, video_report
 
 FORGED_TRACK = track(1, moments(0.0, "ff"), "forged")

@@ -14,6 +14,7 @@ from forgerank.cli.options import (
     MaxPixels,
     Thorough,
     Weights,
+    print_error,
     printing,
 )
 from forgerank.types import Face, InputError
@@ -104,7 +105,6 @@ def faces(
     """
     from PIL import Image
 
-    from forgerank.cli.detect import print_error
     from forgerank.detect.detector import load_image
     from forgerank.faces.analyze import FaceAnalyzer
     from forgerank.files import check_outputs, write_atomic

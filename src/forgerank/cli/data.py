@@ -23,6 +23,7 @@ from forgerank.cli.options import (
     ReaderOptions,
     local,
     parse_settings,
+    print_error,
     progress_bar,
 )
 from forgerank.extras import require
@@ -242,7 +243,6 @@ def pack(
     """
     require("train")
     require("data")
-    from forgerank.cli.detect import print_error
     from forgerank.data.formats.pack import MANIFEST
     from forgerank.data.prepare.pack_writer import LARGEST_PART, load_recipe, write_pack
     from forgerank.files import check_outputs

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from forgerank.files import write_atomic
 from forgerank.media.files import counted
-from forgerank.report.words import printable
+from forgerank.types import printable
 
 if TYPE_CHECKING:
     from forgerank.data.check.integrity import CheckReport, Problem

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from forgerank.cli.options import printing
+from forgerank.cli.options import print_error, printing
 from forgerank.cli.table import legend, name_of, print_table, report_table, totals
 from forgerank.detect.detector import Detector, load_pages
 from forgerank.detect.result import LoadedImage, Report, VideoReport, deciding_probability, faces_of
@@ -27,8 +27,7 @@ from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
 from forgerank.media.suffixes import is_litter, media_kind
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.report.builder import ReportBuilder
-from forgerank.report.words import printable
-from forgerank.types import InputError
+from forgerank.types import InputError, printable
 
 STDOUT = "-"
 _MAPS = "heatmaps"  # the name of the folder in which they wait
@@ -367,8 +366,3 @@ def print_left_out(err: Console, others: Counter[str]) -> None:
     if others:
         files = counted(others.total(), "file that is", "files that are")
         print_error(err, f"left out {files} no image or video: {by_kind(others)}")
-
-
-def print_error(err: Console, message: str) -> None:
-    """One line on standard error, whatever the message holds."""
-    err.print(Text(f"forgerank: {printable(message)}"), soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from forgerank.cli.options import MaxPixels, Processes, progress_bar
+from forgerank.cli.options import MaxPixels, Processes, print_error, progress_bar
 from forgerank.extras import require
 from forgerank.types import InputError
 
@@ -58,7 +58,7 @@ def forge(
     Example: `forgerank forge photos/ --out forged/ --per-photo 8 --steps 0-5 --workers 4`
     """
     require("forge")
-    from forgerank.cli.detect import print_error, print_left_out
+    from forgerank.cli.detect import print_left_out
     from forgerank.files import check_outputs
     from forgerank.forge.dataset import LeftOut, Recipe, forge_dataset
     from forgerank.media.files import counted

@@ -12,13 +12,12 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from forgerank import __version__
 from forgerank.cli import analysis, data, forge, reproduce, scan, serve, training, weights
 from forgerank.cli.options import EXIT_CODES, STANDARD_OUTPUT, drop_output, local
-from forgerank.types import InputError, Terminated
+from forgerank.types import InputError, Terminated, printable
 
 
 class _Commands(TyperGroup):
@@ -127,11 +126,11 @@ def _for_want_of_memory(error: BaseException | None) -> bool:
     """Whether that is why an error was raised, or the one behind it. Not every library says so: torch.export
     and oneDNN name no reason.
     """
-    while error is not None:
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
     try:
+        while error is not None:
+            if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+                return True
+            error = error.__cause__ or error.__context__
         bytes(_SPARE)  # which touches none of its pages
     except MemoryError:
         return True
@@ -139,9 +138,8 @@ def _for_want_of_memory(error: BaseException | None) -> bool:
 
 
 def _print_error(message: str) -> None:
-    from forgerank.cli.detect import print_error
-
-    print_error(Console(stderr=True), message)
+    """By no library: there may be no memory to load one."""
+    print(f"forgerank: {printable(message)}", file=sys.stderr, flush=True)
 
 
 @app.callback(invoke_without_command=True)

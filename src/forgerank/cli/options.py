@@ -11,6 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from forgerank.types import InputError, printable
 
 STANDARD_OUTPUT = "standard output"
 EXIT_CODES = (
@@ -74,7 +77,6 @@ ReaderOptions = Annotated[
 def local(command: Callable[..., None]) -> Callable[..., None]:
     """A command that refuses an address where it takes a file or a folder, in one line."""
     from forgerank.files import address
-    from forgerank.types import InputError
 
     @wraps(command)
     def checked(**given: Any) -> None:
@@ -88,6 +90,11 @@ def local(command: Callable[..., None]) -> Callable[..., None]:
         command(**given)
 
     return checked
+
+
+def print_error(err: Console, message: str) -> None:
+    """One line on standard error, whatever the message holds."""
+    err.print(Text(f"forgerank: {printable(message)}"), soft_wrap=True)
 
 
 @contextmanager

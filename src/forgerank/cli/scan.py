@@ -23,9 +23,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from forgerank.cli.options import MaxPixels, Thorough
+from forgerank.cli.options import MaxPixels, Thorough, print_error
 from forgerank.extras import require
-from forgerank.types import InputError
+from forgerank.types import InputError, printable
 
 if TYPE_CHECKING:
     from forgerank.serving.scan.summary import Summary
@@ -135,7 +135,7 @@ def _scan(
 ) -> None:
     from pydantic import ValidationError
 
-    from forgerank.cli.detect import print_error, print_left_out
+    from forgerank.cli.detect import print_left_out
     from forgerank.detect.runtime import usable_cores
     from forgerank.media.files import counted
     from forgerank.serving.scan.run import scan as run_scan
@@ -238,7 +238,7 @@ def _progress(err: Console) -> Iterator[Callable[[str, int, int | None], None]]:
 
 def print_summary(summary: "Summary", console: Console) -> None:
     """Counts, histogram, the most suspicious files and the reasons, as text."""
-    from forgerank.report.words import percent, printable, ratio
+    from forgerank.report.words import percent, ratio
     from forgerank.serving.scan.summary import counts, left_out, row_label
 
     table = _table("Files", "", f"{summary.files:,}")
@@ -280,7 +280,6 @@ def _bar(console: Console) -> str:
 
 
 def _print_reasons(title: str, reasons: Counter[str], console: Console) -> None:
-    from forgerank.report.words import printable
     from forgerank.serving.scan.summary import most_common
 
     if reasons:

@@ -21,12 +21,12 @@ from forgerank.media.files import counted
 from forgerank.report.words import (
     clock,
     percent,
-    printable,
     ratio,
     stretches_phrase,
     support,
     verdict_label,
 )
+from forgerank.types import printable
 from forgerank.weights.description import Thresholds
 
 _COLOURS = {"forged": "bold red", "real": "green", "undetermined": "yellow"}

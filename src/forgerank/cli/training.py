@@ -16,6 +16,7 @@ from forgerank.cli.options import (
     EvaluatedData,
     Readers,
     Thorough,
+    print_error,
 )
 from forgerank.extras import require
 from forgerank.types import InputError
@@ -179,7 +180,6 @@ def _check_alone(others: dict[str, Any]) -> None:
 
 def _print_unread(lines: Sequence[str]) -> None:
     """The images that were passed over: all that one wants to read of them."""
-    from forgerank.cli.detect import print_error
     from forgerank.media.files import counted
 
     err = Console(stderr=True)

@@ -25,7 +25,8 @@ from forgerank.report import heatmap, words
 from forgerank.report.entries import Credentials, ErrorEntry
 from forgerank.report.heatmap import DISSIMILARITY, face_maps, palette
 from forgerank.report.timeline import levels, plot_track
-from forgerank.report.words import percent, printable
+from forgerank.report.words import percent
+from forgerank.types import printable
 from forgerank.weights.description import Thresholds, WeightsMetadata
 
 
@@ -49,7 +50,7 @@ def html_page(
         sections=[Markup(section) for section in sections],
         reports=reports,
         names=[_name(number, report) for number, report in enumerate(reports, start=1)],
-        errors=[f"{words.printable(error.path)}: {error.reason}" for error in errors],
+        errors=[f"{printable(error.path)}: {error.reason}" for error in errors],
         limits=(*words.LIMITS, *(words.VIDEO_LIMITS if films else ())),
         model={**(about or {}), **_model(metadata, sha256)},
         style=Markup(_asset("page.css").replace("SCALE", colours)),

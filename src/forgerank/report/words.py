@@ -41,13 +41,6 @@ _STATES = {
 }
 
 
-def printable(text: str) -> str:
-    """Text for a screen: control characters and undecodable bytes of file names appear escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def percent(probability: float) -> str:
     """A probability as whole percent, never rounded up to certainty.
 

@@ -100,3 +100,24 @@ def damage(content: bytes, rng: Random, others: Sequence[bytes] = ()) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 4))):
         rng.choice(OPERATIONS)(data, rng)
     return bytes(data)
+
+
+def change_fields(content: bytes, rng: Random, marks: Sequence[bytes]) -> bytes:
+    """Numbers near one to three of these marks, where sizes, counts, times and offsets lie."""
+    data = bytearray(content)
+    for _ in range(rng.randint(1, 3)):
+        found = [at for mark in marks if (at := _find(content, mark, rng)) >= 0]
+        if not found:
+            return content
+        at = rng.choice(found) + rng.choice((-4, 0, 4, 8, 12, 16, 20, 24, 28, 76, 78))
+        width = rng.choice((1, 2, 4, 8))
+        number = rng.choice((*EXTREMES, rng.randrange(256))) & ((1 << 8 * width) - 1)
+        if at >= 0:
+            data[at : at + width] = number.to_bytes(width, rng.choice(("big", "little")))
+    return bytes(data)
+
+
+def _find(content: bytes, mark: bytes, rng: Random) -> int:
+    """One of the places of a mark."""
+    start = content.find(mark, rng.randrange(len(content)))
+    return start if start >= 0 else content.find(mark)

@@ -1,9 +1,11 @@
 """Weights, archives and tables of results: real small files, damaged."""
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 import zipfile
 from functools import cache
@@ -11,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hostile.damage import damage
+from hostile.damage import change_fields, damage
 from hostile.photos import hostile_photo, seeds
 from tiny import METADATA, tiny_network
 
@@ -68,7 +70,13 @@ def hostile_archive(rng: Random) -> bytes:
         contents.append(bytes(20_000_000))
     make = rng.choice((_zip, _tar, _packed_tar))
     content = make(contents, rng)
+    if make is _zip and rng.randrange(2):
+        content = change_fields(content, rng, _ZIP_MARKS)
     return damage(content, rng) if rng.randrange(3) else content
+
+
+# An entry, its place in the directory, the directory's end, that of zip64, which is named by another record.
+_ZIP_MARKS = (b"PK\3\4", b"PK\1\2", b"PK\5\6", b"PK\6\6", b"PK\6\7")
 
 
 def _zip(contents: list[bytes], rng: Random) -> bytes:
@@ -79,7 +87,8 @@ def _zip(contents: list[bytes], rng: Random) -> bytes:
             entry = zipfile.ZipInfo(rng.choice(_NAMES) or f"{number}.png")
             entry.external_attr = rng.choice((0, 0o120777, 0o060644, 0o100644)) << 16
             entry.compress_type = method
-            file.writestr(entry, content)
+            with file.open(entry, "w", force_zip64=rng.randrange(4) == 0) as stored:
+                stored.write(content)
     return stream.getvalue()
 
 
@@ -94,12 +103,17 @@ def _tar(contents: list[bytes], rng: Random) -> bytes:
             )
             entry.linkname = rng.choice(("", "/etc/passwd", "a.png"))
             entry.size = len(content) if entry.isreg() else 0
+            lie = rng.choice(("-1", "0", "1", "9" * 30, "x", "1e9", "../a"))
+            entry.pax_headers = rng.choice(
+                ({}, {rng.choice(("size", "path", "mtime", "GNU.sparse.size")): lie})
+            )
             file.addfile(entry, io.BytesIO(content))
     return stream.getvalue()
 
 
 def _packed_tar(contents: list[bytes], rng: Random) -> bytes:
-    return gzip.compress(_tar(contents, rng), 1)
+    pack = rng.choice((lambda tar: gzip.compress(tar, 1), bz2.compress, lzma.compress))
+    return pack(_tar(contents, rng)) + rng.choice((b"", b"", bytes(9), b"more"))
 
 
 @cache

@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from hostile.damage import EXTREMES, damage
+from hostile.damage import EXTREMES, change_fields, damage
 
 WIDTH, HEIGHT = 24, 18
 EXIF = b"Exif\x00\x00"
@@ -20,7 +20,9 @@ _TIFF_CODECS = ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", "l
 @cache
 def seeds() -> dict[str, tuple[bytes, ...]]:
     """Small valid files by format."""
-    return {"JPEG": _jpegs(), "PNG": _pngs(), "WEBP": _webps(), "BMP": _bmps(), "TIFF": _tiffs()}
+    files = {"JPEG": _jpegs(), "PNG": _pngs(), "WEBP": _webps(), "BMP": _bmps(), "TIFF": _tiffs()}
+    files |= {"GIF": _gifs(), "AVIF": _avifs(), "HEIC": _heics()}
+    return {name: contents for name, contents in files.items() if contents}
 
 
 def hostile_photo(rng: Random) -> bytes:
@@ -41,18 +43,18 @@ def portraits() -> tuple[bytes, ...]:
     from skimage import data
 
     face = Image.fromarray(data.astronaut()[20:220, 120:320])
-    kinds = (
+    moved = [face.rotate(angle) for angle in (2, 4)]
+    kinds: tuple[dict[str, object], ...] = (
         {"format": "JPEG"},
         {"format": "JPEG", "progressive": True},
         {"format": "WEBP"},
         {"format": "PNG"},
+        {"format": "AVIF", "speed": 10},
+        {"format": "PNG", "save_all": True, "append_images": moved},
+        {"format": "GIF", "save_all": True, "append_images": moved},
+        {"format": "TIFF", "save_all": True, "append_images": moved},
     )
-    files = []
-    for options in kinds:
-        stream = io.BytesIO()
-        face.save(stream, **options)
-        files.append(stream.getvalue())
-    return tuple(files)
+    return (*(_encoded(face, **options) for options in kinds), *_heif([face]))
 
 
 def hostile_portrait(rng: Random) -> bytes:
@@ -82,9 +84,9 @@ def saved(mode: str, kind: str, **options: object) -> bytes:
     return _encoded(_image(mode), kind, **options)
 
 
-def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def _encoded(image: Image.Image, format: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, kind, **options)
+    image.save(stream, format, **options)
     return stream.getvalue()
 
 
@@ -109,12 +111,13 @@ def _jpegs() -> tuple[bytes, ...]:
 
 def _pngs() -> tuple[bytes, ...]:
     plain = [saved(mode, "PNG") for mode in ("1", "L", "LA", "RGB", "RGBA", "I;16", "P")]
-    more = [_image("L").convert("RGB")]
+    more = _frames()
     return (
         *plain,
         saved("P", "PNG", transparency=1),
         saved("RGB", "PNG", exif=_exif(), icc_profile=bytes(200), dpi=(72, 72), transparency=(1, 2, 3)),
-        saved("RGB", "PNG", save_all=True, append_images=more, duration=40),
+        saved("RGB", "PNG", save_all=True, append_images=more[:1], duration=40),
+        saved("RGB", "PNG", save_all=True, append_images=more, duration=40, disposal=1, blend=1),
         _interlaced(),
     )
 
@@ -134,7 +137,48 @@ def _webps() -> tuple[bytes, ...]:
         saved("RGB", "WEBP", quality=80),
         saved("RGBA", "WEBP", lossless=True, exif=_exif(), icc_profile=bytes(200), xmp=b"<x/>"),
         saved("RGB", "WEBP", save_all=True, append_images=[_image("RGBA")], duration=40),
+        saved("RGB", "WEBP", save_all=True, append_images=_frames(), duration=40),
     )
+
+
+def _frames() -> list[Image.Image]:
+    """What an animation goes on with."""
+    image = _image("RGB")
+    return [image.transpose(turn) for turn in (Image.Transpose.ROTATE_180, Image.Transpose.FLIP_LEFT_RIGHT)]
+
+
+def _gifs() -> tuple[bytes, ...]:
+    return (
+        saved("P", "GIF"),
+        saved("L", "GIF", transparency=3, comment=b"a comment"),
+        saved("RGB", "GIF", save_all=True, append_images=_frames(), duration=40, loop=0, disposal=2),
+    )
+
+
+def _avifs() -> tuple[bytes, ...]:
+    return (
+        saved("RGB", "AVIF", speed=10, exif=_exif(), icc_profile=bytes(200), xmp=b"<x/>"),
+        saved("RGBA", "AVIF", speed=10, subsampling="4:4:4"),
+        saved("RGB", "AVIF", speed=10, save_all=True, append_images=_frames(), duration=40),
+    )
+
+
+def _heics() -> tuple[bytes, ...]:
+    return (*_heif([_image("RGB")], exif=_exif()), *_heif([_image("RGBA"), *_frames()]))
+
+
+def _heif(images: list[Image.Image], **options: object) -> tuple[bytes, ...]:
+    """One HEIC file of these images; none without the extra."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return ()
+    file = pillow_heif.HeifFile()
+    for image in images:
+        file.add_from_pillow(image)
+    stream = io.BytesIO()
+    file.save(stream, **options)
+    return (stream.getvalue(),)
 
 
 def _bmps() -> tuple[bytes, ...]:
@@ -290,10 +334,30 @@ def _damaged_bmp(content: bytes, rng: Random) -> bytes:
     return bytes(data)
 
 
+_GIF_MARKS = (b"GIF8", b"!\xf9\x04", b"!\xff\x0b", b"!\xfe", b"\x00,\x00\x00\x00\x00")
+_BOXES = tuple(
+    b"ftyp meta hdlr pitm iloc iinf infe iprp ipco ispe pixi av1C hvcC colr auxC irot imir ipma iref mdat "
+    b"moov mvhd trak tkhd stsd stts stsz stco".split()
+)
+
+
+def _damaged_gif(content: bytes, rng: Random) -> bytes:
+    """Sizes, colours, delays and places of frames."""
+    return change_fields(content, rng, _GIF_MARKS)
+
+
+def _damaged_boxes(content: bytes, rng: Random) -> bytes:
+    """Sizes, counts and offsets in the boxes of AVIF and HEIC."""
+    return change_fields(content, rng, _BOXES)
+
+
 _STRUCTURE: dict[str, Callable[[bytes, Random], bytes]] = {
     "JPEG": _damaged_jpeg,
     "PNG": _damaged_png,
     "WEBP": _damaged_webp,
     "BMP": _damaged_bmp,
     "TIFF": _damaged_tiff,
+    "GIF": _damaged_gif,
+    "AVIF": _damaged_boxes,
+    "HEIC": _damaged_boxes,
 }

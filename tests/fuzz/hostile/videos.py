@@ -7,7 +7,7 @@ from functools import cache
 from random import Random
 from typing import TYPE_CHECKING
 
-from hostile.damage import EXTREMES, damage
+from hostile.damage import change_fields, damage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,29 +95,8 @@ def hostile_video(rng: Random) -> bytes:
     content = rng.choice(seeds())
     choice = rng.randrange(4)
     if choice:
-        content = _changed(content, rng)
+        content = change_fields(content, rng, _marks(content))
     return damage(content, rng, seeds()) if choice != 1 else content
-
-
-def _changed(content: bytes, rng: Random) -> bytes:
-    """Fields of one to three of the elements that hold sizes, times, counts and offsets."""
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 3)):
-        marks = [place for mark in _marks(content) if (place := _find(content, mark, rng)) >= 0]
-        if not marks:
-            return content
-        at = rng.choice(marks) + rng.choice((-4, 0, 4, 8, 12, 16, 20, 24, 28, 76, 78))
-        width = rng.choice((1, 2, 4, 8))
-        number = rng.choice((*EXTREMES, rng.randrange(256))) & ((1 << 8 * width) - 1)
-        if at >= 0:
-            data[at : at + width] = number.to_bytes(width, rng.choice(("big", "little")))
-    return bytes(data)
-
-
-def _find(content: bytes, mark: bytes, rng: Random) -> int:
-    """One of the places of a mark."""
-    start = content.find(mark, rng.randrange(len(content)))
-    return start if start >= 0 else content.find(mark)
 
 
 _BOXES = b"ftyp moov mvhd trak tkhd mdia mdhd hdlr minf stbl stsd avc1 avcC stts stsc stsz stco elst mdat"

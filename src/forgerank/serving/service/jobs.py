@@ -16,11 +16,11 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 
 from forgerank.processes import is_dead
-from forgerank.report.words import printable
 from forgerank.serving.service.database import completions, jobs, results
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Kind as Kind
 from forgerank.serving.service.uploads import Uploads
+from forgerank.types import printable
 
 State = Literal["queued", "running", "done", "failed"]
 

@@ -23,11 +23,11 @@ from forgerank.files import encodable
 from forgerank.media.files import MediaError
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.html import template_environment
-from forgerank.report.words import LIMITS, VIDEO_LIMITS, percent, printable, verdict_sentence
+from forgerank.report.words import LIMITS, VIDEO_LIMITS, percent, verdict_sentence
 from forgerank.serving.judge import Judge, Progress
 from forgerank.serving.receiving import ProblemError, exhausted, receive
 from forgerank.serving.web.examples import EXAMPLES, example_bytes
-from forgerank.types import InputError
+from forgerank.types import InputError, printable
 
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _UPLOADS = 8  # for each that is judged: an upload that stalls holds up no finished one
