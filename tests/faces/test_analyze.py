@@ -117,20 +117,24 @@ def test_one_face_on_its_head_beside_a_larger_one(analyzer: FaceAnalyzer, portra
     assert abs(rolls[1]) == pytest.approx(180, abs=10)
 
 
+@pytest.mark.parametrize(("other", "side"), [(1, 230), (2, 200), (3, 210)])
 @pytest.mark.parametrize("turn", range(4))
-def test_a_smaller_face_on_its_head_beside_an_upright_one(
-    analyzer: FaceAnalyzer, portrait: np.ndarray, turn: int
+def test_a_smaller_face_on_its_side_or_head_beside_an_upright_one(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, turn: int, other: int, side: int
 ) -> None:
-    canvas = np.full((300, 510, 3), 90, dtype=np.uint8)
+    canvas = np.full((300, 560, 3), 90, dtype=np.uint8)
     canvas[:, :300] = portrait
-    canvas[60:260, 305:505] = np.asarray(PILImage.fromarray(portrait).resize((200, 200)))[::-1, ::-1]
+    top, left = (300 - side) // 2, 430 - side // 2
+    smaller = np.asarray(PILImage.fromarray(portrait).resize((side, side)))
+    canvas[top : top + side, left : left + side] = np.rot90(smaller, other)
     image = np.ascontiguousarray(np.rot90(canvas, turn))
     faces = analyzer.analyze(image)
-    assert len(faces) == 2
-    assert (faces[0].quality.roll - faces[1].quality.roll) % 360 == pytest.approx(180, abs=10)
-    sizes = [face.quality.size for face in faces]
-    assert sizes[0] == pytest.approx(1.5 * sizes[1], rel=0.15)
+    across = [turned_back(face.landmarks, turn, canvas.shape)[:, 0].mean() for face in faces]
+    assert sorted(across) == pytest.approx([145, left + side / 2], abs=30)
+    rolls = [faces[number].quality.roll for number in np.argsort(across)]
+    assert (rolls[0] - rolls[1]) % 360 == pytest.approx(90 * other, abs=15)
     mirrored = analyzer.analyze(np.ascontiguousarray(image[:, ::-1]))
+    sizes = [face.quality.size for face in faces]
     assert [face.quality.size for face in mirrored] == pytest.approx(sizes, rel=1e-3)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image as PILImage
 
-from forgerank.faces.align import MIRRORED_POINTS, brighter_on_the_left
+from forgerank.faces.align import MIRRORED_POINTS, brighter_on_the_left, turned_back
 from forgerank.faces.boxes import Box, Floats, containment, overlaps
 from forgerank.faces.models import open_embedded
 from forgerank.faces.retinaface import RetinaFaceDetector
@@ -53,8 +53,9 @@ class _View(NamedTuple):
     """A square model input and where it lies in the image: image = (input - offset) / scale."""
 
     pixels: Image  # (side, side, 3)
-    scale: float  # input pixels per image pixel, negative for a view that is turned by half
+    scale: float  # input pixels per image pixel
     offset: tuple[float, float]  # x, y of the image's corner in the input
+    turn: int = 0  # how often `numpy.rot90` turns the input before the model sees it
 
 
 class _BlazeFace:
@@ -71,8 +72,10 @@ class _BlazeFace:
 
     def __call__(self, view: _View, min_score: float) -> tuple[Floats, Floats, Floats]:
         """Boxes (K, 4), key points (K, 6, 2), both in image pixels, and scores (K,) of one view."""
-        mirrored = brighter_on_the_left(view.pixels)
-        seen = view.pixels[:, ::-1] if mirrored else view.pixels
+        seen = np.rot90(view.pixels, view.turn)
+        mirrored = brighter_on_the_left(seen)
+        if mirrored:
+            seen = seen[:, ::-1]
         pixels = seen.astype(np.float32)[None] / 127.5 - 1.0  # (1, side, side, 3)
         values, logits = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
         scores = 1.0 / (1.0 + np.exp(-np.clip(logits[0, :, 0], -80.0, 80.0)))
@@ -85,8 +88,12 @@ class _BlazeFace:
                 places * (-1, 1) + (self.side, 0) for places in (centres, points[:, _EXCHANGED])
             )
         offset = np.asarray(view.offset, dtype=np.float32)
-        centres, points = (centres - offset) / view.scale, (points - offset) / view.scale
-        halves = pairs[:, 1:2] / (2.0 * abs(view.scale))
+        centres, points = (
+            (turned_back(places.reshape(-1, 2), view.turn, seen.shape).reshape(places.shape) - offset)
+            / view.scale
+            for places in (centres, points)
+        )
+        halves = pairs[:, 1:2, :: -1 if view.turn % 2 else 1] / (2.0 * view.scale)
         boxes = np.concatenate([centres - halves, centres + halves], axis=2)[:, 0]
         return boxes.astype(np.float32), points.astype(np.float32), scores[keep].astype(np.float32)
 
@@ -167,12 +174,15 @@ class BlazeFaceDetector:
                 return found
         return []
 
-    def detect_inverted(self, image: Image) -> list[Detection]:
-        """Faces on their head of about 15 % of the image's long side and more, from one view."""
-        side = self._short_range.side
-        pixels, scale, (left, top) = letterbox(PILImage.fromarray(image), side)
-        turned = np.ascontiguousarray(pixels[::-1, ::-1])
-        return self._search(self._short_range, [_View(turned, -scale, (side - left, side - top))])
+    def detect_not_upright(self, image: Image) -> list[Detection]:
+        """Faces on their side or head of about 15 % of the image's long side and more, best first.
+
+        From a view of each; a face may be found in two of them.
+        """
+        view = letterbox(PILImage.fromarray(image), self._short_range.side)
+        turned = (view._replace(turn=turn) for turn in (1, 2, 3))
+        found = [face for seen in turned for face in self._search(self._short_range, [seen])]
+        return sorted(found, key=lambda face: -face.score)
 
     def detect_near(self, image: Image, box: Box) -> list[Detection]:
         """Faces near a box and of about its size: within a square of 3 times its longer side."""
