@@ -15,6 +15,7 @@ from PIL import Image
 
 from forgerank.serving import receiving
 from forgerank.serving.receiving import label
+from forgerank.serving.service import app
 
 Start = Callable[..., Any]
 
@@ -146,6 +147,32 @@ def test_a_body_that_stalls_is_given_up(start: Start, monkeypatch: pytest.Monkey
     for path in (b"/v1/jobs", b"/v1/detect"):
         assert talk(live, b"POST " + path + b" " + head).startswith(b"HTTP/1.1 408 ")
     assert list(live.service.uploads.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_a_head_that_trickles_is_given_up(
+    before: bytes, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a new connection, and on one that had its answer."""
+    monkeypatch.setattr(app, "_HEAD_SECONDS", 0.5)
+    host, port = start().url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(before)
+        if before:
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+        connection.settimeout(0.1)
+        for _ in range(300):
+            try:
+                connection.sendall(b"x")
+                if connection.recv(65_536) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:  # closed between the two
+                break
+        else:
+            pytest.fail("it was awaited for ever")
 
 
 def test_a_body_that_trickles_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from forgerank import __version__
 from forgerank.detect.detector import Detector
@@ -82,6 +83,39 @@ def _most_requests() -> int:
 
 _ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
 _GRACE = 60  # seconds for requests in work when the server stops
+_HEAD_SECONDS = 30.0  # within which the head of a request must have come
+
+
+class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """Closes a connection on which the head of a request does not come: uvicorn would wait for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._due: asyncio.TimerHandle | None = self.loop.call_later(_HEAD_SECONDS, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._is_waiting():
+            self._forget()
+        elif self._due is None:
+            self._due = self.loop.call_later(_HEAD_SECONDS, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget()
+
+    def _is_waiting(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _forget(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due = None
+
+    def _give_up(self) -> None:
+        self._due = None
+        if self._is_waiting():
+            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -95,6 +129,7 @@ class Server(uvicorn.Server):
                 log_config=None,  # `log_to_stderr` and the loggers' own levels decide
                 access_log=False,
                 server_header=False,
+                http=_Protocol,
                 ws="none",
                 timeout_graceful_shutdown=_GRACE,
             )
