@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
+import typer
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 import layouts
+from forgerank.cli.main import app
 from forgerank.train.curve import COLUMNS
 from packs import recipe_of
 from squares import tiny_settings
@@ -91,6 +94,24 @@ class Offline:
         return [str(path) for path in files if path.parent != self.home / ".cache" / "matplotlib"]
 
 
+# These do what they say; the tests of the hub and of downloads replace what they connect to.
+CONNECTING = {"push", "data download"}
+
+
+def test_no_command_is_forgotten() -> None:
+    """Every command of the program is run by a test of this file, or is there to connect."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    names = set()
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", {"": None})
+        names |= {f"{name} {further}".strip() for further in inner}
+    tests = Path(__file__).read_text(encoding="utf-8")
+    run = {" ".join(words) for words in re.findall(r'forgerank\(\s*"([a-z]+)"(?:, "([a-z]+)")?', tests)}
+    run |= {words.split(" ")[0] for words in run} | {"serve"}  # which a fixture starts
+    assert names - run == CONNECTING
+
+
 @pytest.fixture
 def offline(tmp_path: Path) -> Offline:
     return Offline(tmp_path / "offline")
@@ -154,6 +175,13 @@ def test_data_sets(
     offline.forgerank("data", "autoencoder", pack_root, "--out", tmp_path / "ae", *small)
     decoded = ("--autoencoder", tmp_path / "ae", "--out", tmp_path / "decoded", "--limit", 2)
     offline.forgerank("data", "reconstruct", pack_root, *decoded)
+
+
+def test_keys(offline: Offline, tmp_path: Path) -> None:
+    where = ("--data", tmp_path / "data")
+    offline.forgerank("keys", "add", "somebody", *where)
+    assert "somebody" in offline.forgerank("keys", "list", *where)
+    offline.forgerank("keys", "revoke", 1, *where)
 
 
 def test_tables_and_curves(offline: Offline, squares: Path, tmp_path: Path) -> None:
