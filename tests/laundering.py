@@ -1,4 +1,4 @@
-"""Faces reduced to dots, few levels or blocks, and what was done to them afterwards; and ordinary copies."""
+"""Faces reduced to dots, few levels, blocks or edges, what was done to them afterwards; ordinary copies."""
 
 import io
 import math
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageEnhance, ImageFilter, ImageOps
+from scipy.ndimage import gaussian_filter
 
 Photo = PILImage.Image
 Change = Callable[[Photo], Photo]
@@ -84,6 +85,31 @@ def colours(image: Photo, count: int, *, dither: bool = False) -> Photo:
     return image.quantize(count, dither=PILImage.Dither(3 if dither else 0)).convert("RGB")
 
 
+def relief(image: Photo, radius: float, gain: float, degrees: float) -> Photo:
+    """Embossed: grey, and the slope in one direction."""
+    grey = np.asarray(blurred(image.convert("L"), radius), np.float64)
+    down, right = np.gradient(grey)
+    angle = math.radians(degrees)
+    slope = math.cos(angle) * right + math.sin(angle) * down
+    return PILImage.fromarray(np.clip(128 + gain * slope, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def details(image: Photo, radius: float, gain: float) -> Photo:
+    """What a blur takes away, on grey."""
+    taken = np.asarray(image, np.float64) - np.asarray(blurred(image, radius), np.float64)
+    return PILImage.fromarray(np.clip(128 + gain * taken, 0, 255).astype(np.uint8))
+
+
+def levelled(image: Photo, radius: float) -> Photo:
+    """The contrast of every place made the same."""
+    grey = np.asarray(image.convert("L"), np.float64)
+    apart = grey - gaussian_filter(grey, radius)
+    deviation = np.sqrt(gaussian_filter(apart**2, radius))
+    return PILImage.fromarray(np.clip(128 + 50 * apart / (deviation + 2), 0, 255).astype(np.uint8)).convert(
+        "RGB"
+    )
+
+
 def blurred(image: Photo, radius: float) -> Photo:
     return image.filter(ImageFilter.GaussianBlur(radius))
 
@@ -157,6 +183,18 @@ LAUNDERED: dict[tuple[str, str], Change] = {
     **_then("colours", "8", lambda image: colours(image, 8)),
     **_then("pixelated", "12 blocks", lambda image: pixelated(image, 12)),
     **_then("pixelated", "24 blocks", lambda image: pixelated(image, 24)),
+    **{
+        ("relief", f"{r:g} px, {g:g}, {d:g}°"): lambda image, r=r, g=g, d=d: relief(image, r, g, d)
+        for r, g, d in ((0, 2, 45), (1, 4, 45), (1, 4, 90))
+    },
+    ("relief, JPEG", "1 px, 60"): lambda image: jpeg(relief(image, 1, 4, 45), 60),
+    **{
+        ("details", f"{r:g} px, {g:g}"): lambda image, r=r, g=g: details(image, r, g)
+        for r, g in ((1, 4), (2, 3), (4, 2))
+    },
+    **{("levelled", f"{r:g} px"): lambda image, r=r: levelled(image, r) for r in (2, 4)},
+    ("negative", "colour"): ImageOps.invert,
+    ("negative", "grey, JPEG 75"): lambda image: jpeg(ImageOps.invert(image.convert("L")), 75),
     ("pixelated, posterised", "24 blocks, 3 bits"): lambda image: ImageOps.posterize(pixelated(image, 24), 3),
     ("grey, posterised", "3 bits"): lambda image: ImageOps.posterize(image.convert("L"), 3).convert("RGB"),
 }

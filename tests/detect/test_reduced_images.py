@@ -1,4 +1,4 @@
-"""Faces reduced to dots, few levels or blocks are not judged; ordinary copies of a photograph are."""
+"""Faces reduced to dots, few levels, blocks or edges are not judged; ordinary copies of a photograph are."""
 
 from dataclasses import replace
 
@@ -8,8 +8,10 @@ from PIL import Image as PILImage
 from PIL import ImageOps
 
 from forgerank.detect.verdict import MAX_REDUCED, unusable
+from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.faces.quality import reduction
+from forgerank.faces.quality import CROP_SIZE, light_and_shade, reduction
+from forgerank.faces.regions import face_oval, fill_polygons
 from forgerank.types import Face
 from laundering import LAUNDERED, ORDINARY, WEAK, Change, Photo
 
@@ -50,7 +52,12 @@ def refusal(change: Change, portrait: Portrait) -> str | None:
     image, face = portrait
     changed = change(image)
     scale = np.array(changed.size, np.float32) / np.array(image.size, np.float32)
-    return unusable(replace(face.quality, **reduction(np.asarray(changed), face.landmarks * scale)))
+    landmarks, pixels = face.landmarks * scale, np.asarray(changed)
+    alignment = estimate_alignment(five_points(landmarks), CROP_SIZE)
+    outline = fill_polygons([alignment.to_crop(face_oval(landmarks))], (CROP_SIZE, CROP_SIZE))
+    inside = outline & alignment.covered(pixels.shape)
+    shade = light_and_shade(alignment.crop(pixels), inside)
+    return unusable(replace(face.quality, **reduction(pixels, landmarks), **shade))
 
 
 def check(strength: tuple[str, str], portraits: list[Portrait]) -> None:

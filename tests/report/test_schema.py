@@ -29,6 +29,8 @@ QUALITY = {
     "steps": 0.0,
     "blocks": 0.0,
     "reduced": 0.0,
+    "shade": 1.0,
+    "eyes": 0.0,
 }
 COMPONENTS = [
     {"name": "nose", "probability": 0.9, "rank": 1},

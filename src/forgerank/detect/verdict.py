@@ -26,6 +26,9 @@ MAX_FLAT = 0.55
 MAX_STEPS = 0.3
 MAX_BLOCKS = 2.65
 MAX_REDUCED = 2.2  # log-odds
+# Nor does one that only holds edges, or a negative: of 1,662 real faces one is beyond these two.
+MIN_SHADE = 0.35
+MAX_EYES = 0.3
 
 # Beyond these it is judged, with a warning.
 SMALL_SIZE = 96.0
@@ -69,6 +72,8 @@ def unusable(quality: Quality) -> str | None:
         (quality.flat > MAX_FLAT, "most of the face is flat"),
         (quality.steps > MAX_STEPS, "few grey levels"),
         (quality.blocks > MAX_BLOCKS, "the face is made of blocks"),
+        (quality.shade < MIN_SHADE, "light and shade are gone"),
+        (quality.eyes > MAX_EYES, "a negative, or edges alone"),
     )
     seen = [what for holds, what in reduced if holds]
     if not seen and quality.reduced > MAX_REDUCED:

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL import ImageFilter
 
 from forgerank.faces.align import Alignment
 from forgerank.faces.boxes import Box
@@ -41,6 +43,11 @@ _CALM = 0.4  # of the pixels are those that differ least from the ones about the
 _ANGLES = np.pi * np.arange(129) / 256  # half of the angular frequencies of a histogram
 _EDGE = 40.0  # grey levels: a stronger gradient counts as so much
 _FREQUENCIES = 1024  # of the spectrum of gradients, up to that of the pixels
+# Of the aligned crop, whose eyes and mouth are always in one place.
+_FINEST_SHADE, _SHADE = 2.0, 12.0  # pixels: deviations of the blurs that leave details, and light and shade
+_EYE_ROWS, _CHEEK_ROWS = slice(88, 112), slice(122, 146)
+_EYE_COLUMNS = slice(64, 102), slice(122, 160)  # brows and lids are in them
+_CHEEK_COLUMNS = slice(60, 98), slice(126, 164)
 _RINGS = 24  # of the spectrum, up to half of the pixels' frequency
 
 # A logistic regression on real faces of sixteen sources after up to four ordinary changes, on faces out of
@@ -91,7 +98,30 @@ def measure_quality(
         pitch=pitch,
         roll=roll,
         **reduction(image, landmarks),
+        **light_and_shade(crop, inside),
     )
+
+
+def light_and_shade(crop: Image, inside: NDArray[np.bool_]) -> dict[str, float]:
+    """What tells a photograph from a relief, a drawing of edges or a negative: the fields `shade` and `eyes`
+    of `Quality`, of the aligned crop (`CROP_SIZE`, `CROP_SIZE`, 3) and where in it the face is seen.
+
+    In a photograph most of the contrast is light and shade over the whole face, and eyes and brows are darker
+    than the cheek below them, whatever the skin; that both sides are compared cancels light from one.
+    """
+    if not inside.any():
+        return {}
+    grey = PILImage.fromarray(crop).convert("L")
+    finest, shade = (
+        np.asarray(grey.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32)
+        for radius in (_FINEST_SHADE, _SHADE)
+    )
+    contrast = float(finest[inside].std()) + 1.0
+    lighter = [
+        float(finest[_EYE_ROWS, eye].mean() - finest[_CHEEK_ROWS, cheek].mean())
+        for eye, cheek in zip(_EYE_COLUMNS, _CHEEK_COLUMNS, strict=True)
+    ]
+    return {"shade": float(shade[inside].std()) / contrast, "eyes": sum(lighter) / 2 / contrast}
 
 
 def reduction(image: Image, landmarks: Points) -> dict[str, float]:

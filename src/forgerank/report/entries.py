@@ -51,6 +51,13 @@ class QualityEntry(Entry):
         description="log-odds that the face was reduced to dots, few levels or blocks, and then saved, "
         "scaled or blurred",
     )
+    shade: float = Field(
+        default=1.0,
+        description="share of the contrast that is light and shade over the face, and not edges, >= 0",
+    )
+    eyes: float = Field(
+        default=0.0, description="how much lighter the eyes are than the cheeks, in deviations of the luma"
+    )
 
 
 class ComponentEntry(Entry):
