@@ -54,7 +54,7 @@ def test_the_packages_own_card_states_what_its_json_holds() -> None:
         OWN["files"]["onnx"]["sha256"],
         "**Terms.** Non-commercial research use only",
         "`ranking` on the backbone `tf_efficientnet_lite0`",
-        "196 patch tokens of width 128, transformer of 2 layers with 4 heads.",
+        f"{(OWN['input_size'] // 16) ** 2} patch tokens of width 128, transformer of 2 layers with 4 heads.",
         f"lambda_direct (pairwise) 2, lambda_mask {OWN['settings']['loss']['lambda_mask']:g}",
         f"forged from {cuts['forged']:.3f}, real under {cuts['real']:.3f}",
         f"plain images: {held_out['false_positive_rate']:.1%} of real faces called forged,"
