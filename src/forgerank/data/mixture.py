@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import cv2
@@ -25,16 +26,18 @@ class Ingredient:
     level: float | None = None  # share of its pairs brought to one size and encoding; None: that of all
     real: NDArray[np.int64] = field(init=False)  # positions in `source`
     forged: NDArray[np.int64] = field(init=False)
-    forgery_of: dict[int, int] = field(init=False)  # of a real image, the forged one of the same file
 
     def __post_init__(self) -> None:
-        samples = [self.source.sample(i) for i in range(len(self.source))]
-        forged = np.array([sample.forged for sample in samples], dtype=bool)
+        forged = np.array([self.source.sample(i).forged for i in range(len(self.source))], dtype=bool)
         object.__setattr__(self, "real", np.flatnonzero(~forged))
         object.__setattr__(self, "forged", np.flatnonzero(forged))
-        made_of = {samples[i].image: i for i in self.forged.tolist()}
-        own = {i: made_of[samples[i].image] for i in self.real.tolist() if samples[i].image in made_of}
-        object.__setattr__(self, "forgery_of", own)
+
+    @cached_property
+    def forgery_of(self) -> dict[int, int]:
+        """Positions of real images and of the forged ones of the same file, where the source has both."""
+        made_of = {self.source.sample(i).image: i for i in self.forged.tolist()}
+        files = {i: self.source.sample(i).image for i in self.real.tolist()}
+        return {i: made_of[file] for i, file in files.items() if file in made_of}
 
 
 class Mixture:

@@ -149,8 +149,8 @@ def _agree(detection: Detection, mesh: Mesh) -> bool:
     sure of it alone, with eyes and nose in one place.
     """
     points = five_points(mesh.landmarks)
-    apart = math.degrees(eye_line(points) - eye_line(detection.points)) % 180
     if mesh.score >= _MIN_SCORE:
+        apart = math.degrees(eye_line(points) - eye_line(detection.points)) % 180
         return min(apart, 180 - apart) <= _MAX_DISAGREEMENT
     if mesh.score < _MIN_AGREED_SCORES[0] or detection.score < _MIN_AGREED_SCORES[1]:
         return False
