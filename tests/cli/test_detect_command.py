@@ -172,7 +172,7 @@ def test_console_script_ends_with_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"forgerank: {tmp_path}/forgerank.json: cannot read the weights (No such file or directory)"
+        f"forgerank: {tmp_path}/forgerank.json: cannot read the weights (no such file or folder)"
     ]
 
 

@@ -62,7 +62,7 @@ def test_weights_of_others_are_one_line(tmp_path: Path) -> None:
         "other.onnx": "its description, forgerank.json, is not beside it",
         "other.safetensors": "its description, other.json, is not beside it",
         "nowhere.safetensors": "no such file or folder",
-        ".": "cannot read the weights (No such file or directory)",
+        ".": "cannot read the weights (no such file or folder)",
     }
     for name, reason in refused.items():
         with pytest.raises(InputError) as caught:

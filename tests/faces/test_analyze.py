@@ -14,11 +14,13 @@ from skimage.data import astronaut
 from forgerank.faces import models as embedded
 from forgerank.faces.align import turned_back
 from forgerank.faces.analyze import FaceAnalyzer
+from forgerank.faces.detect import BlazeFaceDetector
 from forgerank.faces.draw import COLOURS, draw_faces
+from forgerank.faces.landmarks import Mesh
 from forgerank.faces.models import open_embedded
 from forgerank.faces.quality import head_pose
 from forgerank.labels import COMPONENTS
-from forgerank.types import Face, InputError
+from forgerank.types import Detection, Face, InputError
 
 # Eye corners, nose tip and mouth corners: vertices and the astronaut's pixels, by eye.
 VERTICES = [33, 263, 1, 61, 291]
@@ -136,6 +138,29 @@ def test_a_smaller_face_on_its_side_or_head_beside_an_upright_one(
     mirrored = analyzer.analyze(np.ascontiguousarray(image[:, ::-1]))
     sizes = [face.quality.size for face in faces]
     assert [face.quality.size for face in mirrored] == pytest.approx(sizes, rel=1e-3)
+
+
+def test_of_two_finds_of_a_face_on_its_side_the_one_that_scores_enough_counts(
+    portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canvas = np.full((300, 560, 3), 90, dtype=np.uint8)
+    canvas[:, :300] = portrait
+    canvas[50:250, 330:530] = np.asarray(PILImage.fromarray(portrait).resize((200, 200)))[::-1, ::-1]
+    analyzer = FaceAnalyzer()
+    detector, mesh = analyzer.detector, analyzer._landmarks.landmarks
+    assert isinstance(detector, BlazeFaceDetector)
+    [upright] = [face for face in detector.detect(canvas) if face.box[0] < 300]
+    good = next(face for face in detector.detect_not_upright(canvas) if face.box[0] > 300)
+    bad = replace(good, score=good.score / 2)
+    monkeypatch.setattr(detector, "detect", lambda image: [upright])
+    monkeypatch.setattr(detector, "detect_not_upright", lambda image: [bad, good])
+
+    def landmarks(image: np.ndarray, detection: Detection) -> Mesh:
+        found = mesh(image, detection)
+        return found._replace(score=5.5) if detection is bad else found
+
+    monkeypatch.setattr(analyzer._landmarks, "landmarks", landmarks)
+    assert len(analyzer.analyze(canvas)) == 2
 
 
 @pytest.mark.parametrize("turn", range(4))

@@ -33,7 +33,7 @@ def test_description_and_content_are_read(tiny_weights: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    assert "No such file" in refusal(tmp_path / "nowhere")
+    assert "no such file" in refusal(tmp_path / "nowhere")
 
 
 def test_a_file_in_place_of_a_folder(tiny_weights: Path) -> None:

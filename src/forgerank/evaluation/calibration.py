@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from forgerank.detect.verdict import calibrated, logit
 from forgerank.evaluation.scorers import Predictions, join
-from forgerank.metrics.detection import threshold_at_fnr, threshold_at_fpr
+from forgerank.metrics.detection import lacking_class, threshold_at_fnr, threshold_at_fpr
 from forgerank.types import InputError
 from forgerank.weights.description import Calibration, Thresholds
 
@@ -53,12 +53,6 @@ def fit_calibration(
     if slope <= 0:
         raise InputError("calibration failed: forged images have no larger P(x) than real ones")
     return Calibration(slope=slope, intercept=float(model.intercept_[0]))
-
-
-def lacking_class(forged: ArrayLike) -> str | None:
-    """The class, "real" or "forged", that labels (M,) in {0, 1} lack; None where there are both."""
-    labels = np.asarray(forged, bool)
-    return None if labels.any() and not labels.all() else "real" if labels.any() else "forged"
 
 
 def check_classes(forged: ArrayLike, where: str) -> None:

@@ -10,7 +10,7 @@ from forgerank.data.augmentation import AugmentConfig
 from forgerank.data.formats.registry import DATASETS, identify_dataset
 from forgerank.data.sample import Source
 from forgerank.detect.views import SCALES
-from forgerank.evaluation.calibration import calibrate, check_classes, lacking_class
+from forgerank.evaluation.calibration import calibrate, check_classes
 from forgerank.evaluation.protocols import best_of, plain, set_metrics, summarize
 from forgerank.evaluation.scorers import (
     BothWays,
@@ -23,6 +23,7 @@ from forgerank.evaluation.scorers import (
     predict,
 )
 from forgerank.files import make_folder, write_atomic
+from forgerank.metrics.detection import lacking_class
 from forgerank.train.checkpoints import BEST, say
 from forgerank.train.config import DataConfig, TrainConfig
 from forgerank.train.loaders import Joined, limited, open_source, open_validation, plain_loader

@@ -81,8 +81,7 @@ class FaceAnalyzer:
         known = np.array([detection.box for detection, _ in found])
         turned = self.detect_turned(image, self.detector.detect_not_upright, upright)
         new = [face for face in turned if overlaps(np.array(face.box), known).max() <= _SAME]
-        confirmed = self._confirmed(image, new)
-        return [(face, mesh) for face, mesh in confirmed if mesh.score >= _MIN_SCORE_NOT_UPRIGHT]
+        return self._confirmed(image, new, _MIN_SCORE_NOT_UPRIGHT)
 
     def detect_turned(
         self, image: Image, detect: Callable[[Image], list[Detection]], turn: int
@@ -131,9 +130,12 @@ class FaceAnalyzer:
         """The detections that the mesh model confirms as faces, with landmarks and quality, biggest first."""
         return _faces(image, self._confirmed(image, detections))
 
-    def _confirmed(self, image: Image, detections: Sequence[Detection]) -> list["_Found"]:
+    def _confirmed(
+        self, image: Image, detections: Sequence[Detection], least: float = -math.inf
+    ) -> list["_Found"]:
+        """The detections that the mesh model confirms, with a score of at least `least`; each face once."""
         meshes = [(detection, self._landmarks.landmarks(image, detection)) for detection in detections]
-        return _distinct([(detection, mesh) for detection, mesh in meshes if _agree(detection, mesh)])
+        return _distinct([pair for pair in meshes if pair[1].score >= least and _agree(*pair)])
 
 
 _Found = tuple[Detection, Mesh]

@@ -8,6 +8,12 @@ from sklearn import metrics
 from sklearn.isotonic import IsotonicRegression
 
 
+def lacking_class(labels: ArrayLike) -> str | None:
+    """The class, "real" or "forged", that labels (M,) in {0, 1} lack; None where there are both."""
+    truth = np.asarray(labels, bool)
+    return None if truth.any() and not truth.all() else "real" if truth.any() else "forged"
+
+
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve, ties counted half; labels (M,) in {0, 1}; NaN where a class is missing."""
     truth = np.asarray(labels)

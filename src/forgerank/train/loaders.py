@@ -22,6 +22,7 @@ from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import LabelledImage, Sample, Samples, Source
 from forgerank.media.files import counted
+from forgerank.metrics.detection import lacking_class
 from forgerank.train.config import DataConfig, SourceConfig, TrainConfig
 from forgerank.types import InputError
 
@@ -82,8 +83,7 @@ def missing_class(source: Source) -> str | None:
     samples = [source.sample(index) for index in range(len(source))]
     if any(sample.dataset == FORGED_PHOTOS for sample in samples):
         return None
-    found = {sample.forged for sample in samples}
-    return None if len(found) == 2 else "real" if True in found else "forged"
+    return lacking_class([sample.forged for sample in samples])
 
 
 def why_unread(source: Source, indices: Iterable[int]) -> list[str]:

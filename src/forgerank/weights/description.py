@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from forgerank.files import address
+from forgerank.files import address, os_reason
 from forgerank.labels import Order
 from forgerank.types import InputError
 from forgerank.weights.renamed_keys import convert_description
@@ -233,4 +233,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot read the weights ({error.strerror or error})") from None
+        raise InputError(f"{path}: cannot read the weights ({os_reason(error)})") from None

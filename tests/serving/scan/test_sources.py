@@ -25,7 +25,7 @@ def test_a_folder_gives_media_by_name_and_what_is_wrong_with_it(media: Path) -> 
         *("real.png", "forged.png", "linked.png", "dangling.png", "truncated.png", "empty.jpg", "text.jpeg"),
         *("clip.mp4", "pipe.jpg", "again", "deep/er/black.png", "deep/er/copy of forged.JPG", hostile),
     }
-    assert found["dangling.png"].error == "no such file or directory"
+    assert found["dangling.png"].error == "no such file or folder"
     assert found["again"].error == "leads back to a folder that it lies in"
     assert found["real.png"].size == os.stat(media / "real.png").st_size
     assert found["real.png"].stamp == str(os.stat(media / "real.png").st_mtime_ns)
@@ -45,7 +45,7 @@ def test_globs_files_and_lists(media: Path, tmp_path: Path) -> None:
     lines = [os.fsencode(media / "notes.txt"), b"", b"/no/such\xff.jpg\r", b"s3://bucket/a.jpg", b"nul\0.jpg"]
     (tmp_path / "list.txt").write_bytes(b"\n".join(lines))
     listed = list(list_items(f"@{tmp_path}/list.txt", {}))
-    assert [item.error for item in listed] == [*(None, "no such file or directory", None, "not a valid path")]
+    assert [item.error for item in listed] == [*(None, "no such file or folder", None, "not a valid path")]
     assert os.fsencode(listed[1].path) == b"/no/such\xff.jpg"
     assert listed[2] == Item("s3://bucket/a.jpg")
 

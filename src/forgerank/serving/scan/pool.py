@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from forgerank.files import os_reason
 from forgerank.processes import start_process
 from forgerank.serving.scan.parquet_file import no_answer
 from forgerank.serving.scan.scan_settings import Judging, StoppedError
@@ -53,7 +54,7 @@ class Pool:
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="forgerank-scan-"))
         except OSError as error:
-            raise StoppedError(f"no folder for temporary files ({error.strerror or error})") from None
+            raise StoppedError(f"no folder for temporary files ({os_reason(error)})") from None
         self._workers: list[_Worker] = []
         self._again: deque[Task] = deque()
         self._losses: dict[str, int] = {}  # by path: how often its process died or hung
@@ -161,7 +162,7 @@ class Pool:
                 )
         except OSError as error:
             ours.close()
-            raise StoppedError(f"no process can be started ({error.strerror or error})") from None
+            raise StoppedError(f"no process can be started ({os_reason(error)})") from None
         finally:
             theirs.close()
         worker = _Worker(process, ours)

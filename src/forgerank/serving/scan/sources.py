@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 
 import fsspec  # type: ignore[import-untyped]
 
-from forgerank.files import text_encoding
+from forgerank.files import os_reason, text_encoding
 from forgerank.media.files import LeftOut, MediaError, walk
 from forgerank.media.suffixes import HEAD_BYTES, MEDIA_SUFFIXES, archive_format, is_litter, known_format
 from forgerank.types import InputError
@@ -106,7 +106,7 @@ def _from_list(path: Path) -> Iterator[Item]:
                     if not (item.error and name.startswith("#") and not _is_wanted(name, MEDIA_SUFFIXES)):
                         yield item  # the others are comments
     except OSError as error:
-        raise InputError(f"{path}: cannot read the list ({(error.strerror or str(error)).lower()})") from None
+        raise InputError(f"{path}: cannot read the list ({os_reason(error)})") from None
     except UnicodeError:
         raise InputError(f"{path}: cannot read the list (it begins as UTF-16 and is not)") from None
 
@@ -159,7 +159,7 @@ def _local(path: str) -> Item:
     except ValueError:
         return Item(path, error="not a valid path")
     except OSError as error:
-        return Item(path, error=(error.strerror or type(error).__name__).lower())
+        return Item(path, error=os_reason(error))
     return Item(path, status.st_size, str(status.st_mtime_ns))
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from markupsafe import Markup
 
 from forgerank.detect.result import NO_EVIDENCE, likelihood_ratio
+from forgerank.files import os_reason
 from forgerank.media.animations import is_animation, open_animation
 from forgerank.media.files import MediaError, check_file, counted
 from forgerank.media.frame_access import read_frame
@@ -86,7 +87,7 @@ def summarize(path: Path, worst: int = 20) -> Summary:
                 _add(summary, pa.Table.from_batches([batch]), worst)
             return summary
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise InputError(f"{path}: cannot be read ({os_reason(error)})") from None
     except (pa.ArrowException, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: not the results of a scan ({' '.join(str(error).split())[:120]})"

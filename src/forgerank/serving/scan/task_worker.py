@@ -13,6 +13,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from forgerank.detect.detector import Detector
+from forgerank.files import os_reason
 from forgerank.media.files import MediaError, check_file
 from forgerank.media.images import TooManyPixelsError
 from forgerank.media.suffixes import MEDIA_SUFFIXES
@@ -94,7 +95,7 @@ class TaskWorker:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoppedError(f"{self._folder}: no space left on the disk for copies of files") from None
-            return Outcome(task.path, error=f"cannot be read ({error.strerror or type(error).__name__})")
+            return Outcome(task.path, error=f"cannot be read ({os_reason(error)})")
 
     def _answer(self, path: Path) -> dict[str, Any]:
         try:
