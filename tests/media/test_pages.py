@@ -53,7 +53,9 @@ def test_heic_without_its_extra_names_the_remedy(tmp_path: Path, monkeypatch: py
 
 def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"8BPS\0\1" + bytes(40))
-    with pytest.raises(MediaError, match="a PSD file, which is not read: save it as JPEG or PNG"):
+    with pytest.raises(
+        MediaError, match=r"an image of a kind that is not read \(PSD\): save it as JPEG or PNG"
+    ):
         read_photo(tmp_path / "a.jpg")
 
 
@@ -64,12 +66,46 @@ def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
         (b"PK\x03\x04", r"an archive \(ZIP\): unpack it first"),
         (b"II*\0\x10\0\0\0CR\x02\0", "a camera's raw file, which is not read: export it as JPEG or PNG"),
         (b"\0\0\0\x18ftypcrx ", "a camera's raw file, which is not read"),
-        (b"\x76\x2f\x31\x01", "an OpenEXR file, which is not read"),
+        (b"\x76\x2f\x31\x01", r"an image of a kind that is not read \(OpenEXR\)"),
+        (
+            b"\xef\xbb\xbf%PDF-1.7\n",
+            r"a document \(PDF\): take its images out of it, or save its pages as PNG",
+        ),
     ],
 )
 def test_what_is_no_image_is_named(tmp_path: Path, head: bytes, reason: str) -> None:
     (tmp_path / "a.jpg").write_bytes(head + bytes(400))
     with pytest.raises(MediaError, match=reason):
+        read_photo(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode", "kind"),
+    [
+        ("ico", "RGB", "ICO"),
+        ("icns", "RGB", "ICNS"),
+        ("eps", "RGB", "EPS"),
+        ("pcx", "RGB", "PCX"),
+        ("pcx", "1", "PCX"),
+        ("sgi", "RGB", "SGI"),
+        ("tga", "RGB", "TGA"),
+        ("tga", "RGBA", "TGA"),
+        ("tga", "L", "TGA"),
+        ("tga", "P", "TGA"),
+        ("dds", "RGB", "DDS"),
+        ("jp2", "RGB", "JPEG 2000"),
+        ("j2k", "RGB", "JPEG 2000"),
+        ("qoi", "RGB", "QOI"),
+        ("ppm", "RGB", "PNM"),
+        ("pgm", "L", "PNM"),
+        ("pbm", "1", "PNM"),
+        ("pfm", "F", "PFM"),
+    ],
+)
+def test_every_kind_that_pillow_writes_is_named(tmp_path: Path, suffix: str, mode: str, kind: str) -> None:
+    PILImage.fromarray(scene()).convert(mode).save(tmp_path / f"a.{suffix}")
+    (tmp_path / f"a.{suffix}").rename(tmp_path / "a.jpg")
+    with pytest.raises(MediaError, match=rf"a kind that is not read \({kind}\): save it as JPEG or PNG"):
         read_photo(tmp_path / "a.jpg")
 
 

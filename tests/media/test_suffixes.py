@@ -77,7 +77,17 @@ def test_formats_by_their_first_bytes(head: bytes, expected: str | None) -> None
 
 @pytest.mark.parametrize(
     ("head", "expected"),
-    [(b"8BPS\0\1", "PSD"), (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"GIF89a", "GIF"), (b"text", None)],
+    [
+        (b"8BPS\0\1", "PSD"),
+        (b"\xff\x4f\xff\x51", "JPEG 2000"),
+        (b"GIF89a", "GIF"),
+        (b'\xef\xbb\xbf\n<?xml version="1.0"?><svg xmlns="', "SVG"),
+        (b"<!DOCTYPE html><HTML><body><svg>", None),
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"text", None),
+        (bytes(100), None),
+        (bytes(range(100)), None),
+    ],
 )
 def test_formats_that_are_known_though_not_read(head: bytes, expected: str | None) -> None:
     assert known_format(head) == expected

@@ -28,7 +28,7 @@ from forgerank.media.files import MediaError, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
 from forgerank.media.mending import Mended, find_hole, is_corrupt, lacks_details, mend
 from forgerank.media.structure import StructureError, png_chunks, read_structure
-from forgerank.media.suffixes import HEAD_BYTES, archive_format, image_format, known_format
+from forgerank.media.suffixes import HEAD_BYTES, archive_format, image_format, is_document, known_format
 from forgerank.types import Image
 
 MAX_PIXELS = 80_000_000  # of a photograph, or of a frame of a video
@@ -215,16 +215,21 @@ _DECODERS: dict[str, Callable[[BytesIO], ImageFile]] = {
 
 
 def _unknown(content: bytes) -> str:
-    head = content[:HEAD_BYTES]
+    return unread(content[:HEAD_BYTES]) or f"not an image ({READ} are read)"
+
+
+def unread(head: bytes) -> str | None:
+    """What a file of these first HEAD_BYTES bytes is that is not read, and what to do; None: unknown."""
     kind = known_format(head)
     if kind == "raw":
         return _RAW
     if (archive := archive_format(head)) is not None:
         return f"an archive ({archive}): unpack it first"
+    if is_document(head):
+        return "a document (PDF): take its images out of it, or save its pages as PNG"
     if kind is None or image_format(head):
-        return f"not an image ({READ} are read)"
-    article = "an" if kind[0] in "AEIO" else "a"
-    return f"{article} {kind} file, which is not read: save it as JPEG or PNG"
+        return None
+    return f"an image of a kind that is not read ({kind}): save it as JPEG or PNG"
 
 
 def _check_size(image: ImageFile, path: str | Path, content: bytes, max_pixels: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tarfile
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -96,7 +97,42 @@ _FORMATS = (
     ("QOI", 0, b"qoif"),
     ("XCF", 0, b"gimp xcf"),
     ("DjVu", 0, b"AT&TFORM"),
-    *(("PNM", 0, magic) for magic in (b"P4\n", b"P5\n", b"P6\n")),
+    *(
+        ("PNM", 0, b"P" + kind + end)
+        for kind in (b"1", b"2", b"3", b"4", b"5", b"6")
+        for end in (b"\n", b"\r")
+    ),
+    ("PAM", 0, b"P7\n"),
+    ("PFM", 0, b"PF\n"),
+    ("PFM", 0, b"Pf\n"),
+    ("ICO", 0, b"\0\0\1\0"),
+    ("ICNS", 0, b"icns"),
+    ("EPS", 0, b"%!PS"),
+    ("EPS", 0, b"\xc5\xd0\xd3\xc6"),  # with a preview, as DOS has it
+    *(
+        ("PCX", 0, b"\n" + version + b"\1" + bits)
+        for version in (b"\0", b"\2", b"\3", b"\5")
+        for bits in (b"\1", b"\2", b"\4", b"\x08")
+    ),
+    *(("SGI", 0, b"\x01\xda" + packed + size) for packed in (b"\0", b"\1") for size in (b"\1", b"\2")),
+    ("Sun raster", 0, b"\x59\xa6\x6a\x95"),
+    ("XPM", 0, b"/* XPM */"),
+    ("Radiance HDR", 0, b"#?RADIANCE"),
+    ("Radiance HDR", 0, b"#?RGBE"),
+    ("DPX", 0, b"SDPX"),
+    ("DPX", 0, b"XPDS"),
+    ("Cineon", 0, b"\x80\x2a\x5f\xd7"),
+    ("FITS", 0, b"SIMPLE  ="),
+    ("DICOM", 128, b"DICM"),
+    ("WMF", 0, b"\xd7\xcd\xc6\x9a"),
+    ("EMF", 40, b" EMF"),
+    ("FLIF", 0, b"FLIF"),
+    ("BPG", 0, b"BPG\xfb"),
+    ("MNG", 0, b"\x8aMNG"),
+    ("JNG", 0, b"\x8bJNG"),
+    ("Paint Shop Pro", 0, b"Paint Shop Pro Image File"),
+    ("Clip Studio", 0, b"CSFCHUNK"),
+    ("Affinity", 0, b"\0\xffKA"),
 )
 _READ_FORMATS = frozenset({"JPEG", "PNG", "GIF", "WebP", "TIFF", "AVIF", "HEIC", "BMP"})
 _RAW_SUFFIXES = frozenset(
@@ -105,7 +141,10 @@ _RAW_SUFFIXES = frozenset(
 )
 _UNREAD_SUFFIXES = _RAW_SUFFIXES | frozenset(
     {".jp2", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf", ".jpm", ".jxl", ".jxr", ".wdp", ".hdp", ".psd", ".psb"}
-    | {".exr", ".tga", ".dds", ".qoi", ".xcf", ".djvu", ".pcx", ".ppm", ".pgm", ".pbm", ".pnm"}
+    | {".exr", ".tga", ".icb", ".vda", ".vst", ".dds", ".qoi", ".xcf", ".djvu", ".djv", ".pcx", ".ppm"}
+    | {".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".ico", ".cur", ".icns", ".eps", ".epsf", ".sgi", ".xpm"}
+    | {".xbm", ".svg", ".svgz", ".dpx", ".fits", ".dcm", ".wmf", ".emf", ".flif", ".bpg", ".mng", ".jng"}
+    | {".psp", ".pspimage", ".clip", ".afphoto", ".kra", ".ora", ".pct", ".pict"}
 )
 _UNREAD_VIDEO_SUFFIXES = frozenset(
     {".mxf", ".dv", ".dif", ".rm", ".rmvb", ".h264", ".264", ".h265", ".265", ".hevc", ".dav", ".y4m"}
@@ -226,7 +265,33 @@ def known_format(head: bytes) -> str | None:
         if head[start:].startswith(magic):
             # Both are of one family: the list of brands tells them apart.
             return "AVIF" if name == "HEIC" and b"avif" in head[8:64] and b"heic" not in head[8:64] else name
-    return "BMP" if head.startswith(b"BM") else None
+    if head.startswith(b"BM"):
+        return "BMP"
+    return "SVG" if _is_svg(head) else "TGA" if _is_tga(head) else None
+
+
+def _is_svg(head: bytes) -> bool:
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return text.startswith(b"<") and b"<svg" in text and b"<html" not in text.lower()
+
+
+def _is_tga(head: bytes) -> bool:
+    """Whether the header of a TGA, which has no magic, makes sense: colour map, type, size and depth."""
+    return (
+        len(head) >= 18
+        and head[2] in (1, 2, 3, 9, 10, 11)
+        and head[1] == (head[2] in (1, 9))
+        and (head[1] == 1 or not any(head[3:8]))
+        and any(head[12:14])
+        and any(head[14:16])
+        and head[16] in (8, 15, 16, 24, 32)
+        and head[17] < 0x40
+    )
+
+
+def is_document(head: bytes) -> bool:
+    """Whether a file is a PDF, by its first bytes; some begin with something else."""
+    return b"%PDF-" in head[:1024]
 
 
 def archive_format(head: bytes) -> str | None:
@@ -235,7 +300,16 @@ def archive_format(head: bytes) -> str | None:
     >>> archive_format(b"BZh91AY&SY")
     'bzip2'
     """
-    return next((name for name, start, magic in _ARCHIVES if head[start:].startswith(magic)), None)
+    known = next((name for name, start, magic in _ARCHIVES if head[start:].startswith(magic)), None)
+    return known or ("tar" if _is_old_tar(head) else None)
+
+
+def _is_old_tar(head: bytes) -> bool:
+    """Whether a tar begins here that is older than its magic, by the checksum of its first header."""
+    try:
+        return bool(tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape").name)
+    except (tarfile.HeaderError, ValueError):
+        return False
 
 
 def _is_video(head: bytes) -> bool:

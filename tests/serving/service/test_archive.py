@@ -79,6 +79,41 @@ def test_zips(tmp_path: Path, limits: ServiceSettings, method: int) -> None:
     assert read(path, tmp_path / "out", limits) == CONTENT | {"none": b""}
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_tars_that_were_joined(tmp_path: Path, limits: ServiceSettings, mode: str) -> None:
+    parts = [{"first": b"1" * 700}, {}, {"second": b"2", "third": b"3" * 513}]
+    contents = [write_tar(tmp_path / "part", members, mode).read_bytes() for members in parts]
+    path = tmp_path / "a"
+    path.write_bytes(b"".join(contents))
+    assert read(path, tmp_path / "out", limits) == parts[0] | parts[2]
+    path.write_bytes(b"".join(contents * 7))  # 21 members
+    fails(path, tmp_path, limits, "more than 20 entries")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_what_follows_a_tar_and_is_none_is_said(tmp_path: Path, limits: ServiceSettings, mode: str) -> None:
+    path = write_tar(tmp_path / "a", {"first": b"1"}, "w")
+    content = path.read_bytes() + b"PK\x03\x04" + b"?" * 600
+    path.write_bytes(content if mode == "w" else gzip.compress(content))
+    members = fails(path, tmp_path, limits, "damaged archive .it goes on with something else")
+    assert [member.name for member in members] == ["first"]
+
+
+def test_a_tar_without_a_magic(tmp_path: Path, limits: ServiceSettings) -> None:
+    """As Unix wrote them up to its seventh edition, and some programs do."""
+    members = {"first": b"1" * 700, "second": b"2"}
+    content = bytearray(write_tar(tmp_path / "a", members).read_bytes())
+    for at in (0, 1536):
+        content[at + 257 : at + 512] = bytes(255)
+        content[at + 148 : at + 156] = b" " * 8
+        content[at + 148 : at + 156] = f"{sum(content[at : at + 512]):06o}\0 ".encode()
+    path = tmp_path / "old"
+    path.write_bytes(content)
+    assert is_archive(path)
+    assert kind_of(path) == "archive"
+    assert read(path, tmp_path / "out", limits) == members
+
+
 @pytest.mark.parametrize("name", ["BZh91AY&SY.jpg", "PK\x03\x04", "7z\xbc.jpg"])
 def test_a_tar_whose_first_name_begins_like_another_archive(
     tmp_path: Path, limits: ServiceSettings, name: str

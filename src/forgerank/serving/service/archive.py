@@ -275,11 +275,12 @@ def _zip_content(file: BinaryIO, entry: ZipEntry, budget: _Budget) -> Iterator[b
 class _Expanded:
     """The expanded tar as tarfile wants its file; it only goes on, and every byte counts.
 
-    `headers_left` bounds what may be read before the next member: tarfile gathers headers in memory.
+    `headers_left` bounds what may be read before the next member: tarfile gathers headers in memory. `first`
+    is the first block, where that was taken from the source.
     """
 
-    def __init__(self, source: IO[bytes], budget: _Budget) -> None:
-        self._source, self._budget, self._position = source, budget, 0
+    def __init__(self, source: IO[bytes], budget: _Budget, first: bytes) -> None:
+        self._source, self._budget, self._first, self._position = source, budget, first, 0
         self.headers_left: float = _HEADER_BYTES
         self.last = b""  # what was read last
 
@@ -300,9 +301,17 @@ class _Expanded:
         self.last = self._take(size)
         return self.last
 
+    def skip_zeros(self) -> bytes:
+        """The next block that holds something else; nothing at the end."""
+        while (block := self._take(tarfile.BLOCKSIZE)) and not block.strip(b"\0"):
+            pass
+        return block
+
     def _take(self, size: int) -> bytes:
-        content = self._source.read(size)
-        self._budget.spend(len(content))
+        content, self._first = self._first, b""
+        if not content:
+            content = self._source.read(size)
+            self._budget.spend(len(content))
         self._position += len(content)
         return content
 
@@ -311,20 +320,26 @@ def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Me
     unpacker = _PACKED.get(archive_format(head))
     with ExitStack() as stack:
         source = stack.enter_context(unpacker(file)) if unpacker else file
-        expanded = _Expanded(source, budget)
-        try:
-            archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], expanded), mode="r:"))
-        except tarfile.ReadError:
-            raise ArchiveError("damaged archive, or no tar in it") from None
-        for entry in archive:
-            litter = is_litter(entry.name)
-            budget.count_entry(litter)
-            expanded.headers_left = math.inf
-            if not (litter or entry.isdir()):
-                yield *_tar_name(entry), file.tell() / size, _tar_content(archive, entry)
-            expanded.headers_left = _HEADER_BYTES
-    if expanded.last.strip(b"\0"):  # tarfile takes a header that makes no sense for the end
-        raise ArchiveError("damaged archive (it goes on with something else)")
+        block, problem = b"", "damaged archive, or no tar in it"
+        while True:
+            expanded = _Expanded(source, budget, block)
+            try:
+                archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], expanded), mode="r:"))
+            except tarfile.ReadError:
+                raise ArchiveError(problem) from None
+            for entry in archive:
+                litter = is_litter(entry.name)
+                budget.count_entry(litter)
+                expanded.headers_left = math.inf
+                if not (litter or entry.isdir()):
+                    yield *_tar_name(entry), file.tell() / size, _tar_content(archive, entry)
+                expanded.headers_left = _HEADER_BYTES
+            problem = "damaged archive (it goes on with something else)"
+            if expanded.last.strip(b"\0"):  # tarfile takes a header that makes no sense for the end
+                raise ArchiveError(problem)
+            block = expanded.skip_zeros()  # another archive may have been joined to this one
+            if not block:
+                return
 
 
 def _tar_name(entry: tarfile.TarInfo) -> tuple[str, bytes | None]:

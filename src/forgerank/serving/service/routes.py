@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from forgerank import __version__
 from forgerank.detect.result import Report
 from forgerank.detect.runtime import runtime_version
+from forgerank.media.images import unread
 from forgerank.media.suffixes import HEAD_BYTES, archive_format
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import ReportFile
@@ -220,10 +221,10 @@ async def submit_job(
 def _unread(path: Path) -> str:
     """Why a file that was sent is no job."""
     with open(path, "rb") as file:
-        packed = archive_format(file.read(HEAD_BYTES))
-    if packed is not None:
+        head = file.read(HEAD_BYTES)
+    if (packed := archive_format(head)) is not None:
         return f"a {packed} archive, which is not read: pack it as zip or tar"
-    return "no photograph, video or archive (zip, tar) of a kind that is read"
+    return unread(head) or "no photograph, video or archive (zip, tar) of a kind that is read"
 
 
 @judging.get("/jobs", summary="The jobs of a key", responses=documented(404))
