@@ -174,9 +174,69 @@ def test_cielab_tiff(tmp_path: Path) -> None:
     assert np.abs(read_photo(tmp_path / "a.tif").astype(int) - gradient()).mean() < 4
 
 
-def test_float_tiff_has_no_white_level(tmp_path: Path) -> None:
-    PILImage.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_a_tiff_without_a_white_level(tmp_path: Path, kind: type) -> None:
+    PILImage.fromarray(np.ones((4, 4), dtype=kind)).save(tmp_path / "a.tif")
     assert_refused(tmp_path / "a.tif", "no defined white level")
+
+
+def tiff(
+    stored: bytes, shape: tuple[int, int, int], *, bits: int, photometric: int, planes: int = 1
+) -> bytes:
+    """An uncompressed TIFF of (height, width, channels) in one strip, or in one a channel."""
+    height, width, channels = shape
+    strips = channels if planes == 2 else 1
+    at = 8 + 2 + 12 * 9 + 4
+    lists = [(258, [bits] * channels), (273, []), (279, [len(stored) // strips] * strips)]
+    end = at + sum(4 * max(strips, len(values)) for _, values in lists)
+    places = [end + i * (len(stored) // strips) for i in range(strips)]
+    entries, further = {256: width, 257: height, 259: 1, 262: photometric, 277: channels, 284: planes}, b""
+    fields = {tag: struct.pack("<HHLL", tag, 4, 1, value) for tag, value in entries.items()}
+    for tag, values in lists:
+        values = values or places
+        place = values[0] if len(values) == 1 else at + len(further)
+        fields[tag] = struct.pack("<HHLL", tag, 4, len(values), place)
+        further += struct.pack(f"<{len(values)}L", *values) if len(values) > 1 else b""
+    further = further.ljust(end - at, b"\0")
+    directory = struct.pack("<H", len(fields)) + b"".join(fields[tag] for tag in sorted(fields)) + bytes(4)
+    return b"II*\0" + struct.pack("<L", 8) + directory + further + stored
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(16, 1), (16, 0), (12, 1)])
+def test_the_white_of_a_grey_tiff(bits: int, photometric: int) -> None:
+    grey = gradient()[..., 0]
+    values = grey.astype(np.uint16) * 257 >> (16 - bits)
+    if photometric == 0:
+        values = (1 << bits) - 1 - values
+    if bits == 16:
+        stored = values.astype("<u2").tobytes()
+    else:  # two in three bytes
+        first, second = values[:, ::2], values[:, 1::2]
+        parts = [first >> 4, (first & 15) << 4 | second >> 8, second & 255]
+        stored = np.stack(parts, axis=-1).astype(np.uint8).tobytes()
+    image = read_photo("a.tif", data=tiff(stored, (*grey.shape, 1), bits=bits, photometric=photometric))
+    assert np.abs(image.astype(int) - grey[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_planes_of_a_tiff_are_read_or_refused(tmp_path: Path, bits: int) -> None:
+    planes = gradient().transpose(2, 0, 1)
+    stored = planes.tobytes() if bits == 8 else (planes.astype("<u2") * 257).tobytes()
+    content = tiff(stored, gradient().shape, bits=bits, photometric=2, planes=2)
+    (tmp_path / "a.tif").write_bytes(content)
+    if bits == 16:  # Pillow makes noise of it
+        assert_refused(tmp_path / "a.tif", "stored in a way that is not read: save it as PNG")
+    else:
+        np.testing.assert_array_equal(read_photo(tmp_path / "a.tif"), gradient())
+
+
+@pytest.mark.parametrize(("bits", "channels", "photometric"), [(16, 2, 1), (32, 3, 2), (16, 3, 6)])
+def test_pixels_that_pillow_has_no_mode_for_are_no_damage(
+    tmp_path: Path, bits: int, channels: int, photometric: int
+) -> None:
+    stored = bytes(40 * 60 * channels * bits // 8)
+    (tmp_path / "a.tif").write_bytes(tiff(stored, (40, 60, channels), bits=bits, photometric=photometric))
+    assert_refused(tmp_path / "a.tif", "stored in a way that is not read: save it as PNG")
 
 
 def assert_refused(path: Path, reason: str, **options: int) -> None:

@@ -3,11 +3,11 @@
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import (
@@ -46,7 +46,11 @@ _SMALLER = 0.5  # a page with at most this share of the first one's pixels, in i
 _MISSING = 128  # what libjpeg puts in place of blocks that are not there; Pillow inverts it in CMYK
 _NO_DETAILS = "too little left to judge (the file ends before the details of its image)"
 _RAW = "a camera's raw file, which is not read: export it as JPEG or PNG"
-_DNG_VERSION, _KIND_OF_IMAGE, _INNER_DIRECTORIES = 50706, 254, 330  # tags of TIFF
+# Tags of TIFF.
+_DNG_VERSION, _KIND_OF_IMAGE, _INNER_DIRECTORIES = 50706, 254, 330
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 258, 259, 262, 284
+_ODD_PIXELS = "its pixels are stored in a way that is not read: save it as PNG, or with 8 bits a channel"
+_SAID_OF_ODD_PIXELS = ("unknown pixel mode", "unknown raw mode")  # by Pillow
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
@@ -159,10 +163,12 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
         if structure.format is None:
             raise UnknownFormatError(path, _unknown(content))
         image = _decoder(structure.format, path)(_Content(content))
-    except (SyntaxError, IndexError, TypeError, struct.error):
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:
         kind = known_format(content[:HEAD_BYTES])
         if kind in (None, "BMP"):  # two bytes make a BMP: it only begins like one
             raise UnknownFormatError(path, _unknown(content)) from None
+        if str(error).startswith(_SAID_OF_ODD_PIXELS):
+            raise MediaError(path, _ODD_PIXELS) from None
         raise MediaError(path, f"truncated or damaged image (no {kind} can be made of it)") from None
     except Exception as error:  # as above
         raise _media_error(path, error) from None
@@ -187,6 +193,8 @@ def _media_error(path: str | Path, error: Exception) -> MediaError:
         return TooManyPixelsError(path, "far over the limit of pixels")
     if isinstance(error, MemoryError):
         return MediaError(path, "not enough memory to decode it")
+    if str(error).startswith(_SAID_OF_ODD_PIXELS):
+        return MediaError(path, _ODD_PIXELS)
     return MediaError(path, f"truncated or damaged image ({str(error) or type(error).__name__})")
 
 
@@ -372,7 +380,10 @@ def _is_copy(size: tuple[int, int], of: tuple[int, int]) -> bool:
 
 def pixels(image: ImageFile, path: str | Path, hdr: Transfer | None = None) -> Image:
     """The decoded frame of an opened image as RGB (H, W, 3), upright, as `read_photo` describes it."""
-    stored = np.array(_to_rgb(_upright(image, path), path), dtype=np.uint8)
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    if _is_misread(image.mode, tags):
+        raise MediaError(path, _ODD_PIXELS)
+    stored = np.array(_to_rgb(_upright(image, path), path, tags), dtype=np.uint8)
     return stored if hdr is None else tone_map(stored.astype(np.uint16) * 257, hdr)
 
 
@@ -425,12 +436,23 @@ def _upright(image: PillowImage.Image, path: str | Path) -> PillowImage.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: PillowImage.Image, path: str | Path) -> PillowImage.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise MediaError(path, "its 32-bit pixels have no defined white level; save it with 8 or 16 bits")
-        grey = np.rint(values.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 257 = 255
+def _is_misread(mode: str, tags: Mapping[int, Any]) -> bool:
+    """Whether Pillow takes the channels of a TIFF, one plane behind the other, for something else."""
+    unpacked = tags.get(_COMPRESSION, 1) == 1
+    return tags.get(_PLANES) == 2 and (mode == "LA" or (unpacked and max(tags.get(_BITS, (1,))) > 8))
+
+
+def _to_rgb(image: PillowImage.Image, path: str | Path, tags: Mapping[int, Any]) -> PillowImage.Image:
+    """`tags` are those of a TIFF."""
+    if image.mode in ("I", "F"):
+        reason = "its signed, float or 32-bit pixels have no defined white level; save it with 8 or 16 bits"
+        raise MediaError(path, reason)
+    if image.mode.startswith("I;16"):
+        white = (1 << tags.get(_BITS, (16,))[0]) - 1  # of 12 or 16 bits
+        values = np.asarray(image).astype(np.float32)
+        if tags.get(_PHOTOMETRIC) == 0:  # white is 0, which Pillow minds up to 8 bits
+            values = white - values
+        grey = np.rint(values * (255 / white)).clip(0, 255).astype(np.uint8)
         return PillowImage.fromarray(grey).convert("RGB")
     if image.mode == "LAB":
         from PIL import ImageCms
