@@ -166,6 +166,18 @@ def test_hdr_is_tone_mapped_as_in_a_video(
     assert page.warnings == (() if transfer is None else (said,))
 
 
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_the_unused_fourth_byte_of_a_bmp(tmp_path: Path, alpha: int) -> None:
+    """Windows states a mask for it and fills it with zeros."""
+    pixels = np.dstack([gradient()[::-1, :, ::-1], np.full(gradient().shape[:2], alpha, np.uint8)])
+    height, width = pixels.shape[:2]
+    header = struct.pack("<LllHHLLllLL", 124, width, height, 1, 32, 3, pixels.nbytes, 0, 0, 0, 0)
+    header += struct.pack("<4L4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs") + bytes(64)
+    start = struct.pack("<2sLHHL", b"BM", 138 + pixels.nbytes, 0, 0, 138)
+    (tmp_path / "a.bmp").write_bytes(start + header + pixels.tobytes())
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.bmp"), gradient())
+
+
 def test_cielab_tiff(tmp_path: Path) -> None:
     srgb, lab = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
     image = ImageCms.profileToProfile(PILImage.fromarray(gradient()), srgb, lab, outputMode="LAB")

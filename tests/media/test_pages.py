@@ -322,6 +322,15 @@ def test_frames_of_an_animation(tmp_path: Path, suffix: str) -> None:
     assert not is_animation(saved(tmp_path / f"b.{suffix}", scene()))
 
 
+def test_the_still_of_an_animated_png_is_one_image_more(tmp_path: Path) -> None:
+    """What programs show that know no animations need not be a frame of it."""
+    greys = [PILImage.new("L", (32, 32), 60 * number) for number in range(4)]
+    options = {"save_all": True, "append_images": greys[1:], "duration": 100, "default_image": True}
+    greys[0].save(tmp_path / "a.png", **options)
+    with open_animation(tmp_path / "a.png") as animation:
+        assert [sample.image[0, 0, 0] for sample in animation.samples(1000)] == [0, 60, 120, 180]
+
+
 def test_an_animation_is_judged_as_a_video(
     tiny_detector: Detector, astronaut: np.ndarray, forged_astronaut: np.ndarray, tmp_path: Path
 ) -> None:

@@ -121,6 +121,7 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _walk_png(content: bytes) -> int:
     most, metadata, frames = _SPARE_CHUNKS + len(content) // _BYTES_PER_CHUNK, 0, 1
+    in_animation = False  # whether the image that programs show that know no animations is its first frame
     for number, (name, at, size) in enumerate(png_chunks(content)):
         _limit(number, most, "chunks in a PNG of its size")
         if name not in (b"IDAT", b"fdAT"):
@@ -128,6 +129,11 @@ def _walk_png(content: bytes) -> int:
             _limit(metadata, _MAX_METADATA, "bytes of metadata")
         if name == b"acTL":
             frames = max(1, int.from_bytes(content[at : at + 4], "big"))
+        elif name == b"fcTL":
+            in_animation = True
+        elif name == b"IDAT" and not in_animation:
+            frames += frames > 1
+            in_animation = True
     return frames
 
 
