@@ -8,9 +8,11 @@ import pytest
 from PIL import Image as PILImage
 
 from forgerank.media.files import MediaError
+from forgerank.media.images import read_photo
 from forgerank.media.suffixes import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
+    file_format,
     image_format,
     is_litter,
     kind_by_content,
@@ -91,6 +93,22 @@ def test_formats_by_their_first_bytes(head: bytes, expected: str | None) -> None
 )
 def test_formats_that_are_known_though_not_read(head: bytes, expected: str | None) -> None:
     assert known_format(head) == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\0\0\0\x01\x67\x64\0\x0d", "bare H.264"),
+        (b"\0\0\0\x01\x40\x01\x0c", "bare HEVC"),
+        (b"YUV4MPEG2 W64", "Y4M"),
+        (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "MXF"),
+    ],
+)
+def test_videos_that_are_known_though_not_read(head: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "a.dat").write_bytes(head + bytes(99))
+    assert file_format(tmp_path / "a.dat") == ("video", kind)
+    with pytest.raises(MediaError, match=rf"a video of a kind that is not read \({kind}\): put it into MP4"):
+        read_photo(tmp_path / "a.dat")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

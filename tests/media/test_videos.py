@@ -48,6 +48,7 @@ def read(path: Path, rate: float, threads: int = 1) -> tuple[list[Sample], Progr
         ("many_b_frames.mkv", {"bf": "8", "gop": 250}),
         ("intra.mp4", {"gop": 1}),
         ("a.avi", {"codec": "mpeg4"}),
+        ("no_times.avi", {"bf": "2"}),
         ("a.ts", {}),
     ],
 )
@@ -65,6 +66,42 @@ def test_samples_say_their_own_number_and_time(
     assert numbers[0] == 0
     assert progress.lost == 0
     assert progress.seconds == progress.end == pytest.approx(COUNT / 25, abs=0.01)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mpg", "mpeg2video"), ("a.ts", "libx264")])
+def test_time_goes_on_where_videos_were_joined(name: str, codec: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, greys(), rate=25, codec=codec, bf="2")
+    path.write_bytes(path.read_bytes() * 3)
+    with open_video(path) as video:
+        samples = list(video.samples(5.0))
+        assert video.extent() == pytest.approx((3 * COUNT - 1) / 25, abs=0.02)
+    assert len(samples) == 3 * COUNT // 5
+    assert [sample.time for sample in samples] == pytest.approx([n / 5 for n in range(24)], abs=0.09)
+    shown = [number_of(sample) for sample in samples]
+    assert all(
+        abs(number - round(25 * sample.time) % COUNT) <= 1
+        for number, sample in zip(shown, samples, strict=True)
+    )
+
+
+def test_a_frame_of_another_shape_is_not_distorted(tmp_path: Path) -> None:
+    """As where a telephone is turned in a call that is recorded."""
+    wide, high = np.full((96, 160, 3), 100, np.uint8), np.full((160, 96, 3), 200, np.uint8)
+    parts = [write_video(tmp_path / f"{i}.ts", [part] * 25, bf="0") for i, part in enumerate((wide, high))]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    samples, _ = read(path, 2.0)
+    assert {sample.image.shape for sample in samples} == {wide.shape}
+    bright = samples[-1].image[..., 0] > 150
+    assert bright.any(axis=1).sum() == 96
+    assert bright.any(axis=0).sum() == pytest.approx(96 * 96 / 160, abs=1)
+
+
+def test_a_transport_stream_that_begins_amid_a_packet(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", greys(), rate=25, gop=5)
+    path.write_bytes(path.read_bytes()[1000:])
+    samples, _ = read(path, 5.0)
+    assert len(samples) >= 6
 
 
 def test_a_rate_above_the_frame_rate_gives_every_frame(tmp_path: Path) -> None:

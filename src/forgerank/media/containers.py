@@ -28,6 +28,7 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,
 _BOXES = frozenset({b"ftyp", b"mdat", b"free", b"skip", b"wide", b"uuid"})
 _INDEX = b"moov"
 _MOST_BOXES = 100
+_ROUNDED = 2  # pixels by which sizes of one shape may differ
 _WIDEST_PIXEL = 4  # width : height or height : width; a file that states more is not believed
 
 
@@ -111,6 +112,13 @@ def read_packets(
         return  # the caller notices missing frames by their number
 
 
+def states_no_times(container: "InputContainer", stream: "VideoStream") -> bool:
+    """Whether the times of frames are guessed, and wrong: an AVI knows only the order of decoding, and of
+    these codecs that is not the order of display. The frames come out of the decoder in the right order.
+    """
+    return container.format.name == "avi" and stream.codec_context.codec.canonical_name in ("h264", "hevc")
+
+
 def square_pixels(stream: "VideoStream", width: int, height: int) -> tuple[int, int]:
     """The size at which a frame of a stream has square pixels: the side that is too short is enlarged."""
     ratio = stream.sample_aspect_ratio or Fraction(1)
@@ -123,12 +131,13 @@ def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | 
     """A frame as a player shows it, RGB (H, W, 3); None for pixels that cannot be converted.
 
     Turned and mirrored by its display matrix, with square pixels, HDR tone-mapped to BT.709. `size` is the
-    width and height as stored, of which other frames are scaled; the frame's own by default.
+    width and height as stored, of which other frames are fitted into; the frame's own by default.
     """
     import av
     from av.sidedata.sidedata import SideDataContainer
 
-    width, height = square_pixels(stream, *(size or (frame.width, frame.height)))
+    whole = square_pixels(stream, *(size or (frame.width, frame.height)))
+    width, height = _fitted(square_pixels(stream, frame.width, frame.height), whole)
     transfer = TRANSFERS.get(frame.color_trc)
     pixel_format = "rgb24" if transfer is None else "rgb48le"
     try:
@@ -141,9 +150,22 @@ def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | 
         image = pixels.astype(np.uint8, copy=False)
     else:
         image = tone_map(pixels.astype(np.uint16, copy=False), transfer)
+    if (width, height) != whole:  # black beside it, as players have it
+        left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
+        right, bottom = whole[0] - width - left, whole[1] - height - top
+        image = np.pad(image, ((top, bottom), (left, right), (0, 0)))
     if matrix is not None:
         image = displayed(image, np.frombuffer(matrix, np.int32))
     return np.ascontiguousarray(image)
+
+
+def _fitted(size: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:
+    """The width and height of a frame that is enlarged or reduced to lie in another; all of that where their
+    shapes differ by rounding alone.
+    """
+    scale = min(into[0] / size[0], into[1] / size[1])
+    width, height = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return into if abs(width - into[0]) + abs(height - into[1]) <= _ROUNDED else (width, height)
 
 
 def displayed(pixels: Image, matrix: NDArray[np.int32]) -> Image:

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from forgerank.media.containers import open_container, read_packets, upright
+from forgerank.media.containers import open_container, read_packets, states_no_times, upright
 from forgerank.media.files import MediaError
 from forgerank.types import Image
 
@@ -111,7 +111,7 @@ def _scan(container: "InputContainer", stream: "VideoStream") -> _Packets:
             shown.append((packet.pts, packet.is_keyframe))
     times = sorted({time for time, _ in shown if time is not None})
     stated = max(len(shown), stream.frames - hidden)
-    if len(times) < len(shown):
+    if len(times) < len(shown) or states_no_times(container, stream):
         return _Packets(len(shown), stated, [], [0])
     starts = {time for time, is_key in shown if is_key}
     keys = [number for number, time in enumerate(times) if time in starts]

@@ -28,7 +28,14 @@ from forgerank.media.files import MediaError, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
 from forgerank.media.mending import Mended, find_hole, is_corrupt, lacks_details, mend
 from forgerank.media.structure import StructureError, png_chunks, read_structure
-from forgerank.media.suffixes import HEAD_BYTES, archive_format, image_format, is_document, known_format
+from forgerank.media.suffixes import (
+    HEAD_BYTES,
+    archive_format,
+    image_format,
+    is_document,
+    known_format,
+    unread_video,
+)
 from forgerank.types import Image
 
 MAX_PIXELS = 80_000_000  # of a photograph, or of a frame of a video
@@ -233,6 +240,10 @@ def unread(head: bytes) -> str | None:
         return _RAW
     if (archive := archive_format(head)) is not None:
         return f"an archive ({archive}): unpack it first"
+    if (video := unread_video(head)) is not None:
+        return (
+            f"a video of a kind that is not read ({video}): put it into MP4 or MKV, without encoding it again"
+        )
     if is_document(head):
         return "a document (PDF): take its images out of it, or save its pages as PNG"
     if kind is None or image_format(head):
@@ -463,7 +474,10 @@ def _to_rgb(image: PillowImage.Image, path: str | Path, tags: Mapping[int, Any])
             return converted
     if image.has_transparency_data:
         layered = image if image.mode == "RGBA" else image.convert("RGBA")
-        if image.format == "BMP" and layered.getextrema()[3] == (0, 0):  # programs leave the fourth byte at 0
+        if image.format == "BMP" and layered.getchannel("A").getextrema() == (
+            0,
+            0,
+        ):  # programs leave the fourth byte at 0
             return layered.convert("RGB")
         white = PillowImage.new("RGB", layered.size, "white")
         white.paste(layered, mask=layered)  # in place: a large image is not held a third time

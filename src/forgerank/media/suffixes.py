@@ -3,6 +3,7 @@
 import os
 import stat
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -147,7 +148,18 @@ _UNREAD_SUFFIXES = _RAW_SUFFIXES | frozenset(
     | {".psp", ".pspimage", ".clip", ".afphoto", ".kra", ".ora", ".pct", ".pict"}
 )
 _UNREAD_VIDEO_SUFFIXES = frozenset(
-    {".mxf", ".dv", ".dif", ".rm", ".rmvb", ".h264", ".264", ".h265", ".265", ".hevc", ".dav", ".y4m"}
+    {".mxf", ".dv", ".dif", ".rm", ".rmvb", ".h264", ".264", ".h265", ".265", ".hevc", ".dav", ".y4m", ".ivf"}
+)
+# As `_FORMATS`; of bare streams, a start code and the unit that comes first.
+_UNREAD_VIDEOS = (
+    *(("bare H.264", 0, b"\0\0\0\1" + unit) for unit in (b"\x09", b"\x27", b"\x47", b"\x67")),
+    *(("bare HEVC", 0, b"\0\0\0\1" + unit + b"\1") for unit in (b"\x40", b"\x42", b"\x46")),
+    ("IVF", 0, b"DKIF"),
+    ("Y4M", 0, b"YUV4MPEG2"),
+    ("MXF", 0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01"),
+    ("RealMedia", 0, b".RMF"),
+    ("DV", 0, b"\x1f\x07\x00"),
+    ("Dahua", 0, b"DHAV"),
 )
 _ARCHIVES = (
     ("tar", 257, b"ustar"),  # whose first bytes are a name, and may be any
@@ -200,9 +212,11 @@ def file_format(path: PurePath) -> tuple[MediaKind, str]:
         return "image", name if raw else str(known)
     if suffix.lower() in _UNREAD_SUFFIXES:
         return "image", name
+    if (video := unread_video(head)) is not None:
+        return "video", video
     if suffix.lower() in _UNREAD_VIDEO_SUFFIXES and not _is_video(head):
         return "video", name
-    return ("video", "video") if _is_video(head) else (kind_by_name(path), name)
+    return ("video", "video") if kind_of_head(head) == "video" else (kind_by_name(path), name)
 
 
 def media_kind(path: str | Path, name: str | PurePath | None = None) -> MediaKind:
@@ -242,7 +256,11 @@ def kind_by_content(path: str | Path) -> MediaKind:
 def kind_of_head(head: bytes) -> MediaKind:
     """As `kind_by_content`, of the first HEAD_BYTES bytes of a file."""
     # Videos first: two bytes make a BMP, and a transport stream may begin with any.
-    return "video" if _is_video(head) else "other" if image_format(head) is None else "image"
+    if _is_video(head):
+        return "video"
+    if image_format(head) is not None:
+        return "image"
+    return "video" if known_format(head) is None and _is_cut_transport_stream(head) else "other"
 
 
 def image_format(head: bytes) -> str | None:
@@ -261,10 +279,11 @@ def known_format(head: bytes) -> str | None:
     >>> known_format(b"8BPS...")
     'PSD'
     """
-    for name, start, magic in _FORMATS:
-        if head[start:].startswith(magic):
-            # Both are of one family: the list of brands tells them apart.
-            return "AVIF" if name == "HEIC" and b"avif" in head[8:64] and b"heic" not in head[8:64] else name
+    name = _named(_FORMATS, head)
+    if name == "HEIC" and b"avif" in head[8:64] and b"heic" not in head[8:64]:
+        return "AVIF"  # both are of one family: the list of brands tells them apart
+    if name is not None:
+        return name
     if head.startswith(b"BM"):
         return "BMP"
     return "SVG" if _is_svg(head) else "TGA" if _is_tga(head) else None
@@ -294,14 +313,26 @@ def is_document(head: bytes) -> bool:
     return b"%PDF-" in head[:1024]
 
 
+def unread_video(head: bytes) -> str | None:
+    """What a video is called that is not read, by its first bytes; None for any other file.
+
+    >>> unread_video(b"DKIF...")
+    'IVF'
+    """
+    return _named(_UNREAD_VIDEOS, head)
+
+
+def _named(formats: Iterable[tuple[str, int, bytes]], head: bytes) -> str | None:
+    return next((name for name, start, magic in formats if head[start:].startswith(magic)), None)
+
+
 def archive_format(head: bytes) -> str | None:
     """What an archive is called, by its first bytes; None for what is none.
 
     >>> archive_format(b"BZh91AY&SY")
     'bzip2'
     """
-    known = next((name for name, start, magic in _ARCHIVES if head[start:].startswith(magic)), None)
-    return known or ("tar" if _is_old_tar(head) else None)
+    return _named(_ARCHIVES, head) or ("tar" if _is_old_tar(head) else None)
 
 
 def _is_old_tar(head: bytes) -> bool:
@@ -319,7 +350,15 @@ def _is_video(head: bytes) -> bool:
         head.startswith(_VIDEO_MAGICS)
         or head[4:8] in _QUICKTIME_ATOMS
         or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        or any(_is_transport_stream(head, first, step) for first, step in ((0, 188), (4, 192)))
+        or any(_is_transport_stream(head, first, step) for first, step in ((0, 188), (4, 192), (0, 204)))
+    )
+
+
+def _is_cut_transport_stream(head: bytes) -> bool:
+    """Whether a head, as long as they are read, begins amid a packet of a transport stream."""
+    whole = len(head) == HEAD_BYTES
+    return whole and any(
+        set(head[first::step]) == {0x47} for step in (188, 192, 204) for first in range(step)
     )
 
 

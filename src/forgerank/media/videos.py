@@ -1,13 +1,13 @@
 """Videos: frames at a steady rate with the times of the stream, and how much of the file could be decoded."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from forgerank.media.containers import open_container, read_packets, upright
+from forgerank.media.containers import open_container, read_packets, states_no_times, upright
 from forgerank.media.files import MediaError, check_file
 from forgerank.media.hdr import TRANSFERS
 from forgerank.media.images import MAX_PIXELS
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SPARSE = 8  # frames per sample from which on the decoder skips frames
 _MOST_SKIPPED = 16  # frames in a row that the decoder may skip; of more, all count as lost
 _MOST_PENDING = 256  # packets that wait for their frame; beyond it the time stamps are broken
-_BACKWARDS = 1.0  # seconds: where decoding times fall by more, the clock of the stream was reset
+_BACKWARDS = 1  # seconds: where decoding times fall by more, the clock of the stream was reset
 
 
 class Sample(NamedTuple):
@@ -31,7 +31,7 @@ class Sample(NamedTuple):
 
     number: int  # counted from 0 in the order of display, lost frames included
     time: float  # seconds from the start of the file, as a player shows it
-    image: Image  # upright, scaled to the size of the first one
+    image: Image  # upright, fitted into the size of the first one
 
 
 class Progress(NamedTuple):
@@ -88,7 +88,7 @@ class Video:
         self._container, self._stream = container, stream
         self._unit = float(stream.time_base or 0)  # seconds per unit of the stream's times
         self._start = (container.start_time or 0) / 1e6  # seconds
-        self._decoding_time: int | None = None  # of the last packet
+        self._by_order = states_no_times(container, stream)
         self._sparse = False
         self._slot = 0  # the next wanted time is this many intervals from the start
         self._pending: list[_Pending] = []  # a heap
@@ -108,7 +108,7 @@ class Video:
         last = 0.0
         # Opened again, because not every container can be rewound.
         with open_container(self.path, max_pixels=self._max_pixels) as (container, streams):
-            for packet in read_packets(container, streams[0]):
+            for packet in _one_clock(read_packets(container, streams[0])):
                 if packet.pts is not None and packet.size and not packet.is_corrupt:
                     last = max(last, packet.pts * self._unit - self._start)
         return last
@@ -120,7 +120,7 @@ class Video:
         no other frame needs; where the file stores frames out of order, the chosen one may lie a few frames
         later. A lost frame is replaced by the next that can be decoded.
         """
-        self._sparse = rate * _SPARSE <= (self.frame_rate or 0.0)
+        self._sparse = not self._by_order and rate * _SPARSE <= (self.frame_rate or 0.0)
         waiting = False
         for frame in self._frames(rate):
             waiting = self._count_frame(frame, rate) or waiting
@@ -137,13 +137,16 @@ class Video:
 
     def _frames(self, rate: float) -> Iterator["VideoFrame"]:
         flushed = False
-        for packet in read_packets(self._container, self._stream):
+        for packet in _one_clock(read_packets(self._container, self._stream)):
             flushed = not packet.size
             wanted = not flushed and self._is_wanted(packet, rate)
             due = wanted or not self._sparse or packet.pts is None
             self._stream.codec_context.skip_frame = "DEFAULT" if due else "NONREF"
             frames = None if packet.is_corrupt else self._decode(packet)
-            if not flushed and not packet.is_discard and packet.pts is not None:
+            if self._by_order:
+                self._lost += frames is None
+                self._number += frames is None
+            elif not flushed and not packet.is_discard and packet.pts is not None:
                 if len(self._pending) >= _MOST_PENDING:
                     self._pending.clear()
                 heappush(self._pending, _Pending(packet.pts, wanted, due or frames is None))
@@ -161,12 +164,6 @@ class Video:
             return None
 
     def _is_wanted(self, packet: "Packet[VideoStream]", rate: float) -> bool:
-        if packet.dts is not None:
-            fall = 0 if self._decoding_time is None else packet.dts - self._decoding_time
-            if fall * self._unit < -_BACKWARDS:
-                self._start += fall * self._unit
-                self._pending.clear()
-            self._decoding_time = packet.dts
         if not self._sparse or packet.pts is None or packet.is_discard or packet.is_corrupt:
             return False
         return self._take(packet.pts * self._unit - self._start, rate)
@@ -182,22 +179,33 @@ class Video:
     def _count_frame(self, frame: "VideoFrame", rate: float) -> bool:
         """Count a decoded frame and those lost before it; returns whether it or one of those is wanted."""
         passed: list[_Pending] = []
-        while frame.pts is not None and self._pending and self._pending[0].pts <= frame.pts:
+        pts = None if self._by_order else frame.pts
+        while pts is not None and self._pending and self._pending[0].pts <= pts:
             passed.append(heappop(self._pending))
-        missing = [entry for entry in passed if entry.pts != frame.pts]
+        missing = [entry for entry in passed if entry.pts != pts]
         lost = _lost(missing) + bool(frame.is_corrupt)
         self._lost += lost
         self._number += max(1, len(passed))
-        if frame.pts is None:
-            time = self._number / (self.frame_rate or 25.0)
-        else:
-            time = frame.pts * self._unit - self._start
-        by_packet = self._sparse and frame.pts is not None
+        time = self._number / (self.frame_rate or 25.0) if pts is None else pts * self._unit - self._start
+        by_packet = self._sparse and pts is not None
         wanted = any(entry.wanted for entry in passed) if by_packet else self._take(time, rate)
         if self._last is not None:
             self._seconds += max(0.0, time - self._last) * (1.0 - lost / max(1, len(passed), lost))
         self._last = max(time, self._last or 0.0)
         return wanted
+
+
+def _one_clock(packets: "Iterable[Packet[VideoStream]]") -> "Iterator[Packet[VideoStream]]":
+    """Packets whose times go on where the clock of their stream is reset, as where files were joined."""
+    shift, last = 0, None
+    for packet in packets:
+        if packet.dts is not None:
+            if last is not None and (packet.dts + shift - last) * (packet.time_base or 0) < -_BACKWARDS:
+                shift = last + (packet.duration or 0) - packet.dts
+            last = packet.dts = packet.dts + shift
+            if packet.pts is not None:
+                packet.pts += shift
+        yield packet
 
 
 def _lost(missing: list[_Pending]) -> int:
