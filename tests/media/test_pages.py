@@ -306,6 +306,40 @@ def test_both_pictures_of_a_stereo_camera(tmp_path: Path) -> None:
     assert [round(page.image.mean() / 10) for page in read_pages(tmp_path / "a.mpo")] == [5, 9]
 
 
+MP4 = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
+
+
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [
+        (b"", None),
+        (bytes(600) + b"SEFH", None),
+        (MP4 + bytes(99), "it also holds a video (a motion photo), not judged"),
+        (b"MotionPhoto_Data" + MP4, "it also holds a video (a motion photo), not judged"),
+        ((96, 64), "another image follows the end of this one, not judged"),
+        ((24, 16), "it also holds a reduced copy or map of this image, not judged"),
+        (b"\xff\xd8\xff\xe0 only begins like an image", None),
+        (b"\xff\xd8" + b"\xff\xe1\0\2" * 5_000, None),
+    ],
+)
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_follows_the_end_of_a_jpeg_is_said(
+    tmp_path: Path, tail: bytes | tuple[int, int], said: str | None, progressive: bool
+) -> None:
+    if isinstance(tail, tuple):
+        PILImage.fromarray(scene()).resize(tail).save(tmp_path / "b.jpg")
+        tail = (tmp_path / "b.jpg").read_bytes()
+    PILImage.fromarray(scene()).save(tmp_path / "a.jpg", progressive=progressive)
+    [page] = read_pages("a.jpg", data=(tmp_path / "a.jpg").read_bytes() + tail)
+    assert page.warnings == (() if said is None else (said,))
+
+
+def test_the_video_in_a_heic_is_said(tmp_path: Path) -> None:
+    content = saved(tmp_path / "a.heic", scene()).read_bytes()
+    [page] = read_pages("a.heic", data=content + struct.pack(">L4s", 8 + len(MP4), b"mpvd") + MP4)
+    assert page.warnings == ("it also holds a video (a motion photo), not judged",)
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
 def test_frames_of_an_animation(tmp_path: Path, suffix: str) -> None:
     frames = [PILImage.fromarray(np.full((64, 96, 3), 20 * number, np.uint8)) for number in range(1, 6)]
@@ -377,6 +411,8 @@ def gif_with(blocks: bytes) -> bytes:
         (jpeg_with(b"\xff\xfe\x00\x02" * 5_000), "segments of metadata"),
         (jpeg_with(b"\xff\xfe\x00\x02" + bytes(70_000)), "bytes between the segments of a JPEG"),
         (jpeg_with(b"\xff" * 70_000), "bytes between the segments of a JPEG"),
+        (jpeg_with(b"\xff\xd9" * 40_000), "bytes between the segments of a JPEG"),
+        (jpeg_with(b"\xff\xd9" + b"\xff\xfe\x00\x02" * 5_000), "segments of metadata"),
         (jpeg_with((b"\xff\xe5\xff\xff" + bytes(65_533)) * 1_000), "bytes of metadata"),
         (png_with((bytes(4) + b"teXt" + bytes(4)) * 5_000), "chunks in a PNG of its size"),
         (png_with(struct.pack(">I", 65_000_000) + b"teXt" + bytes(65_000_004)), "bytes of metadata"),

@@ -4,7 +4,7 @@ import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from forgerank.extras import MissingExtraError, require
 from forgerank.media.files import MediaError, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
 from forgerank.media.mending import Mended, find_hole, is_corrupt, lacks_details, mend
-from forgerank.media.structure import StructureError, png_chunks, read_structure
+from forgerank.media.structure import StructureError, behind_jpeg, boxes, png_chunks, read_structure
 from forgerank.media.suffixes import (
     HEAD_BYTES,
     archive_format,
@@ -58,6 +58,9 @@ _DNG_VERSION, _KIND_OF_IMAGE, _INNER_DIRECTORIES = 50706, 254, 330
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 258, 259, 262, 284
 _ODD_PIXELS = "its pixels are stored in a way that is not read: save it as PNG, or with 8 bits a channel"
 _SAID_OF_ODD_PIXELS = ("unknown pixel mode", "unknown raw mode")  # by Pillow
+_MOTION = "it also holds a video (a motion photo), not judged"
+_COPY = "it also holds a reduced copy or map of this image"
+_VIDEO_INSIDE = re.compile(rb"\0\0\0.ftyp(mp4|iso|qt|avc|M4V|3gp|MSNV)", re.DOTALL)
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
@@ -281,6 +284,7 @@ def _first_page(image: ImageFile, path: str | Path, content: bytes, max_pixels: 
     hdr = _hdr(image, content)
     if hdr is not None:
         remarks.append(f"its HDR ({hdr}) was tone-mapped to BT.709")
+    remarks += _further(image, content)
     hole = find_hole(image, content)
     try:
         if hole is not None:
@@ -302,6 +306,26 @@ def _first_page(image: ImageFile, path: str | Path, content: bytes, max_pixels: 
     if corrupt:
         remarks.append("damaged: a part of its pixels does not decode without errors")
     return Page(pixels(image, path, hdr), 1, 1, tuple(remarks))
+
+
+def _further(image: ImageFile, content: bytes) -> list[str]:
+    """What else telephones and programs put into the file of an image that is no page of it, in words."""
+    if image.format == "HEIF":
+        return [_MOTION] if b"mpvd" in boxes(content) else []
+    if image.format not in ("JPEG", "MPO"):
+        return []
+    remarks = []
+    # A tail that makes no sense costs nothing but what could be said of it.
+    with suppress(SyntaxError, OSError, ValueError, IndexError, TypeError, struct.error, StructureError):
+        tail = behind_jpeg(content)
+        if _VIDEO_INSIDE.search(tail):
+            remarks.append(_MOTION)
+        following = tail.lstrip(b"\0")
+        if image.format == "JPEG" and read_structure(following).format == "JPEG":
+            size = JpegImagePlugin.JpegImageFile(_Content(following)).size
+            another = "another image follows the end of this one"
+            remarks.append(f"{_COPY if _is_copy(size, image.size) else another}, not judged")
+    return remarks
 
 
 def _hdr(image: ImageFile, content: bytes) -> Transfer | None:
@@ -372,8 +396,8 @@ def _pages_to_judge(
             numbers.append(number)
     remarks = []
     if copies:
-        also = "a reduced copy or map" if copies == 1 else f"{copies} reduced copies or maps"
-        remarks.append(f"it also holds {also} of this image, not judged")
+        also = _COPY if copies == 1 else f"it also holds {copies} reduced copies or maps of this image"
+        remarks.append(f"{also}, not judged")
     if broken:
         remarks.append(f"{broken} of its {count} pages cannot be read")
     if count > MAX_PAGES:

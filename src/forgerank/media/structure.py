@@ -20,7 +20,7 @@ _MAX_FRAMES = 20_000  # frames and extensions of a GIF
 _SPARE_BLOCKS, _BYTES_PER_BLOCK = 10_000, 48  # of a GIF's data, which has blocks of at most 255 bytes
 _MAX_BOXES = 2_000  # of AVIF and HEIF, at the top
 _MAX_PAGES = 2_000  # directories of a TIFF
-JPEG_SCAN, JPEG_CODES = 0xDA, 0xC4  # markers of segments
+JPEG_SCAN, JPEG_CODES, _JPEG_END = 0xDA, 0xC4, 0xD9  # markers of segments
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _NO_DATA = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # the other markers stand amid the codes of pixels
 
@@ -53,7 +53,7 @@ def read_structure(content: bytes) -> Structure:
     elif name == "TIFF":
         _walk_tiff(content)
     elif name in ("AVIF", "HEIC"):
-        _walk_boxes(content)
+        deque(boxes(content), maxlen=0)
         return Structure(name, 0 if content[8:12] in (b"avis", b"msf1", b"hevc", b"hevx") else 1)
     return Structure(name, 1)
 
@@ -68,10 +68,8 @@ def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
         junk += found.start() - at
         _limit(junk, _MAX_JUNK, "bytes between the segments of a JPEG")
         marker, at = content[found.start() + 1], found.end()
-        if marker == 0xD9:  # the end
-            return
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            junk += 2  # they have no content
+        if marker == 0x01 or 0xD0 <= marker <= _JPEG_END:
+            junk += 2  # they have no content; decoders go on behind an end before the first scan
             continue
         size = max(2, int.from_bytes(content[at : at + 2], "big"))
         yield marker, at + 2, at + size
@@ -106,6 +104,17 @@ def jpeg_scans(content: bytes) -> Iterator[JpegSegment]:
         _limit(number, _MAX_SEGMENTS, "segments between the scans of a JPEG")
         at = found.end() + max(2, int.from_bytes(content[found.end() : found.end() + 2], "big"))
         yield JpegSegment(found[1][0], found.start(), content[found.end() : at], at)
+
+
+def behind_jpeg(content: bytes) -> bytes:
+    """What follows the end of a JPEG; nothing where it has no end.
+
+    Raises StructureError as `jpeg_scans` does.
+    """
+    if content.find(b"\xff\xd9") + 2 == len(content):  # the usual case, and fast
+        return b""
+    end = next((segment.place + 2 for segment in jpeg_scans(content) if segment.marker == _JPEG_END), None)
+    return b"" if end is None else content[end:]
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -188,11 +197,13 @@ def _walk_tiff(content: bytes) -> None:
         at = number(at + 2 + 12 * number(at, 2), 4)
 
 
-def _walk_boxes(content: bytes) -> None:
-    at, boxes = 0, 0
+def boxes(content: bytes) -> Iterator[bytes]:
+    """The names of the boxes of an AVIF or HEIF at the top. Raises StructureError for more than are read."""
+    at, number = 0, 0
     while at + 8 <= len(content):
-        boxes += 1
-        _limit(boxes, _MAX_BOXES, "boxes")
+        number += 1
+        _limit(number, _MAX_BOXES, "boxes")
+        yield content[at + 4 : at + 8]
         size = int.from_bytes(content[at : at + 4], "big")
         if size == 1:  # the size follows, in 64 bits
             size = int.from_bytes(content[at + 8 : at + 16], "big")
