@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, insert, inspect, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from forgerank.serving.service.database import api_keys, jobs, metadata, open_database
 from forgerank.serving.service.service_settings import ServiceSettings
@@ -88,6 +88,28 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("some text " * 1000)
     with pytest.raises(InputError, match="file is not a database"):
         open_database(f"sqlite:///{tmp_path / 'a'}")
+
+
+def test_a_database_file_that_is_deleted_takes_nothing(tmp_path: Path) -> None:
+    file, other = tmp_path / "a", tmp_path / "b"
+    engine = open_database(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        connection.execute(select(jobs))
+    for put in (file.unlink, lambda: other.rename(file)):
+        other.touch()
+        put()
+        with pytest.raises(OperationalError, match="its file was deleted or replaced"), engine.begin():
+            pass
+    engine.dispose()
+
+
+def test_a_database_of_a_newer_version(job_settings: ServiceSettings) -> None:
+    engine = open_database(job_settings.database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'ffff'")
+    engine.dispose()
+    with pytest.raises(InputError, match=r"cannot open the database \(of a newer forgerank, .*'ffff'\)$"):
+        open_database(job_settings.database_url)
 
 
 def test_the_migrations_are_in_the_package() -> None:

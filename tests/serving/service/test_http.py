@@ -64,6 +64,19 @@ def test_a_photograph_is_answered_at_once(start: Start, photo: bytes) -> None:
     assert figure(live.client, "forgerank_batch_photographs_count") == 1
 
 
+def test_head_is_get_without_the_body(start: Start, photo: bytes) -> None:
+    live = start(web=True)
+    job = live.client.post("/v1/jobs", content=photo).json()["id"]
+    for path in ("/healthz", "/version", "/openapi.json", "/docs", "/v1/jobs", f"/v1/jobs/{job}", "/"):
+        get, head = live.client.get(path), live.client.head(path)
+        assert (head.status_code, head.content) == (200, b""), path
+        dated = {"date", "content-length"} if path.startswith("/v1") else {"date"}  # the job may have begun
+        assert {*head.headers.items()} >= {item for item in get.headers.items() if item[0] not in dated}
+    assert live.client.head(NO_JOB).status_code == 404
+    assert live.client.head("/v1/detect").headers["allow"] == "POST"
+    assert figure(live.client, "forgerank_requests_total", method="HEAD", route="/version", status="200") == 1
+
+
 def test_a_report_says_that_it_is_thorough(start: Start, photo: bytes) -> None:
     live = start()
     for thorough in (False, True):

@@ -28,6 +28,14 @@ def test_a_file_from_upload_to_removal(tmp_path: Path) -> None:
     assert other != name
 
 
+def test_the_folder_is_made_again(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path / "uploads")
+    (tmp_path / "uploads").rmdir()
+    name, file = uploads.create()
+    uploads.keep(file)
+    assert uploads.path(name).is_file()
+
+
 @pytest.mark.parametrize("name", ["", "..", "../x", "/etc/passwd", "0" * 31, "0" * 32 + "\n", "A" * 32])
 def test_no_other_name_becomes_a_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="not an upload's name"):

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from forgerank import __version__
@@ -60,9 +61,27 @@ def create_app(settings: ServiceSettings, detector: Detector | None = None) -> F
 
         # Not mounted: a mount at / takes a wrong method of the API's addresses for one of its own.
         app.router.default = page(service)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Guard, loopback_only=service.keys is None, most=_most_requests())
     app.add_middleware(MetricsMiddleware, metrics=service.metrics, access_log=settings.access_log)
     return app
+
+
+class HeadAsGet:
+    """ASGI middleware: HEAD is answered as GET, whose body the server leaves out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        asked = {**scope, "method": "GET"}
+        try:
+            await self.app(asked, receive, send)
+        finally:
+            scope.update(asked, method="HEAD")  # the route and the key, for metrics and log
 
 
 _FILES = 64  # that the server needs beside those of requests: libraries, database, processes

@@ -2,11 +2,13 @@
 the tables needs a step in `migrations/`: a test compares. Times are seconds since 1970 (UTC).
 """
 
+import os
+import sqlite3
 from pathlib import Path
-from sqlite3 import Connection as SqliteConnection
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -29,7 +31,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from forgerank.types import InputError
 
@@ -116,8 +119,16 @@ def open_database(url: str) -> Engine:
     """
     try:
         engine = _engine(url)
-        with engine.begin() as connection:
-            migrate(connection)
+        try:
+            with engine.begin() as connection:
+                migrate(connection)
+        except BaseException:
+            engine.dispose()
+            raise
+    except CommandError as error:  # its tables are at a step that is not there
+        raise InputError(
+            f"{_shown(url)}: cannot open the database (of a newer forgerank, or none of its own: {error})"
+        ) from None
     except (SQLAlchemyError, ArgumentError, ImportError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise InputError(f"{_shown(url)}: cannot open the database ({reason})") from None
@@ -134,20 +145,34 @@ def migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+def _identity(file: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed, pool_pre_ping=True)
     engine = create_engine(parsed, connect_args={"timeout": _BUSY_MS / 1000})
+    file = parsed.database or ":memory:"
 
     @event.listens_for(engine, "connect")
-    def connect(connection: SqliteConnection, _record: object) -> None:
+    def connect(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = _identity(file)
         connection.isolation_level = None  # the driver must not begin transactions of its own
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        # SQLite would go on with a file that was deleted or replaced, and what it takes would be lost.
+        if _identity(file) != connection.info["file"]:
+            gone = sqlite3.OperationalError("its file was deleted or replaced")
+            raise OperationalError("BEGIN", None, gone)
         # A lock asked for in mid-transaction fails at once where another writer came first.
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
 

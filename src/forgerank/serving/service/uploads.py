@@ -25,14 +25,18 @@ class Uploads:
     """A folder of files named by 32 hexadecimal digits."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
+        self._make()
+
+    def _make(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def create(self) -> tuple[str, BinaryIO]:
         """A new file, its name and the file open for writing, readable by this user alone.
 
         Call `keep` once its last byte is written, or `remove`.
         """
+        self._make()  # it may have been deleted meanwhile
         name = secrets.token_hex(16)
         handle = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         return name, os.fdopen(handle, "wb")
