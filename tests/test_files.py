@@ -4,7 +4,17 @@ from pathlib import Path
 import pytest
 
 from forgerank.data.tar_files import DamagedTarError
-from forgerank.files import OutputError, check_outputs, open_table, read_json, read_yaml, write_atomic
+from forgerank.files import (
+    OutputError,
+    check_outputs,
+    make_folder,
+    open_table,
+    read_json,
+    read_yaml,
+    remove_empty_folders,
+    write_atomic,
+    write_together,
+)
 from forgerank.media.files import MediaError
 from forgerank.types import InputError
 
@@ -76,6 +86,45 @@ def test_a_write_that_fails_leaves_the_file(tmp_path: Path, monkeypatch: pytest.
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.json": b"first"}
 
 
+def test_files_that_need_each_other_are_written_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("weights", "description")
+    for name in names:
+        (tmp_path / name).write_bytes(b"old")
+    placed, replace, write = [], Path.replace, Path.write_bytes
+
+    def fill(path: Path, content: bytes) -> int:
+        if full in path.name:
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    def note(path: Path, target: Path) -> Path:
+        placed.append(target.name)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    monkeypatch.setattr(Path, "replace", note)
+    for full in names:
+        with pytest.raises(InputError, match=f"{full}: cannot be written \\(no space left on device\\)"):
+            write_together({tmp_path / name: b"new" for name in names})
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(names, b"old")
+    assert placed == []
+    full = "neither"
+    write_together({tmp_path / name: b"new" for name in names})
+    assert placed == list(names)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(names, b"new")
+
+
+def test_folders_that_were_made_in_vain_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("there", "a/b/c", "d"):
+        make_folder(tmp_path / name)
+    (tmp_path / "d/file").touch()
+    remove_empty_folders()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "there"]
+
+
 def test_a_write_through_a_link_leaves_the_link(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("first")
     (tmp_path / "link").symlink_to("a.json")
@@ -123,6 +172,9 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(
     for path, reason in ((tmp_path / "no/r.json", "its folder does not exist"), (tmp_path, "is a folder")):
         with pytest.raises(InputError, match=reason):
             check_outputs([path])
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: is no folder, which the output needs"):
+        check_outputs([], folders=[tmp_path / "file/new"])
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # as on a read-only disk
     with pytest.raises(InputError, match=r"r\.json: cannot be written to"):
         check_outputs([tmp_path / "r.json"])

@@ -1,6 +1,7 @@
 """A child process ends with its parent, and what it leaves is cleared away first."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forgerank.files import partial_file
-from forgerank.processes import clear_partial_folder, move_out, partial_folder, process_pool
+from forgerank.processes import clear_partial_folder, move_out, partial_folder, process_pool, sole_writer
 from forgerank.types import InputError
 
 PARENT = """
@@ -128,3 +129,44 @@ def move_two(folder: Path, error: type[Exception] | None = None) -> None:
         move_out(content)
         if error:
             raise error
+
+
+def test_a_folder_that_another_process_has_just_begun_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forgerank.processes.clear_partial_folder", lambda path: None)  # both found nothing
+    with partial_folder(tmp_path / "out") as content:
+        (content / "file").touch()
+        with (
+            pytest.raises(InputError, match="another process is filling it"),
+            partial_folder(tmp_path / "out"),
+        ):
+            pass
+        assert (content / "file").is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the lock may not be there")
+def test_one_process_at_a_time_writes_into_a_folder(tmp_path: Path) -> None:
+    hold = f"""if True:
+        import os, time
+        from pathlib import Path
+        from forgerank.processes import sole_writer
+        with sole_writer(Path({str(tmp_path)!r})):
+            if os.fork():
+                print("held", flush=True)
+            time.sleep(60)
+    """
+    holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, start_new_session=True)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        refused = pytest.raises(InputError, match="another process is writing here")
+        with refused, sole_writer(tmp_path):
+            pass
+        holder.kill()  # its child lives on
+        holder.wait()
+        with sole_writer(tmp_path):
+            assert list(tmp_path.iterdir()) == []
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+        holder.stdout.close()

@@ -9,8 +9,8 @@ import os
 import re
 import unicodedata
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # two letters a
 _HEAD_BYTES = 4096  # enough to tell text
 _LONGEST_YAML = 100_000  # characters; the parser takes seconds for them
 _partial: set[Path] = set()  # what this process is writing
+_made: set[Path] = set()  # folders that this process made
 
 
 class OutputError(InputError):
@@ -64,7 +65,9 @@ def check_outputs(
         known[_identity(path)] = "another output"
     for folder in made:
         there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-        if there.is_dir() and not os.access(there, os.W_OK):
+        if not there.is_dir():
+            raise InputError(f"{there}: is no folder, which the output needs")
+        if not os.access(there, os.W_OK):
             raise InputError(f"{folder}: cannot be written to")
     for path in files:
         if path.parent not in made or path.parent.exists():
@@ -180,13 +183,21 @@ def write_atomic(path: Path, content: bytes) -> None:
     A link stays, the file that it leads to is replaced. Raises OutputError, one line, where that fails, for
     want of room say: the file is then as it was.
     """
-    target = Path(os.path.realpath(path))
-    with writing(path):
-        if target.exists() and not target.is_file():  # a device or a pipe
-            target.write_bytes(content)
-            return
-        with partial_file(target) as partial:
-            partial.write_bytes(content)
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files as `write_atomic` does, of which none is of use without the others: the first one is put in
+    place when there was room for all, the last one of `contents` at the end.
+    """
+    with ExitStack() as files:
+        for path, content in reversed([*contents.items()]):  # the stack is left in the other order
+            target = Path(os.path.realpath(path))
+            files.enter_context(writing(path))
+            if target.exists() and not target.is_file():  # a device or a pipe
+                target.write_bytes(content)
+            else:
+                files.enter_context(partial_file(target)).write_bytes(content)
 
 
 @contextmanager
@@ -248,11 +259,28 @@ def csv_name(name: object) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it. Raises OutputError, one line, where that fails."""
+    """Make a folder and those above it. Raises OutputError, one line, where that fails.
+
+    Those that were made and hold nothing are removed by `remove_empty_folders`.
+    """
+    _made.update(place for place in (folder, *folder.parents) if not place.exists())
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(folder, f"cannot be made ({os_reason(error)})") from None
+
+
+def remove_empty_folders() -> None:
+    """Remove the folders that `make_folder` made in this process and that hold nothing: the work failed."""
+    for folder in sorted(_made, key=lambda made: len(made.parts), reverse=True):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def check_regular(path: Path) -> None:
+    """Raises OSError for a folder, and for a pipe or a device, which would keep their reader waiting."""
+    if path.exists() and not path.is_file():
+        raise OSError("not a regular file")
 
 
 def os_reason(error: OSError) -> str:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -24,11 +24,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from forgerank.files import discard_partial_files, write_atomic
+from forgerank.files import discard_partial_files, make_folder, write_atomic
 from forgerank.types import InputError
 
 _SPAWN = get_context("spawn")
 _OWNER, _MOVED = "process", "moved.json"  # files of a partial folder
+_held: set[int] = set()  # open folders of `sole_writer`
 _CLEARING = 3.0  # seconds that the processes of a pool have to clear away what they are writing
 
 
@@ -134,6 +135,42 @@ def is_dead(process: str) -> bool:
 
 
 @contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing into a folder, which exists, in this context.
+
+    Raises InputError where one of them is in it. However a process ends, the system lets go of what it held;
+    a system or a disk without such locks keeps nobody out.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    _held.add(handle)
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{folder}: another process is writing here: wait for it") from None
+        yield
+    finally:
+        _held.discard(handle)
+        os.close(handle)
+
+
+def _let_go() -> None:
+    """In a child that was forked: what the parent holds is not to outlive it."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+@contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill, from which the caller moves what is complete; gone when the context ends.
 
@@ -143,8 +180,12 @@ def partial_folder(path: Path) -> Iterator[Path]:
     """
     clear_partial_folder(path)
     outer = path.with_name(f"{path.name}.partial")
+    make_folder(outer.parent)
     try:
-        outer.mkdir(parents=True)
+        outer.mkdir()
+    except FileExistsError:  # it was made since
+        raise _is_filled(outer) from None
+    try:
         (outer / _OWNER).write_text(this_process(), encoding="utf-8")
         (outer / "content").mkdir()
         yield outer / "content"
@@ -167,9 +208,13 @@ def clear_partial_folder(path: Path) -> None:
     process = owner.read_text(encoding="utf-8") if owner.is_file() else ""
     just_begun = list(outer.iterdir()) in ([], [owner])
     if not (is_dead(process) if process else just_begun):
-        raise InputError(f"{outer}: another process is filling it: wait, or remove it if none is")
+        raise _is_filled(outer)
     _take_back(outer)
     shutil.rmtree(outer)
+
+
+def _is_filled(outer: Path) -> InputError:
+    return InputError(f"{outer}: another process is filling it: wait, or remove it if none is")
 
 
 def move_out(content: Path) -> None:

@@ -215,7 +215,7 @@ def autoencoder(made: Path, pack: None) -> None:
     from forgerank.data.formats.pack import Pack
     from forgerank.data.prepare.autoencoder import AutoencoderConfig, cached_crops, train_autoencoder
 
-    crop, count = cached_crops(Pack(made / "pack", "train", label="real"), 16, 3, 0)
+    crop, count = cached_crops(Pack(made / "pack", "train", label="real"), 16, 3, 0, unread=[])
     config = AutoencoderConfig(size=16)
     train_autoencoder(crop, count, config, minutes=9, out=made / "ae", steps=1)
 
@@ -405,3 +405,24 @@ def test_no_memory(name: str, bench: Bench, out: Path) -> None:
     ended = bench.run(name, out, at=at, memory=0)
     bench.check(name, out, ended, code=2)
     assert "not enough memory" in ended.err
+
+
+IN_VAIN: dict[str, Callable[[Path, Path], list[object]]] = {
+    "detect": lambda made, out: ["detect", made / "none.jpg", "--heatmaps", out / "new/maps"],
+    "train": lambda made, out: [*train(made, out), "--set", f"init_from={made / 'none.ckpt'}"],
+    "evaluate": lambda made, out: [
+        *("evaluate", made / "none.ckpt", "--data", made / "squares"),
+        *("--json", out / "new/m.json", "--plots", out / "new/plots"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", IN_VAIN)
+def test_a_command_that_fails_leaves_no_empty_folder(name: str, bench: Bench, out: Path) -> None:
+    command = COMMANDS[name]
+    if command.needs:
+        bench.request.getfixturevalue(command.needs)
+    ended = bench.runner.run(IN_VAIN[name](bench.made, out), out, imports=command.imports)
+    assert ended.code == 2, ended.err
+    assert any("os.mkdir" in event for event in ended.events), "made nothing"
+    assert list(out.iterdir()) == []

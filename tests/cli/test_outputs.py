@@ -262,6 +262,17 @@ def test_every_command_names_standard_output_where_it_is_full(
     assert (tmp_path / "curve.png").exists() == ("curve" in command)
 
 
+@pytest.mark.parametrize("command", [("--version",), ("curve", "curve.csv")])
+def test_a_reader_who_has_had_enough_costs_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "curve.csv").write_text(f"{','.join(COLUMNS)}\n80,1,a,.5,.5,.5,.5,.5,.5\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, "-m", "forgerank", *command]
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, check=False, cwd=tmp_path)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_nothing_comes_from_standard_input(weights: list[str]) -> None:
     result = CliRunner().invoke(app, ["detect", "-", *weights], input=b"")
     assert result.exit_code == 2

@@ -47,6 +47,13 @@ def test_what_is_no_evaluation_is_one_line(tmp_path: Path, content: str) -> None
     assert str(error).startswith(f"{tmp_path / 'bad.json'}: ")
 
 
+def test_weights_of_another_kind_have_no_card(tmp_path: Path) -> None:
+    (tmp_path / "autoencoder.json").write_text(json.dumps({"files": {}, "settings": {"decoder": "nearest"}}))
+    error = call("card", tmp_path / "autoencoder.safetensors").exception
+    assert isinstance(error, InputError)
+    assert str(error).endswith("autoencoder.json: describes no network of forgerank: it names no labels")
+
+
 def test_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:
     error = call("card", tmp_path / "none").exception
     assert isinstance(error, InputError)

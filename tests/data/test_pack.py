@@ -239,6 +239,25 @@ def test_what_is_not_there_is_named(pack_root: Path, options: dict[str, Any], re
         Pack(pack_root, "train", **options)
 
 
+def test_what_has_not_arrived_is_said_once(
+    pack_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(pack_root, tmp_path / "pack")
+    (tmp_path / "pack/00001.tar").unlink()
+    for split in ("train", "val"):
+        Pack(tmp_path / "pack", split)
+    assert capsys.readouterr().err.endswith("pack: without 00001.tar, which manifest.json lists\n")
+    (tmp_path / "pack/manifest.json").unlink()
+    for split in ("train", "val"):
+        Pack(tmp_path / "pack", split)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "pack: no manifest.json here: near-duplicates are not left out, and parts may be missing"
+    )
+    Pack(pack_root, "train")
+    assert capsys.readouterr().err == ""
+
+
 def test_folders_and_files_that_are_no_packs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no parts of a pack"):
         Pack(tmp_path, "train")

@@ -1,5 +1,6 @@
 """Autoencoders and packs: the crops that they are trained on, and what they leave for the forge."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from forgerank.data.prepare.autoencoder import (
     cached_crops,
     face_crop,
     reconstruct_pack,
+    write_reconstructions,
 )
+from forgerank.data.tar_files import tar_members
 from forgerank.faces.align import TEMPLATE, estimate_alignment
+from forgerank.types import InputError
 
 SIZE = 32
 
@@ -42,12 +46,12 @@ def test_the_crop_is_the_aligned_face(pack: Pack) -> None:
 
 
 def test_crops_are_cut_once(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    crop, count = cached_crops(pack, SIZE, 2, 0)
+    crop, count = cached_crops(pack, SIZE, 2, 0, unread=[])
     assert count == 2
     first = crop(1)
     monkeypatch.setattr("forgerank.data.prepare.autoencoder.face_crop", None)
     assert crop(1) is first
-    assert cached_crops(pack, SIZE, None, 0)[1] == len(pack)
+    assert cached_crops(pack, SIZE, None, 0, unread=[])[1] == len(pack)
 
 
 def test_every_face_is_reconstructed_by_one_of_the_models(
@@ -56,7 +60,7 @@ def test_every_face_is_reconstructed_by_one_of_the_models(
     told: list[tuple[int, int]] = []
     models = [untrained(0), untrained(1)]
     count = reconstruct_pack(
-        pack, models, tmp_path, name="train", progress=lambda *counts: told.append(counts)
+        pack, models, tmp_path, name="train", progress=lambda *counts: told.append(counts), unread=[]
     )
     half = -(-count // 2)
     assert count == len(pack)
@@ -74,7 +78,7 @@ def test_every_face_is_reconstructed_by_one_of_the_models(
         nose = rebuilt.matrix[:, :2] @ pack.points(index)[2] + rebuilt.matrix[:, 2]
         assert np.abs(nose - centre).max() < 0.15 * SIZE
     first = (tmp_path / "train.tar").read_bytes()
-    reconstruct_pack(pack, models, tmp_path, name="train")
+    reconstruct_pack(pack, models, tmp_path, name="train", unread=[])
     assert (tmp_path / "train.tar").read_bytes() == first
     forge = PackForge(pack_root, "train", kinds={"resynthesis": 1.0}, reconstructions=tmp_path)
     image = forge.load(1, np.random.default_rng(0))
@@ -83,5 +87,49 @@ def test_every_face_is_reconstructed_by_one_of_the_models(
 
 
 def test_a_limit_takes_some_of_the_faces(pack: Pack, tmp_path: Path) -> None:
-    assert reconstruct_pack(pack, [untrained(0)], tmp_path, name="some", limit=2) == 2
+    assert reconstruct_pack(pack, [untrained(0)], tmp_path, name="some", limit=2, unread=[]) == 2
     assert len(Reconstructions(tmp_path)) == 2
+
+
+@pytest.fixture
+def torn(pack_root: Path, tmp_path: Path) -> Pack:
+    """A pack one of whose real training faces cannot be read."""
+    shutil.copytree(pack_root, tmp_path / "torn")
+    torn = Pack(tmp_path / "torn", "train", label="real")
+    sample = torn.sample(0)
+    member = tar_members(sample.image.parent)[sample.image.name]
+    with sample.image.parent.open("r+b") as file:
+        file.seek(member.offset + member.size // 2)
+        file.write(b"damage")
+    return torn
+
+
+def test_a_face_that_cannot_be_read_costs_no_other(torn: Pack, tmp_path: Path) -> None:
+    unread: list[str] = []
+    out = tmp_path / "out"
+    assert reconstruct_pack(torn, [untrained(0)], out, name="train", unread=unread) == len(torn) - 1
+    assert unread == [f"{torn.sample(0).image}: changed since it was written"]
+    assert torn.entry(0).key not in Reconstructions(out)
+    unread = []
+    crop, count = cached_crops(torn, SIZE, None, 0, unread=unread)
+    crops = [crop(number) for number in range(count)]
+    assert len({image.tobytes() for image in crops}) == count - 1
+    assert len(unread) == 1
+
+
+def test_a_pack_of_which_nothing_can_be_read_is_one_line(torn: Pack, tmp_path: Path) -> None:
+    for path in (tmp_path / "torn").glob("*.tar"):
+        path.write_bytes(bytes(path.stat().st_size))
+    crop, count = cached_crops(torn, SIZE, None, 0, unread=[])
+    with pytest.raises(InputError, match=f"torn: none of {count} faces can be read: .*changed since"):
+        crop(0)
+    with pytest.raises(InputError, match=f"torn: none of {count} faces can be read: .*changed since"):
+        reconstruct_pack(torn, [untrained(0)], tmp_path / "out", name="train", unread=[])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_reconstructions_of_another_pack_are_refused(pack: Pack, pack_root: Path, tmp_path: Path) -> None:
+    write_reconstructions(tmp_path, "train", [("another", pack.image(0))])
+    for kinds in ({"resynthesis": 1.0}, {"resynthesis": 1.0, "chain": 1.0}):
+        with pytest.raises(InputError, match="holds none of the train faces of "):
+            PackForge(pack_root, "train", kinds=kinds, reconstructions=tmp_path)

@@ -2,7 +2,9 @@
 
 import argparse
 import csv
+import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from forgerank.cli.main import app
+from forgerank.evaluation.evaluate import evaluate
 from forgerank.train import fit
 from forgerank.train.checkpoints import Checkpoints, load_network, logged_steps
 from forgerank.train.config import TrainConfig
@@ -131,6 +134,47 @@ def test_a_bad_checkpoint_is_one_line(stopped: Path, damage: str) -> None:
     for line in (refusal(stopped, "--resume"), unusable(path)):
         assert line.startswith(f"{path}: ")
         assert reason.get(damage, "truncated, damaged or no checkpoint") in line
+
+
+def test_weights_of_other_projects_are_one_line(finished: Path, tmp_path: Path) -> None:
+    run = finished.parent / "run"
+    for name in ("theirs.pth", "LAST.CKPT", "weights"):  # the content does not matter: nobody says what it is
+        shutil.copy(run / "last.ckpt", tmp_path / name)
+        assert unusable(tmp_path / name).endswith(
+            "neither a checkpoint (.ckpt) nor a .safetensors nor a folder"
+        )
+    shutil.copytree(run, tmp_path / "run.ckpt")  # a folder, whatever its name
+    assert isinstance(load_network(tmp_path / "run.ckpt")[0], torch.nn.Module)
+    os.mkfifo(tmp_path / "pipe.ckpt")
+    assert unusable(tmp_path / "pipe.ckpt").endswith("cannot be read (not a regular file)")
+    shutil.copy(run / "weights.safetensors", tmp_path)
+    os.mkfifo(tmp_path / "weights.json")
+    assert "weights.json, is not beside it" in unusable(tmp_path / "weights.safetensors")
+    (tmp_path / "weights.json").unlink()
+    description = {"files": {}, "settings": {"decoder": "nearest"}}
+    content = (run / "weights.safetensors").read_bytes()
+    entry = {"file": "weights.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
+    (tmp_path / "weights.json").write_text(json.dumps(description | {"files": {"safetensors": entry}}))
+    line = unusable(tmp_path / "weights.safetensors")
+    assert "weights.safetensors: holds no network of forgerank (its settings: output: Field required)" in line
+    torch.save({"settings": {"lr": 1}, "state_dict": {}}, tmp_path / "settings.ckpt")
+    assert "settings.ckpt: holds no network of forgerank (its settings: " in unusable(
+        tmp_path / "settings.ckpt"
+    )
+
+
+def test_a_checkpoint_that_cannot_be_opened_costs_no_other(stopped: Path, capsys: Any) -> None:
+    run = stopped.parent / "run"
+    (run / "last.ckpt").write_bytes(b"half")
+    result = evaluate(run, limit=4, resamples=2, workers=0, progress=False)
+    assert result["unread"] == [f"{run / 'last.ckpt'}: truncated, damaged or no checkpoint"]
+    shutil.copy(run / "best.ckpt", run / "best-fixed.ckpt")
+    result = evaluate(run, limit=4, resamples=2, workers=0, progress=False)
+    read = [str(run / name) for name in ("best.ckpt", "best-fixed.ckpt")]
+    assert result["best_of"]["checkpoints"] == read
+    (run / "best.ckpt").write_bytes(b"half")  # whose metrics were asked for
+    with pytest.raises(InputError, match=r"best\.ckpt: truncated"):
+        evaluate(run, limit=4, resamples=2, workers=0, progress=False)
 
 
 def test_a_checkpoint_without_hash_opens_with_a_warning(

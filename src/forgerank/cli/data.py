@@ -24,6 +24,7 @@ from forgerank.cli.options import (
     local,
     parse_settings,
     print_error,
+    print_unread,
     progress_bar,
 )
 from forgerank.extras import require
@@ -293,11 +294,15 @@ def autoencoder(
         )
     except ValidationError as error:
         raise InputError(f"--{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
-    crop, count = cached_crops(Pack(root, "train", label="real"), size, faces, seed)
+    unread: list[str] = []
+    pack = Pack(root, "train", label="real")
+    crop, count = cached_crops(pack, size, faces, seed, unread=unread)
     trained = train_autoencoder(crop, count, config, minutes=minutes, out=out, resume=resume, threads=threads)
     typer.echo(
         f"{trained.path}: {trained.steps} steps, {trained.minutes:.1f} minutes, loss {trained.loss:.4f}"
     )
+    print_unread(unread)
+    raise typer.Exit(2 if unread else 0)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -327,13 +332,16 @@ def reconstruct(
     inputs = [root, *pack_parts(root), *weights]
     check_outputs([out / f"{split}.tar" for split in chosen], inputs, folders=[out])
     models = [load_autoencoder(path) for path in weights]
+    unread: list[str] = []
     for split in chosen:
         with progress_bar(f"Reconstructing {split}") as progress:
             faces = Pack(root, split, label="real")
             count = reconstruct_pack(
-                faces, models, out, name=split, limit=limit, seed=seed, progress=progress
+                faces, models, out, name=split, limit=limit, seed=seed, progress=progress, unread=unread
             )
         typer.echo(f"{out}: {count} {split}")
+    print_unread(unread)
+    raise typer.Exit(2 if unread else 0)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -58,7 +58,7 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
-    with one_line_errors():
+    with one_line_errors(), _no_empty_folders():
         app()
 
 
@@ -70,11 +70,14 @@ def _open_closed_streams() -> None:
 
 
 class _NamedOutput(FileIO):
-    """Standard output whose errors say what it is."""
+    """Standard output whose errors say what it is; that its reader has had enough, as `head` has, is none."""
 
     def write(self, content: Any) -> int:
         try:
             return super().write(content)
+        except BrokenPipeError:
+            drop_output()
+            return len(content)
         except OSError as error:
             error.filename = STANDARD_OUTPUT
             raise
@@ -120,6 +123,19 @@ def one_line_errors() -> Iterator[None]:
             raise
         _print_error("not enough memory")
         sys.exit(2)
+
+
+@contextmanager
+def _no_empty_folders() -> Iterator[None]:
+    """A command that fails leaves no folder that it made and put nothing into."""
+    try:
+        yield
+    except BaseException as error:
+        if not (isinstance(error, SystemExit) and error.code in (0, None)):
+            from forgerank.files import remove_empty_folders
+
+            remove_empty_folders()
+        raise
 
 
 def _for_want_of_memory(error: BaseException | None) -> bool:

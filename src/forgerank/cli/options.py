@@ -16,6 +16,7 @@ from rich.text import Text
 from forgerank.types import InputError, printable
 
 STANDARD_OUTPUT = "standard output"
+_LISTED = 50  # images that cannot be read, a line for each
 EXIT_CODES = (
     "Exit codes: 0 everything was read and answered, whatever the verdict; 1 the program failed; "
     "2 an input or an option was bad (one line each on standard error, the rest was answered all the same)."
@@ -95,6 +96,17 @@ def local(command: Callable[..., None]) -> Callable[..., None]:
 def print_error(err: Console, message: str) -> None:
     """One line on standard error, whatever the message holds."""
     err.print(Text(f"forgerank: {printable(message)}"), soft_wrap=True)
+
+
+def print_unread(lines: Sequence[str]) -> None:
+    """The images that were passed over: all that one wants to read of them."""
+    from forgerank.media.files import counted
+
+    err = Console(stderr=True)
+    for line in lines[:_LISTED]:
+        print_error(err, line)
+    if len(lines) > _LISTED:
+        print_error(err, f"and {counted(len(lines) - _LISTED, 'more image')} that cannot be read")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json as json_library
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +15,10 @@ from forgerank.cli.options import (
     EvaluatedData,
     Readers,
     Thorough,
-    print_error,
+    print_unread,
 )
 from forgerank.extras import require
 from forgerank.types import InputError
-
-_LISTED = 50  # images that cannot be read, a line for each
 
 
 def train(
@@ -50,7 +47,7 @@ def train(
     unread: list[str] = []
     weights = run(load_run(config, row, overrides or ()), resume=resume, unread=unread)
     if os.environ.get("RANK", "0") == "0":  # one of several processes that torchrun started
-        _print_unread(unread)
+        print_unread(unread)
         typer.echo(weights)
     raise typer.Exit(2 if unread else 0)
 
@@ -166,7 +163,7 @@ def evaluate(
         print_evaluation(result)
     else:
         print_sets(rows)
-    _print_unread(result.get("unread", ()))
+    print_unread(result.get("unread", ()))
     raise typer.Exit(2 if "unread" in result else 0)
 
 
@@ -176,17 +173,6 @@ def _check_alone(others: dict[str, Any]) -> None:
         raise InputError(
             f"--sources takes the data and its labels from the config: leave out {', '.join(given)}"
         )
-
-
-def _print_unread(lines: Sequence[str]) -> None:
-    """The images that were passed over: all that one wants to read of them."""
-    from forgerank.media.files import counted
-
-    err = Console(stderr=True)
-    for line in lines[:_LISTED]:
-        print_error(err, line)
-    if len(lines) > _LISTED:
-        print_error(err, f"and {counted(len(lines) - _LISTED, 'more image')} that cannot be read")
 
 
 def _files_of(weights: Path) -> list[Path]:

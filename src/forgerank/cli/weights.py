@@ -88,9 +88,10 @@ def card(
     evaluations: dict[str, Any] = {}
     for file in evaluation or ():
         evaluations |= _read_evaluations(file)
-    text = model_card(
-        read_description(path), evaluations=evaluations, notes=read_text(notes) if notes else ""
-    )
+    description = read_description(path)
+    if "labels" not in description:
+        raise InputError(f"{path}: describes no network of forgerank: it names no labels")
+    text = model_card(description, evaluations=evaluations, notes=read_text(notes) if notes else "")
     if out is None:
         with printing():
             typer.echo(text, nl=False)

@@ -72,11 +72,14 @@ class PackForge:
         if trace not in TRACES:
             raise InputError(f"trace must be one of {', '.join(TRACES)}, got {trace}")
         self.trace = TRACES[trace] if webp is None else replace(TRACES[trace], webp=webp)
-        # Where every kind needs a reconstruction, the faces that have one are all there is.
-        held = self.reconstructions.keys if self.reconstructions and self.kinds.keys() == needy else None
-        self.pack = Pack(
-            root, split, length=length, sources=sources, without=without, label="real", keys=held
-        )
+        chosen: dict[str, Any] = {"length": length, "sources": sources, "without": without, "label": "real"}
+        self.pack = Pack(root, split, **chosen)
+        if self.reconstructions is not None and needy:
+            held = self.reconstructions.keys
+            if held.isdisjoint(self.pack.entry(i).key for i in range(len(self.pack))):
+                raise InputError(f"{reconstructions}: holds none of the {split} faces of {root}")
+            if self.kinds.keys() == needy:  # the faces that have a reconstruction are all there is
+                self.pack = Pack(root, split, **chosen, keys=held)
         self._poses, self._eyes = _poses(self.pack)
         groups = [self.pack.entry(i).group for i in range(len(self.pack))]
         self._groups = np.unique(groups, return_inverse=True)[1]

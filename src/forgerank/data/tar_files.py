@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from forgerank.data.formats.paths import inner_path, is_image
-from forgerank.files import os_reason, partial_file, writing
+from forgerank.files import check_regular, os_reason, partial_file, writing
 from forgerank.types import InputError
 
 CHECKSUMS = "crc32.json"  # a member, after the others: the CRC-32 of each of them by name
@@ -38,12 +38,6 @@ def tar_members(path: Path) -> dict[str, Member]:
     if not isinstance(known, dict) or known.keys() != found.keys():
         raise InputError(f"{path / CHECKSUMS}: does not list the members of its tar")
     return {name: member._replace(crc=known[name]) for name, member in found.items()}
-
-
-def check_regular(path: Path) -> None:
-    """Raises OSError for a folder, and for a pipe or a device, which would keep their reader waiting."""
-    if path.exists() and not path.is_file():
-        raise OSError("not a regular file")
 
 
 def read_member(path: Path, name: str, member: Member) -> bytes:

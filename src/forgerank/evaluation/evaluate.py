@@ -78,8 +78,8 @@ def evaluate(
 
     The result, JSON-ready, is also written to `output`; under `sets` it has the row of `set_metrics` for each
     root, by its name, of the first weights. Images that cannot be read are left out of the metrics, and
-    listed under `unread`. Raises InputError for an empty split, and for a `tune` that names the evaluated
-    one.
+    listed under `unread`, as are those of `others` that cannot be opened. Raises InputError for unusable
+    `weights`, for an empty split, and for a `tune` that names the evaluated one.
     """
     options: dict[str, Any] = {"dataset": dataset, "wild": wild, "workers": workers, "progress": progress}
     options |= {"thorough": thorough, "abstain": abstain}
@@ -88,7 +88,13 @@ def evaluate(
     checkpoints = list(dict.fromkeys(paths))
     results, unread = list[dict[str, Any]](), list[str]()
     for path in checkpoints:
-        scorer = open_scorer(path, thorough=thorough)
+        try:
+            scorer = open_scorer(path, thorough=thorough)
+        except InputError as error:
+            if not results:
+                raise
+            unread.append(str(error))
+            continue
         thresholds = "saved" if scorer.thresholds else "0.5"
         if tuning:
             known = _predict_roots(scorer, roots, tuning[0], limit=tuning[1], unread=unread, **options)
@@ -108,7 +114,10 @@ def evaluate(
         results.append(about)
     result = results[0]
     if len(results) > 1:
-        result["best_of"] = {"checkpoints": [str(path) for path in checkpoints], "metrics": best_of(results)}
+        result["best_of"] = {
+            "checkpoints": [about["weights"] for about in results],
+            "metrics": best_of(results),
+        }
     if unread:
         result["unread"] = list(dict.fromkeys(unread))
     if output is not None:

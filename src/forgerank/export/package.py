@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgerank.extras import require
-from forgerank.files import check_outputs, make_folder, write_atomic, writing
+from forgerank.files import check_outputs, make_folder, write_together, writing
 from forgerank.types import InputError
 from forgerank.weights.description import (
     METADATA_FILE,
@@ -61,7 +61,7 @@ def export(
     from forgerank.export.onnx_graph import export_onnx
     from forgerank.model.network import Network
     from forgerank.train.checkpoints import git_revision, load_network
-    from forgerank.weights.hub import normalisation
+    from forgerank.weights.hub import normalisation, safetensors_bytes
 
     names = [out / name for name in ("forgerank.onnx", "forgerank.safetensors", METADATA_FILE)]
     check_outputs(names, [weights, weights.with_suffix(".json"), *roots], folders=[out])
@@ -99,11 +99,14 @@ def export(
         calibration=calibration,
         resamples=resamples,
     )
-    files = _write_files(out, model, network.state_dict())
+    contents: dict[FileKind, bytes] = {"onnx": model, "safetensors": safetensors_bytes(network.state_dict())}
     metadata = WeightsMetadata(
         name=name or config.name,
         version=version,
-        files=files,
+        files={
+            kind: FileEntry(file=f"forgerank.{kind}", sha256=hashlib.sha256(content).hexdigest())
+            for kind, content in contents.items()
+        },
         input_size=config.model.input_size,
         zoom=config.model.zoom,
         normalisation=normalisation(network),
@@ -118,7 +121,9 @@ def export(
         git_revision=revision,
         licence=licence,
     )
-    write_atomic(out / METADATA_FILE, sealed_json(json.loads(metadata.model_dump_json())))
+    described = sealed_json(json.loads(metadata.model_dump_json()))
+    named = {out / metadata.files[kind].file: content for kind, content in contents.items()}
+    write_together({**named, out / METADATA_FILE: described})
     return read_metadata(out / METADATA_FILE)
 
 
@@ -154,17 +159,3 @@ def _quantized(path: Path, config: Any, roots: Sequence[Path], split: str) -> by
     with writing(target):
         quantize(path, target, plain_loader(config, source))
     return target.read_bytes()
-
-
-def _write_files(out: Path, model: bytes, state: dict[str, Any]) -> dict[FileKind, FileEntry]:
-    from forgerank.weights.hub import safetensors_bytes
-
-    contents: dict[FileKind, bytes] = {
-        "onnx": model,
-        "safetensors": safetensors_bytes(state),
-    }
-    files: dict[FileKind, FileEntry] = {}
-    for kind, content in contents.items():
-        write_atomic(out / f"forgerank.{kind}", content)
-        files[kind] = FileEntry(file=f"forgerank.{kind}", sha256=hashlib.sha256(content).hexdigest())
-    return files

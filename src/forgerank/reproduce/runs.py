@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
 from forgerank.data.formats.registry import data_settings, find_folders
-from forgerank.files import read_json, read_yaml, write_atomic
+from forgerank.files import make_folder, read_json, read_yaml, write_atomic
 from forgerank.reproduce.table_file import Table, row_values
 from forgerank.train.checkpoints import BEST, LAST
 from forgerank.train.config import TrainConfig, merge, parse_config, with_overrides
@@ -138,7 +138,7 @@ def make_plan(request: Request, table: Table, rows: list[str]) -> Plan | None:
         speeds, images = {}, request.images
     evaluated = max(64, int(EVALUATED_SHARE * images))
     plan = Plan(pictures=images, evaluated=evaluated, minutes_per_run=minutes, probed=speeds)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomic(path, f"{plan.model_dump_json(indent=2, by_alias=True)}\n".encode())
     return plan
 

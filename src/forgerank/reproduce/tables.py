@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from forgerank.files import csv_bytes, csv_name, write_atomic
+from forgerank.files import csv_bytes, csv_name, make_folder, write_atomic
 from forgerank.reproduce.run_metrics import measure_run
 from forgerank.reproduce.runs import Clock, Plan, Request, make_plan, row_config, train_missing
 from forgerank.reproduce.table_file import Printed, Table, choose_rows, load_table, row_values, scale_of
@@ -105,7 +105,7 @@ def run_row(
 
 def write_table(request: Request, table: Table, plan: Plan | None, results: Results) -> None:
     """Write table.md for people and table.csv for programs; metrics in percent."""
-    request.out.mkdir(parents=True, exist_ok=True)
+    make_folder(request.out)
     lines = [f"# {table.title}", ""]
     lines += [line for note in _notes(request, table, plan, results) for line in (note, "")]
     if table.printed:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor, nn
 
-from forgerank.files import write_atomic
+from forgerank.files import make_folder, write_atomic, write_together
 from forgerank.model.baselines import build_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.types import InputError, Terminated
@@ -185,9 +185,8 @@ class TimeLimit(Callback):
 
 def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: Mapping[str, float]) -> None:
     """Write `path` (.safetensors) and beside it a sealed .json with settings, labels, hash and origin."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     content = safetensors_bytes(network.state_dict())
-    write_atomic(path, content)  # `safetensors.save_file` would write a file that only its owner may read
     description = {
         "name": config.name,
         "files": {"safetensors": {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}},
@@ -200,7 +199,7 @@ def save_weights(network: nn.Module, config: TrainConfig, path: Path, metrics: M
         "settings": config.model_dump(mode="json"),
         "git_revision": git_revision(),
     }
-    write_atomic(path.with_suffix(".json"), sealed_json(description))
+    write_together({path: content, path.with_suffix(".json"): sealed_json(description)})
 
 
 def load_network(path: Path) -> tuple[nn.Module, TrainConfig]:
@@ -209,8 +208,12 @@ def load_network(path: Path) -> tuple[nn.Module, TrainConfig]:
 
     Raises InputError, one line, for files that are missing, broken, changed or of another shape.
     """
-    state, settings = _read_averaged(path) if path.suffix == ".ckpt" else _read_weights(path)
-    config = parse_config(settings, str(path))
+    checkpoint = path.suffix == ".ckpt" and not path.is_dir()
+    state, settings = _read_averaged(path) if checkpoint else _read_weights(path)
+    try:
+        config = parse_config(settings, "its settings")
+    except InputError as error:
+        raise InputError(f"{path}: holds no network of forgerank ({error})") from None
     network = build_network(config.model.model_copy(update={"pretrained": False}))
     try:
         network.load_state_dict(state)
@@ -241,6 +244,8 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         described = path.with_suffix(".json")
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
+        if path.suffix != ".safetensors":
+            raise InputError(f"{path}: neither a checkpoint (.ckpt) nor a .safetensors nor a folder")
         if not described.is_file():
             raise InputError(f"{path}: its description, {described.name}, is not beside it")
     description = read_description(described)

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from torch import nn
 from forgerank.data.batches import Share
 from forgerank.data.mixture import Mixture
 from forgerank.data.sample import Source
-from forgerank.files import check_outputs, write_atomic
+from forgerank.files import check_outputs, make_folder, write_atomic
 from forgerank.model.baselines import build_network
+from forgerank.processes import sole_writer
 from forgerank.train.checkpoints import (
     LAST,
     Checkpoints,
@@ -67,6 +68,7 @@ FIXED = (
     *("model.", "data.vocabulary", "loss.order", "seed", "batch_size"),
     *("optim.lr", "optim.backbone_lr", "optim.weight_decay"),
 )
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # of a process that trains with others
 FREE = ("model.pretrained",)  # ... of these: it only counts where a run begins
 
 
@@ -82,16 +84,22 @@ def run(
     `unread`, or else standard error, is told why, a line for each. After SIGTERM the step in hand is finished
     and saved.
 
-    Raises InputError, one line, where the folder holds a run already and `resume` is not set, or one that was
-    trained with other settings; for a batch size that the processes cannot divide evenly; for data of one
-    class; and for settings that a library refuses.
+    Raises InputError, one line, where another process trains into the folder, where it holds a run already
+    and `resume` is not set, or one that was trained with other settings; for a batch size that the processes
+    cannot divide evenly; for data of one class; and for settings that a library refuses.
     """
+    make_folder(config.output)
+    first = all(os.environ.get(name, "0") == "0" for name in _RANKS)
+    with sole_writer(config.output) if first else nullcontext():
+        return _run(config, resume=resume, progress=progress, unread=unread)
+
+
+def _run(config: TrainConfig, *, resume: bool, progress: bool, unread: list[str] | None) -> Path:
     last = config.output / LAST
     if last.exists() and not resume:
         raise InputError(f"{config.output}: holds a run already: resume it or choose another output")
     if last.exists():
         _check_settings(config, last)
-    config.output.mkdir(parents=True, exist_ok=True)
     check_outputs(
         [config.output / name for name in (WEIGHTS, RUN_FILE)],
         [config.init_from, *config.data.roots, *(config.data.val_roots or ())],
@@ -344,7 +352,7 @@ def _strategy(config: TrainConfig, processes: int) -> Strategy | str:
 
 
 def _describe_run(config: TrainConfig) -> None:
-    config.output.mkdir(parents=True, exist_ok=True)
+    make_folder(config.output)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_atomic(config.output / "config.yaml", settings.encode())
     write_atomic(config.output / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from forgerank.files import address, os_reason
+from forgerank.files import address, check_regular, os_reason
 from forgerank.labels import Order
 from forgerank.types import InputError
 from forgerank.weights.renamed_keys import convert_description
@@ -231,6 +231,7 @@ def _read(path: Path) -> bytes:
     if (url := address(path)) is not None:
         raise InputError(f"{url}: addresses are not fetched: download it first")
     try:
+        check_regular(path)
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read the weights ({os_reason(error)})") from None

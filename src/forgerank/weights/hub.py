@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from forgerank.files import os_reason, write_atomic
+from forgerank.files import check_regular, os_reason, write_together
 from forgerank.labels import VOCABULARIES
 from forgerank.types import InputError
 from forgerank.weights.card import model_card
@@ -115,8 +115,8 @@ class Shareable(ModelHubMixin, library_name="forgerank"):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         content = self._content()
-        write_atomic(save_directory / TENSORS, content)
-        write_atomic(save_directory / METADATA_FILE, sealed_json(self._describe(content)))
+        description = sealed_json(self._describe(content))
+        write_together({save_directory / TENSORS: content, save_directory / METADATA_FILE: description})
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
         """The card that `save_pretrained` writes; `model_card_kwargs` are options of `model_card`."""
@@ -274,6 +274,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _check_seal(path: Path) -> bool:
     """Whether a checkpoint carries a hash. Raises InputError for a wrong one or none of both kinds."""
+    check_regular(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - _END_LENGTH - _SEAL_LENGTH))

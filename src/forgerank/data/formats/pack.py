@@ -15,13 +15,15 @@ import tarfile
 import zlib
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rich.console import Console
+from rich.text import Text
 
 from forgerank.data.check.near_duplicates import THUMBNAIL
 from forgerank.data.sample import LabelledImage, Sample, read_image, read_mask
@@ -256,6 +258,9 @@ class Pack:
         manifest = read_manifest(root)
         self._parts = [read_part(path) for path in pack_parts(root)]
         check_listed(self._parts, manifest)
+        there = {part.path.name for part in self._parts}
+        lost = tuple(name for name in (manifest.parts if manifest else ()) if name not in there)
+        _say_incomplete(root, lost, manifest is not None)
         dropped = {face.key for face in manifest.dropped} if manifest else set()
         names = {entry.source for part in self._parts for entry in part.entries}
         # Some parts may be on their way still.
@@ -277,8 +282,6 @@ class Pack:
         ]
         if not self._places:
             chosen = f" of {', '.join(sources)}" if sources else ""
-            there = {part.path.name for part in self._parts}
-            lost = [name for name in (manifest.parts if manifest else ()) if name not in there]
             missing = f"; missing are {', '.join(lost)}" if lost else ""
             raise InputError(f"{root}: no {label or 'face'}{chosen} in the {split} split{missing}")
 
@@ -347,6 +350,19 @@ class Pack:
         if name not in part.members:
             raise InputError(f"{part.path / name}: is missing")
         return read_member(part.path, name, part.members[name])
+
+
+@cache
+def _say_incomplete(root: Path, lost: tuple[str, ...], listed: bool) -> None:
+    """A line on standard error, once, on a pack of which something has not arrived."""
+    if not listed:
+        line = f"{root}: no {MANIFEST} here: near-duplicates are not left out, and parts may be missing"
+    elif lost:
+        names = ", ".join((*lost[:3], *(["..."] if len(lost) > 3 else [])))
+        line = f"{root}: without {names}, which {MANIFEST} lists"
+    else:
+        return
+    Console(stderr=True).print(Text(f"forgerank: {line}"), soft_wrap=True)
 
 
 def pack_hair(hair: NDArray[np.bool_]) -> NDArray[np.uint8]:

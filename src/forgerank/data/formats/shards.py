@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from forgerank.data.sample import LabelledImage, Sample, read_image, read_mask
-from forgerank.data.tar_files import Member, check_regular, read_member
-from forgerank.files import os_reason
+from forgerank.data.tar_files import Member, read_member
+from forgerank.files import check_regular, os_reason
 from forgerank.labels import COMPONENTS, check_sequence
 from forgerank.types import InputError
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from forgerank.data.formats.pack import ZOOM, Pack
 from forgerank.data.tar_files import write_tar
 from forgerank.faces.align import estimate_alignment
-from forgerank.files import write_atomic
+from forgerank.files import make_folder, write_together
+from forgerank.processes import sole_writer
 from forgerank.types import Image, InputError
 from forgerank.weights.description import read_description, sealed_json
 from forgerank.weights.hub import read_checkpoint, read_tensors, safetensors_bytes, sealed_checkpoint
@@ -149,11 +150,12 @@ def train_autoencoder(
     """
     if count < 1:
         raise InputError("no crops to train on")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _train(crop, count, config, minutes, out, resume, steps, save_every, progress)
+        with sole_writer(out):
+            return _train(crop, count, config, minutes, out, resume, steps, save_every, progress)
     finally:
         torch.set_num_threads(before)
 
@@ -276,7 +278,6 @@ def _save(
         "minutes": minutes,
         "loss": loss,
     }
-    write_atomic(out / CHECKPOINT, sealed_checkpoint(checkpoint))
     content = safetensors_bytes(model.state_dict())
     description = {
         "files": {"safetensors": {"file": WEIGHTS, "sha256": hashlib.sha256(content).hexdigest()}},
@@ -285,8 +286,9 @@ def _save(
         "minutes": round(minutes, 3),
         "loss": None if np.isnan(loss) else round(loss, 5),
     }
-    write_atomic(out / WEIGHTS, content)
-    write_atomic(out / DESCRIPTION, sealed_json(description))
+    contents = {CHECKPOINT: sealed_checkpoint(checkpoint), WEIGHTS: content}
+    contents[DESCRIPTION] = sealed_json(description)
+    write_together({out / name: content for name, content in contents.items()})
 
 
 def _resume(
@@ -319,17 +321,35 @@ def face_crop(pack: Pack, index: int, size: int) -> Image:
     )
 
 
-def cached_crops(pack: Pack, size: int, limit: int | None, seed: int) -> tuple[Callable[[int], Image], int]:
-    """`limit` faces drawn from a pack as a function of their number, cut once and kept, and how many."""
+def cached_crops(
+    pack: Pack, size: int, limit: int | None, seed: int, *, unread: list[str]
+) -> tuple[Callable[[int], Image], int]:
+    """`limit` faces drawn from a pack as a function of their number, cut once and kept, and how many.
+
+    In the place of a face that cannot be read comes the next one; `unread` is told why. Raises InputError
+    where none can be read.
+    """
     chosen = np.random.default_rng(seed).permutation(len(pack))[:limit]
-    kept: dict[int, Image] = {}
+    kept: dict[int, Image | None] = {}  # None: cannot be read
 
     def crop(number: int) -> Image:
-        if number not in kept:
-            kept[number] = face_crop(pack, int(chosen[number]), size)
-        return kept[number]
+        for other in range(number, number + len(chosen)):
+            place = other % len(chosen)
+            if place not in kept:
+                kept[place] = _crop_or_reason(pack, int(chosen[place]), size, unread)
+            if (found := kept[place]) is not None:
+                return found
+        raise InputError(f"{pack.root}: none of {len(chosen)} faces can be read: {unread[0]}")
 
     return crop, len(chosen)
+
+
+def _crop_or_reason(pack: Pack, index: int, size: int, unread: list[str]) -> Image | None:
+    try:
+        return face_crop(pack, index, size)
+    except InputError as error:
+        unread.append(str(error))
+        return None
 
 
 def reconstruct_pack(
@@ -341,22 +361,29 @@ def reconstruct_pack(
     limit: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    unread: list[str],
 ) -> int:
-    """Reconstruct faces of a pack, each by one of the models in turn, into OUT/NAME.tar; returns how many."""
+    """Reconstruct faces of a pack, each by one of the models in turn, into OUT/NAME.tar; returns how many.
+
+    Those that cannot be read are left out; `unread` is told why. Raises InputError where none can be read.
+    """
     chosen = np.random.default_rng(seed).permutation(len(pack))[:limit]
 
     def pairs() -> Iterator[tuple[str, Image]]:
-        done = 0
+        done, before = 0, len(unread)
         for number, model in enumerate(models):
             own = chosen[number :: len(models)]
             for start in range(0, len(own), _BATCH):
                 some = own[start : start + _BATCH].tolist()
-                crops = np.stack([face_crop(pack, index, model.config.size) for index in some])
-                keys = [pack.entry(index).key for index in some]
-                yield from zip(keys, reconstruct(model, crops), strict=True)
+                cut = {index: _crop_or_reason(pack, index, model.config.size, unread) for index in some}
+                crops = {pack.entry(index).key: crop for index, crop in cut.items() if crop is not None}
+                if crops:
+                    yield from zip(crops, reconstruct(model, np.stack([*crops.values()])), strict=True)
                 done += len(some)
                 if progress:
                     progress(done, len(chosen))
+        if len(unread) - before == len(chosen):
+            raise InputError(f"{pack.root}: none of {len(chosen)} faces can be read: {unread[-1]}")
 
     return write_reconstructions(out, name, pairs())
 
@@ -365,9 +392,10 @@ def write_reconstructions(
     out: Path, name: str, crops: Iterable[tuple[str, Image]], *, quality: int = 98
 ) -> int:
     """Write keys with their crops (S, S, 3) as JPEG into OUT/NAME.tar; returns how many."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     members = ((f"{key}.jpg", _jpeg(image, quality)) for key, image in crops)
-    return len(write_tar(out / f"{name}.tar", members, checksums=True))
+    with sole_writer(out):
+        return len(write_tar(out / f"{name}.tar", members, checksums=True))
 
 
 def _jpeg(image: Image, quality: int) -> bytes:

@@ -34,9 +34,9 @@ from forgerank.data.tar_files import read_member, write_tar
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.regions import hair_mask
-from forgerank.files import read_json, read_yaml, write_atomic
+from forgerank.files import make_folder, read_json, read_yaml, write_atomic
 from forgerank.labels import COMPONENTS
-from forgerank.processes import process_pool
+from forgerank.processes import process_pool, sole_writer
 from forgerank.types import SPLITS, Image, InputError, Points
 
 Progress = Callable[[int, int], None]
@@ -128,23 +128,24 @@ def write_pack(
     """
     listed = list_faces(recipe)
     _own(recipe, out)
-    numbers = range(0, len(listed), recipe.faces_per_part)
-    jobs = {
-        out / f"{number:05d}.tar": [
-            (start + i, *item) for i, item in enumerate(listed[start : start + recipe.faces_per_part])
-        ]
-        for number, start in enumerate(numbers)
-    }
-    todo = {path: rows for path, rows in jobs.items() if not path.is_file()}
-    done = len(listed) - sum(map(len, todo.values()))
-    if progress:
-        progress(done, len(listed))
-    with process_pool(workers, _start) as pool:
-        for count in pool.map(_write_part, todo, todo.values(), [recipe] * len(todo)):
-            done += count
-            if progress:
-                progress(done, len(listed))
-    return write_manifest(recipe, out, len(listed))
+    with sole_writer(out):
+        numbers = range(0, len(listed), recipe.faces_per_part)
+        jobs = {
+            out / f"{number:05d}.tar": [
+                (start + i, *item) for i, item in enumerate(listed[start : start + recipe.faces_per_part])
+            ]
+            for number, start in enumerate(numbers)
+        }
+        todo = {path: rows for path, rows in jobs.items() if not path.is_file()}
+        done = len(listed) - sum(map(len, todo.values()))
+        if progress:
+            progress(done, len(listed))
+        with process_pool(workers, _start) as pool:
+            for count in pool.map(_write_part, todo, todo.values(), [recipe] * len(todo)):
+                done += count
+                if progress:
+                    progress(done, len(listed))
+        return write_manifest(recipe, out, len(listed))
 
 
 def list_faces(recipe: PackRecipe) -> list[tuple[str, Sample]]:
@@ -180,7 +181,7 @@ def _own(recipe: PackRecipe, out: Path) -> None:
         return
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty, and no pack")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_atomic(kept, (json.dumps(described, indent=1) + "\n").encode())
 
 

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from forgerank.data.sample import Sample, read_image
 from forgerank.faces.align import five_points
-from forgerank.files import write_atomic
+from forgerank.files import make_folder, write_atomic
 
 
 def detect_points(
@@ -49,7 +49,7 @@ def _detect_all(images: Iterable[Path], cache: Path | None, detector: str) -> di
         faces = analyzer.analyze(read_image(image))
         found[_key(image)] = five_points(faces[0].landmarks).tolist() if faces else None
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         write_atomic(file, json.dumps(found).encode())
     return found
 

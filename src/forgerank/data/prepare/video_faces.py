@@ -13,8 +13,8 @@ from forgerank.data.clip import Clip, by_file, read_together
 from forgerank.data.formats.prepared import SETTINGS, write_clip_faces, write_index
 from forgerank.data.prepare.face_crops import NO_FACE, CutConfig, cut_clip
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.files import write_atomic, writing
-from forgerank.processes import process_pool
+from forgerank.files import make_folder, write_atomic, writing
+from forgerank.processes import process_pool, sole_writer
 from forgerank.types import InputError
 
 _PARTS = "parts"
@@ -57,9 +57,9 @@ def prepare(
     FaceAnalyzer(config.detector, config.detector_weights)  # fails before the work rather than in each worker
     _check_settings(out, {**(request or {}), **config.settings()})
     parts = [out / _PARTS / f"{_key(clip)}.parquet" for clip in clips]
-    todo = [clip for clip, part in zip(clips, parts, strict=True) if not part.exists()]
-    done = kept = len(clips) - len(todo)
-    with writing(out):
+    with sole_writer(out), writing(out):
+        todo = [clip for clip, part in zip(clips, parts, strict=True) if not part.exists()]
+        done = kept = len(clips) - len(todo)
         for count in _spread(todo, out, config, workers):
             done += count
             if progress:
@@ -81,7 +81,7 @@ def _check_names(clips: Sequence[Clip]) -> None:
 def _check_settings(out: Path, settings: dict[str, Any]) -> None:
     path = out / SETTINGS
     try:
-        (out / _PARTS).mkdir(parents=True, exist_ok=True)
+        make_folder(out / _PARTS)
         if path.exists():
             earlier = json.loads(path.read_text(encoding="utf-8"))
             settings = json.loads(json.dumps(settings))
