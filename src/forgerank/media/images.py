@@ -498,10 +498,8 @@ def _to_rgb(image: PillowImage.Image, path: str | Path, tags: Mapping[int, Any])
             return converted
     if image.has_transparency_data:
         layered = image if image.mode == "RGBA" else image.convert("RGBA")
-        if image.format == "BMP" and layered.getchannel("A").getextrema() == (
-            0,
-            0,
-        ):  # programs leave the fourth byte at 0
+        # Programs leave the fourth byte of a BMP's pixels at 0.
+        if image.format == "BMP" and layered.getchannel("A").getextrema() == (0, 0):
             return layered.convert("RGB")
         white = PillowImage.new("RGB", layered.size, "white")
         white.paste(layered, mask=layered)  # in place: a large image is not held a third time
