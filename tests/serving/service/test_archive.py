@@ -430,6 +430,14 @@ def test_zips_of_every_make(tmp_path: Path, limits: ServiceSettings) -> None:
     ]
 
 
+def test_a_zip_before_a_zip_is_said(tmp_path: Path, limits: ServiceSettings) -> None:
+    parts = [write_zip(tmp_path / "part", {name: b"x" * 99}).read_bytes() for name in ("a.jpg", "b.jpg")]
+    path = tmp_path / "a"
+    path.write_bytes(b"".join(parts))
+    reason = rf"damaged archive \(another zip, of {len(parts[0])} bytes, precedes it and was not read\)"
+    assert [member.name for member in fails(path, tmp_path, limits, reason)] == ["b.jpg"]
+
+
 def fails(path: Path, tmp_path: Path, limits: ServiceSettings, reason: str) -> list[Member]:
     """What came before the archive ended with the reason; nothing is left of what came after."""
     folder = tmp_path / "out"

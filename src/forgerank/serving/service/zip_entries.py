@@ -98,6 +98,9 @@ def read_directory(file: BinaryIO) -> Directory | None:
     # A count of 16 bits turns over in archives of more entries.
     if damaged or (len(entries) - count) % (1 << 16):
         return Directory(entries, f"its directory is damaged, {len(entries)} of {count} entries were found")
+    file.seek(0)
+    if prefix > 0 and file.read(4) == _BEFORE_CONTENT:  # what makes a zip extract itself begins otherwise
+        return Directory(entries, f"another zip, of {prefix} bytes, precedes it and was not read")
     return Directory(entries, None)
 
 
