@@ -97,6 +97,8 @@ def _run(
     arguments: tuple[Any, ...],
     orphaned: Callable[[], object] | None = None,
 ) -> None:
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes sends it to the whole group
     Thread(target=_end_with_parent, args=(orphaned,), daemon=True).start()
     if target is not None:
         target(*arguments)

@@ -366,6 +366,12 @@ def test_sigterm(name: str, bench: Bench, out: Path) -> None:
     bench.check(name, out, bench.run(name, out, at=at, signal=signal.SIGTERM), code=-signal.SIGTERM)
 
 
+@pytest.mark.parametrize("name", ["forge", "data pack"])
+def test_a_terminal_that_closes(name: str, bench: Bench, out: Path) -> None:
+    at = moment(bench.whole(name)[0], 0.5)
+    bench.check(name, out, bench.run(name, out, at=at, signal=signal.SIGHUP), code=-signal.SIGTERM)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_kill(name: str, bench: Bench, out: Path) -> None:
