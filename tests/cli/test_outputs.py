@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from commands import detect
 from forgerank.cli.detect import Outputs
-from forgerank.cli.main import app
+from forgerank.cli.main import app, one_line_errors
 from forgerank.train.curve import COLUMNS
 from forgerank.types import InputError
 
@@ -271,6 +271,12 @@ def test_a_reader_who_has_had_enough_costs_nothing(command: tuple[str, ...], tmp
     done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, check=False, cwd=tmp_path)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_library_may_name_a_file_in_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), one_line_errors():
+        raise FileNotFoundError(2, "No such file", b"run/events")
+    assert capsys.readouterr().err == "forgerank: run/events: no such file or folder\n"
 
 
 def test_nothing_comes_from_standard_input(weights: list[str]) -> None:

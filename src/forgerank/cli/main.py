@@ -118,7 +118,8 @@ def one_line_errors() -> Iterator[None]:
 
         if error.filename == STANDARD_OUTPUT:
             drop_output()
-        _print_error(f"{error.filename}: {os_reason(error)}" if error.filename else os_reason(error))
+        name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        _print_error(f"{name}{os_reason(error)}")
         sys.exit(2)
     except Exception as error:
         if not _for_want_of_memory(error):
