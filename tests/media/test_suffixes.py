@@ -86,6 +86,8 @@ def test_formats_by_their_first_bytes(head: bytes, expected: str | None) -> None
         (b'\xef\xbb\xbf\n<?xml version="1.0"?><svg xmlns="', "SVG"),
         (b"<!DOCTYPE html><HTML><body><svg>", None),
         (bytes(128) + b"DICM", "DICOM"),
+        (b"\0\0\1\0\7\0", "ICO"),
+        (b"\0\0\1\0ftypisom", None),
         (b"text", None),
         (bytes(100), None),
         (bytes(range(100)), None),

@@ -106,7 +106,7 @@ _FORMATS = (
     ("PAM", 0, b"P7\n"),
     ("PFM", 0, b"PF\n"),
     ("PFM", 0, b"Pf\n"),
-    ("ICO", 0, b"\0\0\1\0"),
+    *(("ICO", 0, b"\0\0\1\0" + bytes([count, 0])) for count in range(1, 65)),  # so many sizes of it
     ("ICNS", 0, b"icns"),
     ("EPS", 0, b"%!PS"),
     ("EPS", 0, b"\xc5\xd0\xd3\xc6"),  # with a preview, as DOS has it
