@@ -146,6 +146,7 @@ def _act_of(fault: dict[str, Any]) -> Callable[[], None]:
 def _become(order: dict[str, Any]) -> None:
     """In the forked process: the command."""
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
     folder, fault = Path(order["folder"]), order["fault"]
     os.environ["TMPDIR"] = str(folder / "tmp")
     for number, name in ((1, "out"), (2, "err")):

@@ -154,7 +154,7 @@ def test_more_images_than_a_chunk(photos: Path, weights: list[str], tmp_path: Pa
         (Outputs(html=Path("no/such/r.html")), "its folder does not exist"),
         (Outputs(json="no/such/r.json"), "its folder does not exist"),
         (Outputs(html=Path("/")), "is a folder"),
-        (Outputs(heatmaps=Path(__file__)), "cannot be made"),
+        (Outputs(heatmaps=Path(__file__)), "is no folder"),
         (Outputs(json="-", csv="-"), "standard output takes one report"),
         (Outputs(html=Path("-")), "does not go to standard output"),
         (Outputs(heatmaps=Path("-")), "does not go to standard output"),
