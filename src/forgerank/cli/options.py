@@ -111,17 +111,16 @@ def print_unread(lines: Sequence[str]) -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """What is printed here, to the end. A reader who has had enough, such as `head`, costs nothing else.
+    """What is printed here, to the end.
 
-    Raises OutputError, one line, where standard output takes no more.
+    Raises OutputError, one line, where standard output takes no more. That a reader has had enough, as `head`
+    has, is no error: `main` sees to it for all that is printed.
     """
     from forgerank.files import OutputError, os_reason
 
     try:
         yield
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # Rich makes the latter of the former
-        drop_output()
     except OSError as error:
         drop_output()
         raise OutputError(Path(STANDARD_OUTPUT), f"cannot be written ({os_reason(error)})") from None
