@@ -30,6 +30,7 @@ def gradient(height: int = 40, width: int = 60) -> np.ndarray:
         ("a.bmp", {}, 0),
         ("a.tif", {}, 0),
         ("a.tiff", {"compression": "tiff_deflate"}, 0),
+        ("a.tif", {"big_tiff": True}, 0),
         ("a.webp", {"lossless": True}, 0),
         ("a.webp", {"quality": 95}, 12),
         ("a.jpg", {"quality": 95, "subsampling": 0}, 8),
@@ -214,6 +215,16 @@ def tiff(
     return b"II*\0" + struct.pack("<L", 8) + directory + further + stored
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_transparent_grey_level_of_a_png(tmp_path: Path, bits: int) -> None:
+    stored = gradient()[..., 0].astype(np.uint16) * (257 if bits == 16 else 1)
+    level = int(stored[0, 30])
+    stored[0, 31] = level + 1
+    PILImage.fromarray(stored.astype(f"u{bits // 8}")).save(tmp_path / "a.png", transparency=level)
+    expected = np.where(stored == level, 255, np.rint(stored / (257 if bits == 16 else 1)))
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), np.stack([expected] * 3, axis=-1))
+
+
 @pytest.mark.parametrize(("bits", "photometric"), [(16, 1), (16, 0), (12, 1)])
 def test_the_white_of_a_grey_tiff(bits: int, photometric: int) -> None:
     grey = gradient()[..., 0]
@@ -228,6 +239,22 @@ def test_the_white_of_a_grey_tiff(bits: int, photometric: int) -> None:
         stored = np.stack(parts, axis=-1).astype(np.uint8).tobytes()
     image = read_photo("a.tif", data=tiff(stored, (*grey.shape, 1), bits=bits, photometric=photometric))
     assert np.abs(image.astype(int) - grey[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("header", "directory", "reason"),
+    [
+        (b"II*\0" + struct.pack("<L", 8), struct.Struct("<HL"), "more than 2000 directories"),
+        (b"II+\0" + struct.pack("<HHQ", 8, 0, 16), struct.Struct("<QQ"), "more than 2000 directories"),
+        (b"MM\0+" + struct.pack(">HHQ", 8, 0, 16), struct.Struct(">QQ"), "not read (big-endian BigTIFF)"),
+    ],
+)
+def test_directories_of_a_tiff_are_counted(
+    tmp_path: Path, header: bytes, directory: struct.Struct, reason: str
+) -> None:
+    places = [len(header) + number * directory.size for number in range(1, 2002)]
+    (tmp_path / "a.tif").write_bytes(header + b"".join(directory.pack(0, place) for place in places))
+    assert_refused(tmp_path / "a.tif", reason)
 
 
 @pytest.mark.parametrize("bits", [8, 16])

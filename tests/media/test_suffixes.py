@@ -169,6 +169,11 @@ def test_the_name_counts_where_the_content_says_nothing(tmp_path: Path) -> None:
         "~$letter.docx",
         ".~lock.letter.odt#",
         ".BridgeCache",
+        "$RECYCLE.BIN/S-1-5-21-1/$I2QX7AB.jpg",
+        "$I2QX7AB",
+        "RECYCLER/S-1-5-21-1/INFO2",
+        ".Trash-1000/info/a.jpg.trashinfo",
+        ".Trash-1000/directorysizes",
     ],
 )
 def test_litter(name: str) -> None:
@@ -181,4 +186,9 @@ def test_litter(name: str) -> None:
     ["a.jpg", "_a.jpg", ".a.jpg", "Thumbs.db.jpg", "MACOSX/a.jpg", "trip/", "", "/", "$RECYCLE.BIN/a.jpg"],
 )
 def test_what_people_own_is_no_litter(name: str) -> None:
+    assert not is_litter(name)
+
+
+@pytest.mark.parametrize("name", ["$R2QX7AB.jpg", "$I.jpg", "$Image001.jpg", ".Trash-1000/files/a.jpg"])
+def test_what_people_deleted_is_no_litter(name: str) -> None:
     assert not is_litter(name)

@@ -488,6 +488,8 @@ def _to_rgb(image: PillowImage.Image, path: str | Path, tags: Mapping[int, Any])
         if tags.get(_PHOTOMETRIC) == 0:  # white is 0, which Pillow minds up to 8 bits
             values = white - values
         grey = np.rint(values * (255 / white)).clip(0, 255).astype(np.uint8)
+        if "transparency" in image.info:  # the one grey level of a PNG that is
+            grey[values == image.info["transparency"]] = 255
         return PillowImage.fromarray(grey).convert("RGB")
     if image.mode == "LAB":
         from PIL import ImageCms

@@ -190,11 +190,13 @@ def _walk_tiff(content: bytes) -> None:
     def number(at: int, size: int) -> int:
         return int.from_bytes(content[at : at + size], order)  # type: ignore[arg-type]
 
-    at, pages = number(4, 4), 0
-    while at and at + 2 <= len(content):
+    # Bytes of an offset, of the number of a directory's entries, and of an entry.
+    offset, entries, entry = (8, 8, 20) if number(2, 2) == 43 else (4, 2, 12)
+    at, pages = number(offset, offset), 0
+    while at and at + entries <= len(content):
         pages += 1
         _limit(pages, _MAX_PAGES, "directories in a TIFF")
-        at = number(at + 2 + 12 * number(at, 2), 4)
+        at = number(at + entries + entry * number(at, entries), offset)
 
 
 def boxes(content: bytes) -> Iterator[bytes]:

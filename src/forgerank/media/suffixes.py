@@ -1,6 +1,7 @@
 """Kinds of media files: images and videos, by the suffix of their name and by their first bytes."""
 
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Iterable
@@ -32,7 +33,7 @@ _VIDEO_MAGICS = (
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot")  # of files without a type
 # What systems leave beside people's files, in lower case: no evidence, neither read nor counted.
 # Thumbnails that a NAS, a telephone or a desktop makes are copies. Bins are none of it: they hold what
-# somebody deleted.
+# somebody deleted, beside notes of where it came from, which are.
 LITTER_FOLDERS = frozenset(
     {
         "__macosx",
@@ -48,11 +49,13 @@ _LITTER = frozenset(
     {".ds_store", ".localized", ".apdisk", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
     | {".directory", ".nomedia", ".picasa.ini", "picasa.ini", ".volumeicon.icns", "zbthumbnail.info"}
     | {".bridgesort", ".bridgecache", ".bridgecachet", ".dropbox", ".dropbox.attr", ".dropbox.device"}
-    | {"ehthumbs_vista.db", "thumbs.db:encryptable"}
+    | {"ehthumbs_vista.db", "thumbs.db:encryptable", "info2", "directorysizes"}
 )
 # Of the resource forks that a Mac writes beside every file, and of the locks of office programs.
 _LITTER_PREFIXES = ("._", "~$", ".~lock.")
-_LITTER_SUFFIX = ":zone.identifier"  # where Windows keeps that a file came from the network
+# Where Windows keeps that a file came from the network, and Linux where a deleted one lay.
+_LITTER_SUFFIXES = (":zone.identifier", ".trashinfo")
+_DELETED = re.compile(r"\$i[0-9a-z]{6}(\..*)?")  # Windows' note on the file that it renamed to $R...
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 # Images by their first bytes: where their magic begins, and the magic. Two bytes make a BMP: it comes last.
 _FORMATS = (
@@ -68,6 +71,7 @@ _FORMATS = (
     ("WebP", 8, b"WEBP"),
     ("TIFF", 0, b"II*\0"),
     ("TIFF", 0, b"MM\0*"),
+    ("TIFF", 0, b"II+\0"),  # BigTIFF
     ("AVIF", 4, b"ftypavif"),
     ("AVIF", 4, b"ftypavis"),
     *(
@@ -91,8 +95,7 @@ _FORMATS = (
     ("JPEG XL", 0, b"\xff\x0a"),
     ("PSD", 0, b"8BPS"),
     ("JPEG XR", 0, b"II\xbc\x01"),
-    ("BigTIFF", 0, b"II+\0"),
-    ("BigTIFF", 0, b"MM\0+"),
+    ("big-endian BigTIFF", 0, b"MM\0+"),  # which Pillow takes for a TIFF of 32-bit offsets
     ("OpenEXR", 0, b"\x76\x2f\x31\x01"),
     ("DDS", 0, b"DDS "),
     ("QOI", 0, b"qoif"),
@@ -188,7 +191,9 @@ def is_litter(name: str | PurePath) -> bool:
     if not LITTER_FOLDERS.isdisjoint(parts):
         return True
     name = parts[-1]
-    return name in _LITTER or name.startswith(_LITTER_PREFIXES) or name.endswith(_LITTER_SUFFIX)
+    if name in _LITTER or name.startswith(_LITTER_PREFIXES) or name.endswith(_LITTER_SUFFIXES):
+        return True
+    return _DELETED.fullmatch(name) is not None
 
 
 def file_format(path: PurePath) -> tuple[MediaKind, str]:

@@ -1,7 +1,9 @@
 """Archives: what is read, what is refused, and that hostile ones cost little."""
 
+import bz2
 import gzip
 import io
+import lzma
 import random
 import stat
 import struct
@@ -90,13 +92,34 @@ def test_tars_that_were_joined(tmp_path: Path, limits: ServiceSettings, mode: st
     fails(path, tmp_path, limits, "more than 20 entries")
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_what_follows_a_tar_and_is_none_is_said(tmp_path: Path, limits: ServiceSettings, mode: str) -> None:
-    path = write_tar(tmp_path / "a", {"first": b"1"}, "w")
-    content = path.read_bytes() + b"PK\x03\x04" + b"?" * 600
-    path.write_bytes(content if mode == "w" else gzip.compress(content))
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_what_follows_a_tar_and_is_none_is_said(
+    tmp_path: Path, limits: ServiceSettings, pack: Callable[[bytes], bytes]
+) -> None:
+    tar = write_tar(tmp_path / "a", {"first": b"1"}, "w").read_bytes()
+    path = tmp_path / "a"
+    path.write_bytes(pack(tar + b"PK\x03\x04" + b"?" * 600))
     members = fails(path, tmp_path, limits, "damaged archive .it goes on with something else")
     assert [member.name for member in members] == ["first"]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("between", [b"", bytes(8), bytes(100_000)])
+def test_what_follows_a_packed_tar(
+    tmp_path: Path, limits: ServiceSettings, pack: Callable[[bytes], bytes], between: bytes
+) -> None:
+    first = pack(write_tar(tmp_path / "a", {"first": b"1" * 700}, "w").read_bytes())
+    second = pack(write_tar(tmp_path / "a", {"second": b"2" * 300_000}, "w").read_bytes())
+    path = tmp_path / "a"
+    path.write_bytes(first + between + second + between)
+    assert list(read(path, tmp_path / "out", limits)) == ["first", "second"]
+    path.write_bytes(first + between + second[: len(second) // 2])
+    assert fails(path, tmp_path, limits, "damaged archive .its end is missing")
+    others = [other(b"") for other in (gzip.compress, bz2.compress, lzma.compress) if other is not pack]
+    for tail in [*others, b"PK\x03\x04", b"\n", b"\xfd7z", first[:1]]:
+        path.write_bytes(first + between + tail)
+        members = fails(path, tmp_path, limits, "damaged archive .it goes on with something else")
+        assert [member.name for member in members] == ["first"]
 
 
 def test_a_tar_without_a_magic(tmp_path: Path, limits: ServiceSettings) -> None:

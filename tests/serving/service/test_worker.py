@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import shutil
 import tarfile
 import threading
 import time
@@ -16,6 +17,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from forgerank.detect.detector import Detector
+from forgerank.media.files import MediaError
 from forgerank.serving import judge
 from forgerank.serving.service import worker
 from forgerank.serving.service.archive import StorageError
@@ -96,6 +98,45 @@ def test_a_file_that_is_deleted_while_it_is_judged_is_no_error(
     monkeypatch.setattr(judge, "judge_file", hash_too_late)
     assert work(store)
     assert (store.jobs.get(job.id), store.files(), caplog.text) == (None, [], "")
+
+
+@pytest.mark.parametrize("kind", ["photo", "video", "archive"])
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_an_upload_that_the_server_lost(
+    store: Store, caplog: pytest.LogCaptureFixture, kind: Kind, whole_folder: bool
+) -> None:
+    job = store.submit(zipped(a=b"good") if kind == "archive" else b"good", kind, "the file")
+    lost = store.uploads.path(str(job.file))
+    shutil.rmtree(lost.parent) if whole_folder else lost.unlink()
+    assert work(store)
+    failed = store.jobs.get(job.id)
+    assert failed is not None
+    assert (failed.state, failed.error) == (
+        "failed",
+        "the server lost the file before it was judged: send it again",
+    )
+    [logged] = caplog.records
+    assert logged.getMessage() == f"job {job.id}: its file was deleted from {lost.parent}"
+    assert logged.exc_info is None
+    assert judged(store, b"good").state == "done"
+
+
+def test_what_was_unpacked_and_is_lost_is_the_servers_trouble(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_RECOVERY", 0)
+
+    def too_late(detector: object, path: Path, **options: Any) -> None:
+        path.unlink()
+        raise MediaError(path, "No such file or directory")
+
+    job = store.submit(zipped(a=b"good"), "archive")
+    with monkeypatch.context() as patch:
+        patch.setattr(judge, "judge_file", too_late)
+        assert work(store, attempts=2)
+    assert "could not be judged now: what it unpacked was deleted" in caplog.text
+    assert work(store, attempts=2)
+    assert report(store, store.jobs.get(job.id))["errors"] == {}
 
 
 def zipped(**members: bytes) -> bytes:
@@ -190,7 +231,7 @@ def test_an_archive_that_breaks_off_is_judged_so_far(store: Store) -> None:
             zipped(zeros=bytes(60_000_000)),
             "the file: expands to more than 10000000 bytes, the most that is read",
         ),
-        (b"\x1f\x8bnonsense", "the file: damaged archive ("),
+        (b"\x1f\x8bnonsense", "the file: damaged archive, or no tar in it"),
     ],
 )
 def test_an_archive_that_gives_nothing_fails(store: Store, content: bytes, reason: str) -> None:

@@ -7,13 +7,14 @@ one by one. The litter of operating systems (`is_litter`) is no member and does 
 
 import bz2
 import errno
-import gzip
+import io
 import lzma
 import math
 import os
 import stat
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,19 +34,55 @@ from forgerank.serving.service.zip_entries import (
 from forgerank.types import InputError
 
 _HEAD_BYTES = 512  # enough to tell the formats
+_GOES_ON = "damaged archive (it goes on with something else)"
 _CHUNK = 1 << 18  # bytes copied at a time
 _HEADER_BYTES = 1 << 15  # of one tar member; tarfile searches them in time that grows with their square
 _LITTER = 10  # times the most entries: so many files of litter are passed over
 _FREE_BYTES = 10_000_000  # expanding to no more than this is harmless, whatever the ratio
-_PACKED: dict[str | None, Callable[[BinaryIO], Any]] = {  # by the names of `archive_format`
-    "gzip": gzip.open,
-    "bzip2": bz2.open,
-    "xz": lzma.open,
+
+
+class _Unpacker(Protocol):
+    """What expands one packed stream, as `bz2.BZ2Decompressor` does."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the end of the stream was reached."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the end of the stream, as far as it was given."""
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """The next bytes, at most so many; what `data` holds beyond them is kept."""
+
+
+class _GzipUnpacker:
+    """zlib's decompressor, of one stream of gzip, with the interface of the others."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
+
+
+_PACKED: dict[str | None, Callable[[], _Unpacker]] = {  # by the names of `archive_format`
+    "gzip": _GzipUnpacker,
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
 }
 if sys.version_info >= (3, 14):
     from compression import zstd
 
-    _PACKED["Zstandard"] = zstd.open
+    _PACKED["Zstandard"] = zstd.ZstdDecompressor
 
 
 class ArchiveError(InputError):
@@ -272,6 +309,45 @@ def _zip_content(file: BinaryIO, entry: ZipEntry, budget: _Budget) -> Iterator[b
         raise _RefusedError(f"damaged ({_line(error)})") from None
 
 
+class _Streams(io.RawIOBase):
+    """The expansion of a packed file: of one stream, or of several behind one another with zeros between.
+
+    Python's own readers pass over in silence what follows a stream of bzip2 or xz and is none.
+    """
+
+    def __init__(self, file: BinaryIO, kind: str | None) -> None:
+        self._file, self._kind = file, kind
+        self._stream = _PACKED[kind]()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        content = packed = b""  # at first there may be more of what the decompressor was given before
+        while not content:
+            if self._stream.eof:
+                packed = self._next_stream()
+                if not packed:
+                    return 0
+                self._stream = _PACKED[self._kind]()
+            content = self._stream.decompress(packed, len(buffer))
+            if not (content or self._stream.eof):
+                packed = self._file.read(io.DEFAULT_BUFFER_SIZE)
+                if not packed:
+                    raise ArchiveError("damaged archive (its end is missing)")
+        buffer[: len(content)] = content
+        return len(content)
+
+    def _next_stream(self) -> bytes:
+        """How the next stream begins; nothing where there is none."""
+        head = self._stream.unused_data.lstrip(b"\0")
+        while len(head) < _HEAD_BYTES and (packed := self._file.read(io.DEFAULT_BUFFER_SIZE)):
+            head = (head + packed).lstrip(b"\0")
+        if head and archive_format(head) != self._kind:
+            raise ArchiveError(_GOES_ON)
+        return head
+
+
 class _Expanded:
     """The expanded tar as tarfile wants its file; it only goes on, and every byte counts.
 
@@ -317,9 +393,9 @@ class _Expanded:
 
 
 def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Members:
-    unpacker = _PACKED.get(archive_format(head))
+    kind = archive_format(head)
     with ExitStack() as stack:
-        source = stack.enter_context(unpacker(file)) if unpacker else file
+        source = stack.enter_context(io.BufferedReader(_Streams(file, kind))) if kind in _PACKED else file
         block, problem = b"", "damaged archive, or no tar in it"
         while True:
             expanded = _Expanded(source, budget, block)
@@ -334,7 +410,7 @@ def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Me
                 if not (litter or entry.isdir()):
                     yield *_tar_name(entry), file.tell() / size, _tar_content(archive, entry)
                 expanded.headers_left = _HEADER_BYTES
-            problem = "damaged archive (it goes on with something else)"
+            problem = _GOES_ON
             if expanded.last.strip(b"\0"):  # tarfile takes a header that makes no sense for the end
                 raise ArchiveError(problem)
             block = expanded.skip_zeros()  # another archive may have been joined to this one

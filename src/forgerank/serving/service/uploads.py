@@ -62,6 +62,7 @@ class Uploads:
     def scratch(self, token: str) -> Iterator[Path]:
         """An empty folder for what a claim unpacks; `sweep` deletes what a killed worker leaves of it."""
         folder = self.path(token)
+        self._make()
         folder.mkdir(mode=0o700)
         try:
             yield folder

@@ -71,8 +71,8 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSett
     trouble: str | None = None
     with Lease(jobs, claim, settings) as lease, ExitStack() as stack:
         try:
-            folder = stack.enter_context(uploads.scratch(claim.token))
             path = uploads.path(str(claim.job.file))
+            folder = stack.enter_context(uploads.scratch(claim.token))
             judge = FileJudge(
                 detector.with_thorough(claim.job.thorough),
                 max_pixels=settings.photo_pixels,
@@ -85,14 +85,17 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSett
             )
         except Cancelled:
             _insist(lambda: jobs.release(claim))
-        except InputError as error:
-            reason = str(error)
-            _insist(lambda: jobs.fail(claim, reason))
         except Exception as error:
             trouble = str(error) if isinstance(error, StorageError) else exhausted(error)
-            # The file of a job that was deleted meanwhile is gone: that is why it could not be judged.
-            if trouble is None and _insist(lambda: jobs.fail(claim, INTERNAL)):
-                _log.exception("job %s", claim.job.id)
+            if trouble is None:
+                lost = not path.exists()
+                reason = LOST if lost else str(error) if isinstance(error, InputError) else INTERNAL
+                # The file of a job that was deleted meanwhile is gone as well: nobody asks why.
+                if _insist(lambda: jobs.fail(claim, reason)):
+                    if lost:
+                        _log.error("job %s: its file was deleted from %s", claim.job.id, path.parent)
+                    elif reason == INTERNAL:
+                        _log.exception("job %s", claim.job.id)
         else:
             _insist(lambda: jobs.finish(claim, json, html))
     if trouble is not None:  # this machine's, not the user's: the job is tried again, later or elsewhere
@@ -173,6 +176,7 @@ def _insist(write: Callable[[], T]) -> T:
             time.sleep(1)
 
 
+LOST = "the server lost the file before it was judged: send it again"
 INTERNAL = "could not be judged: an internal error, see the server's log"
 _log = logging.getLogger(__name__)
 
@@ -233,10 +237,13 @@ def _add_member(report: ReportBuilder, job: Job, member: Member, path: Path, jud
         report.add(replace(judge(path, member.name), path=name), path)
     except Cancelled:
         raise
-    except InputError as error:
-        report.fail(name, getattr(error, "reason", str(error)))
     except Exception as error:
-        if exhausted(error) is not None:  # the whole job is tried again
+        if not path.exists():  # here and in the next case, the whole job is tried again
+            raise StorageError("what it unpacked was deleted") from None
+        if exhausted(error) is not None:
             raise
+        if isinstance(error, InputError):
+            report.fail(name, getattr(error, "reason", str(error)))
+            return
         _log.exception("job %s: %r", job.id, name)
         report.fail(name, INTERNAL)
