@@ -170,3 +170,13 @@ def test_one_process_at_a_time_writes_into_a_folder(tmp_path: Path) -> None:
     finally:
         os.killpg(holder.pid, signal.SIGKILL)
         holder.stdout.close()
+
+
+def test_a_system_without_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", full)
+    reason = r"^worker processes need shared memory, /dev/shm cannot be used \(no space left on device\): "
+    with pytest.raises(InputError, match=reason), process_pool(1):
+        pass

@@ -24,7 +24,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from forgerank.files import discard_partial_files, make_folder, write_atomic
+from forgerank.files import discard_partial_files, make_folder, os_reason, write_atomic
 from forgerank.types import InputError
 
 _SPAWN = get_context("spawn")
@@ -37,11 +37,13 @@ _CLEARING = 3.0  # seconds that the processes of a pool have to clear away what 
 def process_pool(
     workers: int, start: Callable[..., None] | None = None, *arguments: Any
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes call `start(*arguments)` first. Raises InputError where one of them dies.
+    """A pool whose processes call `start(*arguments)` first. Raises InputError where one of them dies, and as
+    `check_shared_memory` does.
 
     Where the work inside is broken off its processes end at once: what they have in hand is not waited for,
     and the files that they are writing are cleared away.
     """
+    check_shared_memory()
     before = active_children()
     with ProcessPoolExecutor(workers, _SPAWN, _begin, (start, arguments)) as pool:
         try:
@@ -51,6 +53,17 @@ def process_pool(
         except BaseException:
             _end([process for process in active_children() if process not in before])
             raise
+
+
+def check_shared_memory() -> None:
+    """Raises InputError where the system has no room for a lock that processes share."""
+    try:
+        _SPAWN.Lock()
+    except OSError as error:
+        raise InputError(
+            f"worker processes need shared memory, /dev/shm cannot be used ({os_reason(error)}): "
+            "make room there, or give a container more of it (--shm-size=1g)"
+        ) from error
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

@@ -149,7 +149,7 @@ def test_one_output_that_cannot_be_written_costs_no_other(
     write = Path.write_bytes
 
     def full(path: Path, content: bytes) -> int:
-        if ".html" in path.name or "maps" in path.parts:
+        if ".html" in path.name or ("maps" in path.parts and "nose" not in path.name):
             write(path, content[:100])
             raise OSError(28, "No space left on device")
         return write(path, content)
@@ -162,7 +162,7 @@ def test_one_output_that_cannot_be_written_costs_no_other(
     reason = "cannot be written (no space left on device)"
     assert result.stderr.splitlines() == [f"forgerank: {maps}, {page}: {reason}"]
     assert json.loads((tmp_path / "r.json").read_text())["reports"]
-    assert not list(maps.iterdir())
+    assert not list(maps.iterdir())  # not even those of the nose, for which there was room
     assert not page.exists()
 
 

@@ -86,7 +86,7 @@ def test_keys_are_listed_and_revoked(tmp_path: Path) -> None:
     [
         (["--host", "0.0.0.0"], "0.0.0.0: API keys are required here; make one: forgerank keys add NAME"),
         (["--host", "0.0.0.0", "--no-keys"], "API keys can be switched off on loopback only, not on 0.0.0.0"),
-        (["--data", "/dev/null/data"], "/dev/null/data: cannot keep data here (Not a directory)"),
+        (["--data", "/dev/null/data"], "/dev/null/data: cannot keep data here (not a directory)"),
         (["--set", "nonsense=1"], "nonsense: no such setting"),
         (["--set", "batch_size"], "--set batch_size: give NAME=VALUE"),
         (["--set", "batch_size=0"], "batch_size: Input should be greater than or equal to 1"),

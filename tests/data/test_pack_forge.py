@@ -47,7 +47,7 @@ def rebuilt(forge: PackForge, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rebuilt")
     keys = [forge.pack.entry(i).key for i in range(1, len(forge.pack))]
     grey = np.full((64, 64, 3), 128, np.uint8)
-    assert write_reconstructions(out, "train", [(key, grey) for key in keys]) == len(keys)
+    assert write_reconstructions(out, "train", [(key, grey) for key in keys], pack=forge.pack) == len(keys)
     return out
 
 

@@ -129,7 +129,24 @@ def test_a_pack_of_which_nothing_can_be_read_is_one_line(torn: Pack, tmp_path: P
 
 
 def test_reconstructions_of_another_pack_are_refused(pack: Pack, pack_root: Path, tmp_path: Path) -> None:
-    write_reconstructions(tmp_path, "train", [("another", pack.image(0))])
+    out, other = tmp_path / "out", tmp_path / "other"
+    write_reconstructions(out, "train", [("another", pack.image(0))], pack=pack)
     for kinds in ({"resynthesis": 1.0}, {"resynthesis": 1.0, "chain": 1.0}):
         with pytest.raises(InputError, match="holds none of the train faces of "):
-            PackForge(pack_root, "train", kinds=kinds, reconstructions=tmp_path)
+            PackForge(pack_root, "train", kinds=kinds, reconstructions=out)
+    # A pack whose faces have the same keys, in other parts.
+    shutil.copytree(pack_root, other)
+    (other / "00000.tar").rename(other / "00002.tar.old")
+    (other / "00002.tar").rename(other / "00000.tar")
+    (other / "00002.tar.old").rename(other / "00002.tar")
+    (other / "manifest.json").unlink()
+    reconstruct_pack(Pack(other, "train", label="real"), [untrained(0)], out, name="train", unread=[])
+    of_this = tmp_path / "this"
+    reconstruct_pack(pack, [untrained(0)], of_this, name="train", unread=[])
+    for root, mine, its in ((pack_root, of_this, out), (other, out, of_this)):
+        PackForge(root, "train", kinds={"resynthesis": 1.0}, reconstructions=mine)
+        with pytest.raises(InputError, match=r"train\.tar: its reconstructions are of another pack than "):
+            PackForge(root, "train", kinds={"resynthesis": 1.0}, reconstructions=its)
+    # Some parts of a pack are that pack.
+    (other / "00001.tar").unlink()
+    PackForge(other, "train", kinds={"resynthesis": 1.0, "chain": 1.0}, reconstructions=out)

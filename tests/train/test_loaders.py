@@ -1,3 +1,5 @@
+import os
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,7 @@ import torch
 from forgerank.data.mixture import Levelled
 from forgerank.train.config import TrainConfig
 from forgerank.train.loaders import (
+    _worker_options,
     crop_size,
     limited,
     open_mixture,
@@ -122,3 +125,15 @@ def test_validation_is_levelled_where_training_is(mixed_config: Callable[..., Tr
 def test_validation_without_sources_has_no_name(tiny_config: Callable[..., TrainConfig]) -> None:
     ((name, source),) = open_validation(tiny_config(data={"val_images": 9}).data).items()
     assert (name, len(source)) == ("", 9)
+
+
+def test_workers_that_could_pass_nothing_on_are_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _worker_options(1)["num_workers"] == 1
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
+    with pytest.raises(InputError, match=r"data\.workers need a folder for temporary files: set TMPDIR"):
+        _worker_options(1)
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", lambda _: os.open("/dev/null/shm", 0))
+    with pytest.raises(InputError, match=r"shared memory, /dev/shm cannot be used \(not a directory\)"):
+        _worker_options(1)
+    assert _worker_options(0)["num_workers"] == 0

@@ -105,7 +105,7 @@ class _Run:
             result = replace(result, path=self.names[path])
         reported = self.outputs.html is not None or self.outputs.json is not None
         self.report.add(result, path if reported else None, image)
-        if self.maps is not None:
+        if self.maps is not None and str(self.outputs.heatmaps) not in self._unwritten:
             number, folder = len(self.report.results), self.maps
             self._try(self.outputs.heatmaps, lambda: _write_heatmaps(number, result, image, folder))
 
@@ -115,8 +115,8 @@ class _Run:
 
     def write(self) -> list[str]:
         """Write the files that hold everything; returns why outputs could not be written, a line a reason."""
-        if self.maps is not None and (folder := self.outputs.heatmaps) is not None:
-            maps = self.maps
+        maps, folder = self.maps, self.outputs.heatmaps
+        if maps is not None and folder is not None and str(folder) not in self._unwritten:  # all, or none
             self._try(folder, lambda: _move_out(maps, folder))
         if self.outputs.html is not None:
             html = self.outputs.html

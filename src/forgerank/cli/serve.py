@@ -15,6 +15,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from forgerank.extras import require
+from forgerank.files import os_reason
 from forgerank.types import InputError
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _make(data: Path) -> None:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         TemporaryFile(dir=data).close()
     except OSError as error:
-        raise InputError(f"{data}: cannot keep data here ({error.strerror})") from None
+        raise InputError(f"{data}: cannot keep data here ({os_reason(error)})") from None
 
 
 def _listen(settings: "ServiceSettings") -> socket.socket:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from forgerank.data.tar_files import Archive, DamagedTarError, is_archive, read_archive, tar_names
+from forgerank.files import os_reason
 from forgerank.media.files import MediaError
 from forgerank.media.frame_access import Frame, Lost, evenly_spaced, read_video
 from forgerank.media.images import read_photo
@@ -109,7 +110,7 @@ def _from_folder(clip: Clip, count: int | None) -> Iterator[Frame | Lost]:
         try:
             files = [entry.name for entry in os.scandir(clip.path) if entry.is_file()]
         except OSError as error:
-            yield Lost(None, f"unreadable: {error.strerror}")
+            yield Lost(None, f"unreadable: {os_reason(error)}")
             return
         names = _in_order(name for name in files if kind_by_name(name) == "image")
     if not names:

@@ -75,6 +75,7 @@ class PackForge:
         chosen: dict[str, Any] = {"length": length, "sources": sources, "without": without, "label": "real"}
         self.pack = Pack(root, split, **chosen)
         if self.reconstructions is not None and needy:
+            self.reconstructions.check_made_of(self.pack)
             held = self.reconstructions.keys
             if held.isdisjoint(self.pack.entry(i).key for i in range(len(self.pack))):
                 raise InputError(f"{reconstructions}: holds none of the {split} faces of {root}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from forgerank.files import os_reason
 from forgerank.types import InputError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -25,7 +26,7 @@ def open_embedded(name: str, *, threads: int = 1, assets: Path = ASSETS) -> ort.
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot read the embedded model ({error.strerror})") from None
+        raise InputError(f"{path}: cannot read the embedded model ({os_reason(error)})") from None
     if hashlib.sha256(content).hexdigest() != recorded:
         raise InputError(f"{path}: not the recorded model (its SHA-256 differs); reinstall forgerank")
     return ort.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import LabelledImage, Sample, Samples, Source
 from forgerank.media.files import counted
 from forgerank.metrics.detection import lacking_class
+from forgerank.processes import check_shared_memory
 from forgerank.train.config import DataConfig, SourceConfig, TrainConfig
 from forgerank.types import InputError
 
@@ -287,8 +289,20 @@ def _worker_options(workers: int) -> dict[str, Any]:
     # A generator of its own: drawing the workers' seeds must not advance the generator of training.
     options: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator().manual_seed(0)}
     if workers:
+        check_shared_memory()
+        _check_temporary_folder()
         options |= {"persistent_workers": True, "worker_init_fn": _start_worker, "prefetch_factor": 4}
     return options
+
+
+def _check_temporary_folder() -> None:
+    """Raises InputError where there is none: workers pass batches on through sockets in it, or wait for ever."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise InputError(
+            "data.workers need a folder for temporary files: set TMPDIR to one that can be written"
+        ) from None
 
 
 def _start_worker(worker: int) -> None:

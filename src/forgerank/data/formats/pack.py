@@ -288,6 +288,11 @@ class Pack:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def part_indexes(self) -> dict[str, int]:
+        """`Part.index` of every part by its name: what tells this pack from another one."""
+        return {part.path.name: part.index for part in self._parts}
+
     def entry(self, index: int) -> Entry:
         """The annotation of the face at `index` in the part."""
         number, row = self._places[index]
@@ -383,6 +388,7 @@ def unpack_hair(bits: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.u
 
 
 ZOOM = 1.3  # of the crops that autoencoders see
+PARTS = "parts.json"  # a member of reconstructions: `Pack.part_indexes` of the pack that they were made of
 
 
 class Reconstructions:
@@ -390,13 +396,27 @@ class Reconstructions:
 
     def __init__(self, root: Path) -> None:
         self._members: dict[str, tuple[Path, Member]] = {}
+        self._parts: list[tuple[Path, dict[str, int]]] = []
         for path in _tars(root):
             try:
-                self._members |= {Path(name).stem: (path, at) for name, at in tar_members(path).items()}
+                members = tar_members(path)
+                if PARTS in members:  # older ones do not say
+                    self._parts.append((path, _read_parts(path, members.pop(PARTS))))
             except (OSError, tarfile.TarError, ValueError) as error:
                 raise InputError(f"{path}: cannot be read as reconstructions: {error}") from error
+            self._members |= {Path(name).stem: (path, at) for name, at in members.items()}
         if not self._members:
             raise InputError(f"{root}: no reconstructions (*.tar) here")
+
+    def check_made_of(self, pack: Pack) -> None:
+        """Raises InputError where they are of another pack, whose faces may have the same keys.
+
+        Either may lack parts that the other has.
+        """
+        for path, parts in self._parts:
+            there = pack.part_indexes
+            if any(there[name] != parts[name] for name in there.keys() & parts.keys()):
+                raise InputError(f"{path}: its reconstructions are of another pack than {pack.root}")
 
     def __len__(self) -> int:
         return len(self._members)
@@ -417,3 +437,10 @@ class Reconstructions:
         image = read_image(path / f"{key}.jpg", read_member(path, f"{key}.jpg", member))
         alignment = estimate_alignment(five_points(landmarks), image.shape[0], ZOOM)
         return Reconstruction(image, alignment.matrix)
+
+
+def _read_parts(path: Path, member: Member) -> dict[str, int]:
+    parts = json.loads(read_member(path, PARTS, member))
+    if not isinstance(parts, dict):
+        raise InputError(f"{path / PARTS}: not a list of parts")
+    return parts

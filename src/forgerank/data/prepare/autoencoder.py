@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
-from forgerank.data.formats.pack import ZOOM, Pack
+from forgerank.data.formats.pack import PARTS, ZOOM, Pack
 from forgerank.data.tar_files import write_tar
 from forgerank.faces.align import estimate_alignment
 from forgerank.files import make_folder, write_together
@@ -385,17 +386,24 @@ def reconstruct_pack(
         if len(unread) - before == len(chosen):
             raise InputError(f"{pack.root}: none of {len(chosen)} faces can be read: {unread[-1]}")
 
-    return write_reconstructions(out, name, pairs())
+    return write_reconstructions(out, name, pairs(), pack=pack)
 
 
 def write_reconstructions(
-    out: Path, name: str, crops: Iterable[tuple[str, Image]], *, quality: int = 98
+    out: Path, name: str, crops: Iterable[tuple[str, Image]], *, pack: Pack, quality: int = 98
 ) -> int:
-    """Write keys with their crops (S, S, 3) as JPEG into OUT/NAME.tar; returns how many."""
+    """Write keys with their crops (S, S, 3) as JPEG into OUT/NAME.tar, and what tells their pack from another
+    one; returns how many crops.
+    """
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        for key, image in crops:
+            yield f"{key}.jpg", _jpeg(image, quality)
+        yield PARTS, json.dumps(pack.part_indexes).encode()
+
     make_folder(out)
-    members = ((f"{key}.jpg", _jpeg(image, quality)) for key, image in crops)
     with sole_writer(out):
-        return len(write_tar(out / f"{name}.tar", members, checksums=True))
+        return len(write_tar(out / f"{name}.tar", members(), checksums=True)) - 1
 
 
 def _jpeg(image: Image, quality: int) -> bytes:

@@ -258,7 +258,7 @@ def shown_row(row: dict[str, Any], with_thumbnail: bool) -> dict[str, Any]:
     except MediaError as error:
         return {**shown, "missing": error.reason}
     except OSError as error:
-        return {**shown, "missing": f"cannot be read ({error.strerror or type(error).__name__})"}
+        return {**shown, "missing": f"cannot be read ({os_reason(error)})"}
     return {**shown, "thumbnail": None if face is None else jpeg(face, _THUMBNAIL_SIDE)}
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from forgerank.detect.detector import Detector
+from forgerank.files import os_reason
 from forgerank.serving.service.batching import Batcher
 from forgerank.serving.service.database import open_database
 from forgerank.serving.service.jobs import Jobs
@@ -55,7 +56,7 @@ def assemble(settings: ServiceSettings, detector: Detector | None = None) -> Ser
     try:
         uploads = Uploads(settings.data / "uploads")
     except OSError as error:
-        raise InputError(f"{settings.data}: cannot keep data here ({error.strerror})") from None
+        raise InputError(f"{settings.data}: cannot keep data here ({os_reason(error)})") from None
     engine = open_database(settings.database_url)
     detector = detector or Detector(
         settings.weights,
