@@ -1,4 +1,5 @@
 import pickle
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from forgerank.files import (
     check_outputs,
     make_folder,
     open_table,
+    os_reason,
     read_json,
     read_yaml,
     remove_empty_folders,
@@ -183,3 +185,12 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(
 def test_settings_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbfseed: 1\r\n")
     assert read_yaml(tmp_path / "a.yaml") == {"seed": 1}
+
+
+def test_no_folder_for_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
+    with pytest.raises(OSError, match="temporary") as error:
+        tempfile.gettempdir()
+    assert "temporary files can be written: set TMPDIR" in os_reason(error.value)
+    assert os_reason(FileNotFoundError(2, "No such file or directory")) == "no such file or folder"

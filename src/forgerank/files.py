@@ -286,6 +286,8 @@ def check_regular(path: Path) -> None:
 def os_reason(error: OSError) -> str:
     """What the system says, in lower case: `no space left on device`."""
     if isinstance(error, FileNotFoundError):
+        if "temporary" in (error.strerror or ""):  # what `tempfile` says where it finds none
+            return "no folder for temporary files can be written: set TMPDIR to one that can"
         return "no such file or folder"
     return (error.strerror or str(error) or type(error).__name__).lower()
 

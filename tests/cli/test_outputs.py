@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -283,3 +284,13 @@ def test_nothing_comes_from_standard_input(weights: list[str]) -> None:
     result = CliRunner().invoke(app, ["detect", "-", *weights], input=b"")
     assert result.exit_code == 2
     assert result.stderr == "forgerank: <stdin>: empty file\n"
+
+
+def test_files_are_judged_where_nothing_temporary_can_be_written(
+    photo: Path, weights: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
+    assert detect(photo, "--json", tmp_path / "r.json", *weights).exit_code == 0
+    result = detect("-", *weights)
+    assert "temporary" in str(result.exception)

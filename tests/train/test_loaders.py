@@ -131,7 +131,7 @@ def test_workers_that_could_pass_nothing_on_are_not_begun(monkeypatch: pytest.Mo
     assert _worker_options(1)["num_workers"] == 1
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
-    with pytest.raises(InputError, match=r"data\.workers need a folder for temporary files: set TMPDIR"):
+    with pytest.raises(InputError, match=r"data\.workers: no folder for temporary files can be"):
         _worker_options(1)
     monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", lambda _: os.open("/dev/null/shm", 0))
     with pytest.raises(InputError, match=r"shared memory, /dev/shm cannot be used \(not a directory\)"):

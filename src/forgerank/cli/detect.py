@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,10 +92,11 @@ class Shown:
 class _Run:
     """The report on what has been judged so far, and the heatmaps of it."""
 
-    def __init__(self, detector: Detector, outputs: Outputs, case: str | None) -> None:
-        self.detector, self.outputs = detector, outputs
+    def __init__(
+        self, detector: Detector, outputs: Outputs, names: dict[Path, str], case: str | None
+    ) -> None:
+        self.detector, self.outputs, self.names = detector, outputs, names
         self.report = ReportBuilder(detector, page=outputs.html is not None, case=case)
-        self.names: dict[Path, str] = {}  # other than their paths
         self.maps: Path | None = None  # where heatmaps wait until all are there
         self._unwritten: dict[str, str] = {}  # output -> the first reason
 
@@ -162,14 +163,13 @@ def detect_files(
     the table is printed. Returns the exit code: 2 if an input failed or an output could not be written,
     else 0. Raises InputError for outputs that are refused, before any work.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        stdin = Path(folder, "-")
-        return _detect_files(paths, stdin, detector, outputs, out, err, sampling, max_pixels, shown)
+    with ExitStack() as stack:
+        return _detect_files(paths, stack, detector, outputs, out, err, sampling, max_pixels, shown)
 
 
 def _detect_files(
     paths: Sequence[Path],
-    standard_input: Path,  # a file for what comes that way
+    stack: ExitStack,  # for a file of what comes from standard input
     detector: Detector,
     outputs: Outputs,
     out: Console,
@@ -180,14 +180,16 @@ def _detect_files(
 ) -> int:
     others: Counter[str] = Counter()
     named, unmatched = _expanded(paths)
+    names: dict[Path, str] = {}
     if Path(STDOUT) in named:
+        standard_input = Path(stack.enter_context(tempfile.TemporaryDirectory()), "-")
         standard_input.write_bytes(sys.stdin.buffer.read())
         named = [standard_input if path == Path(STDOUT) else path for path in named]
+        names[standard_input] = "<stdin>"
     found, missing = find_media(named, others)
     missing = [*unmatched, *missing]
     outputs.prepare([*named, *found, *detector.files])
-    run = _Run(detector, outputs, shown.case)
-    run.names[standard_input] = "<stdin>"
+    run = _Run(detector, outputs, names, shown.case)
     found, repeated = _without_repetitions(found, run.names)
     report = run.report
     for error in missing:

@@ -22,6 +22,7 @@ from forgerank.data.formats.registry import open_dataset
 from forgerank.data.mixture import Ingredient, Levelled, MixedBatches, Mixture
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import LabelledImage, Sample, Samples, Source
+from forgerank.files import os_reason
 from forgerank.media.files import counted
 from forgerank.metrics.detection import lacking_class
 from forgerank.processes import check_shared_memory
@@ -296,13 +297,11 @@ def _worker_options(workers: int) -> dict[str, Any]:
 
 
 def _check_temporary_folder() -> None:
-    """Raises InputError where there is none: workers pass batches on through sockets in it, or wait for ever."""
+    """Raises InputError where there is none: workers pass batches on through sockets in it, or hang."""
     try:
         tempfile.gettempdir()
-    except FileNotFoundError:
-        raise InputError(
-            "data.workers need a folder for temporary files: set TMPDIR to one that can be written"
-        ) from None
+    except FileNotFoundError as error:
+        raise InputError(f"data.workers: {os_reason(error)}") from None
 
 
 def _start_worker(worker: int) -> None:

@@ -54,7 +54,7 @@ class Pool:
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="forgerank-scan-"))
         except OSError as error:
-            raise StoppedError(f"no folder for temporary files ({os_reason(error)})") from None
+            raise StoppedError(f"no folder for copies: {os_reason(error)}") from None
         self._workers: list[_Worker] = []
         self._again: deque[Task] = deque()
         self._losses: dict[str, int] = {}  # by path: how often its process died or hung
