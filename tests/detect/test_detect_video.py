@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image as PILImage
 
 import videos
 from forgerank.detect import Detector, VideoReport
@@ -175,6 +176,32 @@ def test_the_cap_spreads_the_frames(judge: Callable[..., VideoReport], real: Pix
     assert report.tracks[0].end > 4
     assert report.decoded_share == 1
     assert any("because the video is long" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.gif"])
+def test_a_long_gap_costs_no_frames(tiny_detector: Detector, real: Pixels, tmp_path: Path, name: str) -> None:
+    times = [*range(0, 3000, 100), 3_600_000, 3_600_500]
+    if name == "a.gif":
+        first, *others = [PILImage.fromarray(np.roll(real, shift, axis=1)) for shift in range(32)]
+        lengths = [100] * 29 + [60_000, 500, 500]
+        first.save(tmp_path / name, save_all=True, append_images=others, duration=lengths)
+    else:
+        write_video(tmp_path / name, [real] * len(times), times=times, bf="0")
+    report = detect_video(tiny_detector, tmp_path / name, max_frames=20)
+    assert 8 <= report.sampled_frames <= 20
+    assert sum(moment.time < 3 for moment in report.tracks[0].moments) >= 6
+    assert report.sampling_rate > 1.9
+    assert report.decoded_share == 1
+
+
+@pytest.mark.parametrize("frames", [59, 60, 61, 120, 121])
+def test_a_long_video_is_covered_to_its_end(
+    tiny_detector: Detector, real: Pixels, tmp_path: Path, frames: int
+) -> None:
+    path = write_video(tmp_path / "a.mp4", [real] * frames)
+    report = detect_video(tiny_detector, path, max_frames=10)
+    assert 9 <= report.sampled_frames <= 10
+    assert not any("its first" in warning for warning in report.warnings)
 
 
 def test_a_turned_video_is_judged_upright(

@@ -42,7 +42,7 @@ def _read_photo(content: bytes, folder: Path) -> None:
         first = error
     if is_animation(path):
         with open_animation(path) as animation:
-            for sample in animation.samples(animation.least_rate):
+            for sample in animation.samples(1000):
                 _check_photo(sample.image)
     else:
         for page in read_pages(path):

@@ -347,13 +347,26 @@ def test_frames_of_an_animation(tmp_path: Path, suffix: str) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=200)
     assert is_animation(path)
     with open_animation(path) as animation:
-        samples = list(animation.samples(animation.least_rate))
+        samples = list(animation.samples(1000))
         assert [round(sample.image.mean() / 20) for sample in samples] == [1, 2, 3, 4, 5]
         assert [sample.time for sample in samples] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
         assert animation.duration == pytest.approx(1.0)
         assert animation.progress.lost == 0
         assert len(list(animation.samples(2.0))) == 2
     assert not is_animation(saved(tmp_path / f"b.{suffix}", scene()))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_no_frame_of_a_large_animation_is_lost(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 300, 400, 3), np.uint8)
+    first, *others = [PILImage.fromarray(frame) for frame in noise]
+    path = tmp_path / f"a.{suffix}"
+    first.save(path, save_all=True, append_images=others, duration=100, lossless=True, method=0)
+    assert path.stat().st_size > 2_000_000
+    with open_animation(path) as animation:
+        for _ in range(2):
+            assert len(list(animation.samples(1000))) == 20
+            assert animation.progress.lost == 0
 
 
 def test_the_still_of_an_animated_png_is_one_image_more(tmp_path: Path) -> None:

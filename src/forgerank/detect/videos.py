@@ -1,13 +1,16 @@
 """A video in, a verdict per person out: frames are sampled, faces tracked, and their results pooled."""
 
 import hashlib
+import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from forgerank.detect.detector import AlignedFace, Detector
 from forgerank.detect.people import People
@@ -16,7 +19,7 @@ from forgerank.detect.runtime import Prediction
 from forgerank.detect.verdict import judge_image
 from forgerank.faces.track import Observation, Track, assign, embed
 from forgerank.faces.video_search import VideoFaceSearch
-from forgerank.media.animations import Animation, is_animation, open_animation
+from forgerank.media.animations import FRAMES_LOOKED_AT, Animation, is_animation, open_animation
 from forgerank.media.files import MediaError, counted
 from forgerank.media.images import MAX_PIXELS
 from forgerank.media.videos import Sample, Video, open_video
@@ -26,6 +29,7 @@ T = TypeVar("T")
 
 FPS = 2.0  # frames per second of video
 MAX_FRAMES = 600  # of one video
+_MOST_FPS = 1000.0  # of an animated image
 _AHEAD = 3  # samples that wait decoded, and as many that wait for the network
 
 
@@ -87,20 +91,21 @@ def detect_video(
     worker = detector.with_threads(max(1, detector.threads // 2))
     with _open(path, worker.threads, max_pixels) as video:
         if isinstance(video, Animation):
-            fps = max(fps, video.least_rate)
+            fps = max(fps, _spread(video.times(), _MOST_FPS, FRAMES_LOOKED_AT)[1])
         plan = _plan(video, fps, max_frames, max_seconds)
         people = People(worker.metadata)
-        sampled, stopped = 0, False
+        sampled: list[float] = []  # seconds
+        stopped = False
         with closing(_judged(worker, video.samples(plan.rate))) as judged:
             for seen in judged:
                 if cancelled is not None and cancelled():
                     raise Cancelled
                 if max_seconds is not None and seen.sample.time > max_seconds:
                     raise MediaError(path, f"over the limit of {max_seconds:g} s")
-                stopped = sampled == max_frames
+                stopped = len(sampled) == max_frames
                 if stopped:
                     break
-                sampled += 1
+                sampled.append(seen.sample.time)
                 people.add(seen.sample, seen.answers(worker), seen.numbers)
                 if progress is not None:
                     progress(min(seen.sample.time, plan.extent), plan.extent)
@@ -118,19 +123,39 @@ def _open(path: str | Path, threads: int, max_pixels: int) -> AbstractContextMan
 
 
 def _plan(video: Video | Animation, fps: float, max_frames: int, max_seconds: float | None) -> _Plan:
-    """The rate that covers the whole video with the frames allowed."""
-    length = video.duration
-    if length is None or length * fps > max_frames:
-        length = video.extent()  # what is there, where the file does not say or says much
+    """The highest rate that covers the whole video with the frames allowed."""
+    length, rate = video.duration, fps
+    if length is None or length * fps > max_frames:  # the file says much, or not how much
+        length, rate = _spread(video.times(), fps, max_frames)
     longest = max(length, video.duration or 0.0)
     if max_seconds is not None and longest > max_seconds:
         raise MediaError(video.path, f"{longest:.0f} s long, over the limit of {max_seconds:g} s")
-    rate = min(fps, max_frames / length) if length > 0 else fps
     return _Plan(rate, rate < fps, length)
 
 
+def _spread(times: Iterable[float], fps: float, max_frames: int) -> tuple[float, float]:
+    """The last of the times, and the rate, at most `fps`, at which at most `max_frames` of them are sampled.
+
+    Of times with long gaps a steady rate over the whole would sample few.
+    """
+    last, step = 0.0, 1.0 / fps
+    taken: set[int] = set()  # numbers of the steps in which there is a time
+    for time in times:
+        last = max(last, time)
+        taken.add(max(0, math.floor(time / step + 1e-3)))
+        while len(taken) > max(1, max_frames):
+            step *= 2
+            taken = {number // 2 for number in taken}
+    return last, max(1.0 / step, min(fps, max_frames / last) if last > 0 else fps)
+
+
 def _report(
-    video: Video | Animation, plan: _Plan, tracks: tuple[TrackReport, ...], sampled: int, *, stopped: bool
+    video: Video | Animation,
+    plan: _Plan,
+    tracks: tuple[TrackReport, ...],
+    sampled: list[float],
+    *,
+    stopped: bool,
 ) -> VideoReport:
     seconds, share, warnings = _coverage(video, plan, stopped=stopped)
     verdict, reason = judge_image(tracks)
@@ -145,13 +170,21 @@ def _report(
         decoded_share=share,
         frame_rate=video.frame_rate,
         codec=video.codec,
-        sampled_frames=sampled,
-        sampling_rate=min(plan.rate, video.frame_rate or plan.rate),
+        sampled_frames=len(sampled),
+        sampling_rate=_sampling_rate(plan.rate, video.frame_rate, sampled),
         warnings=tuple(warnings),
         verdict=verdict,
         reason=reason,
         tracks=tracks,
     )
+
+
+def _sampling_rate(rate: float, frame_rate: float | None, times: list[float]) -> float:
+    """Sampled frames per second of video, gaps between frames apart."""
+    if frame_rate is None or frame_rate >= rate:
+        return rate
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0 / frame_rate
+    return min(rate, 1.0 / max(step, 1e-3))
 
 
 def _coverage(video: Video | Animation, plan: _Plan, *, stopped: bool) -> tuple[float, float, list[str]]:

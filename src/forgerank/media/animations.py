@@ -15,7 +15,7 @@ from forgerank.media.videos import Progress, Sample
 
 _TIMED_BY_DECODING = ("webp", "avif")  # Pillow tells how long a frame is shown once it is decoded
 FEWEST_FRAMES = 3  # a file of fewer is read as pages: a track of a video needs as many
-_LOOKED_AT = 60  # frames of an animation that are sampled if it has them, however short it is
+FRAMES_LOOKED_AT = 60  # of an animation are sampled if it has them, however short it is
 _MAX_DECODED = 20_000_000_000  # pixels of all frames: minutes
 _DEFAULT_MS = 100  # how long a frame is shown that says nothing of it, as browsers do
 
@@ -54,7 +54,7 @@ def open_animation(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterato
         frames = _frames(path, content)
         if frames * width * height > _MAX_DECODED:
             raise TooManyPixelsError(path, f"{frames} frames of {width} x {height} pixels")
-        yield Animation(path, image, frames)
+        yield Animation(path, content, image, frames)
 
 
 class Animation:
@@ -63,12 +63,12 @@ class Animation:
     streams = 1
     hdr: str | None = None
 
-    def __init__(self, path: str | Path, image: ImageFile, frames: int) -> None:
+    def __init__(self, path: str | Path, content: bytes, image: ImageFile, frames: int) -> None:
         self.path = path
         self.codec = (image.format or "").lower()
         self.size = (0, 0)  # width and height in pixels, once a frame was decoded
         self.frames = frames  # as the file states
-        self._image = image
+        self._content = content
         self._times = [0.0]  # seconds at which the frames begin; the last one: where they end
         self._lost = 0
         for number in range(frames):
@@ -85,39 +85,33 @@ class Animation:
         self._decoded = 0.0
 
     @property
-    def least_rate(self) -> float:
-        """The sampling rate in 1/s that looks at every frame, or at 60 of many."""
-        lengths = [after - before for before, after in zip(self._times, self._times[1:], strict=False)]
-        if not lengths:
-            return 1.0
-        return min(1000.0, 1.0 / max(min(lengths), self._times[-1] / _LOOKED_AT))
-
-    @property
     def progress(self) -> Progress:
         """How much was decoded for the samples taken so far."""
         return Progress(self._decoded, self._decoded, self._lost)
 
-    def extent(self) -> float:
-        """Seconds of the whole."""
-        return self._times[-1]
+    def times(self) -> Iterator[float]:
+        """Seconds from the start to every frame, and at last to their end."""
+        yield from self._times
 
     def samples(self, rate: float) -> Iterator[Sample]:
         """The first frame, then the first at or after every multiple of 1 / `rate` seconds."""
         slot, count = 0, len(self._times) - 1
         self._lost = self.frames - count
-        for number in range(count):
-            due = math.floor(self._times[number] * rate + 1e-3)
-            if due < slot:
-                continue
-            try:
-                self._image.seek(number)
-                self._image.load()
-                image = pixels(self._image, self.path)
-            except Exception:  # as above
-                self._lost += 1
-                continue
-            slot = due + 1
-            self.size = (image.shape[1], image.shape[0])
-            self._decoded = self._times[number + 1]
-            yield Sample(number, self._times[number], image)
+        # Opened anew: how much a decoder may read of a file is limited, and every pass reads the whole.
+        with open_image(self.path, self._content) as image:
+            for number in range(count):
+                due = math.floor(self._times[number] * rate + 1e-3)
+                if due < slot:
+                    continue
+                try:
+                    image.seek(number)
+                    image.load()
+                    frame = pixels(image, self.path)
+                except Exception:  # as above
+                    self._lost += 1
+                    continue
+                slot = due + 1
+                self.size = (frame.shape[1], frame.shape[0])
+                self._decoded = self._times[number + 1]
+                yield Sample(number, self._times[number], frame)
         self._decoded = self._times[-1]

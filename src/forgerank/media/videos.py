@@ -103,15 +103,17 @@ class Video:
         last = 0.0 if self._last is None else 1.0 / (self.frame_rate or math.inf)
         return Progress(self._seconds + last, (self._last or 0.0) + last, self._lost)
 
-    def extent(self) -> float:
-        """Seconds from the start to the last packet that is there; nothing is decoded."""
-        last = 0.0
+    def times(self) -> Iterator[float]:
+        """Seconds from the start to every frame that is there, at last to their end; nothing is decoded."""
+        end = 0.0
         # Opened again, because not every container can be rewound.
         with open_container(self.path, max_pixels=self._max_pixels) as (container, streams):
             for packet in _one_clock(read_packets(container, streams[0])):
                 if packet.pts is not None and packet.size and not packet.is_corrupt:
-                    last = max(last, packet.pts * self._unit - self._start)
-        return last
+                    time = packet.pts * self._unit - self._start
+                    end = max(end, time + (packet.duration or 0) * self._unit)
+                    yield time
+        yield end
 
     def samples(self, rate: float) -> Iterator[Sample]:
         """The first frame, then the first at or after every multiple of 1 / `rate` seconds.
