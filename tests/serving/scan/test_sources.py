@@ -45,7 +45,8 @@ def test_globs_files_and_lists(media: Path, tmp_path: Path) -> None:
     lines = [os.fsencode(media / "notes.txt"), b"", b"/no/such\xff.jpg\r", b"s3://bucket/a.jpg", b"nul\0.jpg"]
     (tmp_path / "list.txt").write_bytes(b"\n".join(lines))
     listed = list(list_items(f"@{tmp_path}/list.txt", {}))
-    assert [item.error for item in listed] == [*(None, "no such file or folder", None, "not a valid path")]
+    unknown = "no such file or folder; the list is not UTF-8: save it as such"
+    assert [item.error for item in listed] == [None, unknown, None, "not a valid path"]
     assert os.fsencode(listed[1].path) == b"/no/such\xff.jpg"
     assert listed[2] == Item("s3://bucket/a.jpg")
 
@@ -70,13 +71,20 @@ def test_a_list_that_powershell_redirects_is_utf_16(tmp_path: Path, encoding: st
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_a_list_as_people_write_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    names = ["a b.jpg", "'c'.jpg", "d.jpg ", "é%.jpg"]
+    names = ["a b.jpg", "'c'.jpg", "d.jpg ", "sub/e.jpg", "é%.jpg"]
+    (tmp_path / "sub").mkdir()
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     lines = [
         *("# trip", "#EXTM3U"),
         *(f'"{tmp_path}/a b.jpg"', f"  {tmp_path}/a b.jpg\t", " ", "~/a b.jpg", "'a b.jpg'", "a b.jpg"),
-        *("'c'.jpg", "d.jpg ", f"file://{tmp_path}/%C3%A9%25.jpg", f"file://localhost{tmp_path}/a%20b.jpg"),
+        *(
+            "'c'.jpg",
+            "d.jpg ",
+            "sub\\e.jpg",
+            f"file://{tmp_path}/%C3%A9%25.jpg",
+            f"file://localhost{tmp_path}/a%20b.jpg",
+        ),
         "#1.jpg",
     ]
     (tmp_path / "list.txt").write_bytes(end.join(lines).encode())

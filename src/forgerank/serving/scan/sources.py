@@ -1,9 +1,10 @@
 """What to scan: folders, globs, URLs and lists of files, as a stream that holds one folder at a time."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import has_magic, iglob
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -103,6 +104,8 @@ def _from_list(path: Path) -> Iterator[Item]:
                 if line.strip():
                     name = _listed(line.removesuffix("\n"), path.parent)
                     item = Item(name) if is_url(name) else _local(name)
+                    if item.error and re.search("[\udc80-\udcff]", name):
+                        item = replace(item, error=f"{item.error}; the list is not UTF-8: save it as such")
                     if not (item.error and name.startswith("#") and not _is_wanted(name, MEDIA_SUFFIXES)):
                         yield item  # the others are comments
     except OSError as error:
@@ -113,7 +116,8 @@ def _from_list(path: Path) -> Iterator[Item]:
 
 def _listed(line: str, folder: Path) -> str:
     """What a line of a list in `folder` names: as it stands if that is there, else without blanks and quotes
-    around it, an address of this machine as a path, `~` as the home, and beside the list.
+    around it, an address of this machine as a path, `~` as the home, with slashes for backslashes, and beside
+    the list.
     """
     name = line.strip()
     if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
@@ -123,7 +127,8 @@ def _listed(line: str, folder: Path) -> str:
         path = url2pathname(urlsplit(name).path)
     elif is_url(name):
         return name
-    places = (line, str(folder / line), path, str(folder / path))
+    places = [line, path, path.replace("\\", "/")]
+    places = [place for name in places for place in (name, str(folder / name))]
     return next((place for place in places if os.path.lexists(place)), name)
 
 
