@@ -15,7 +15,7 @@ PACKAGE = Path(forgerank.__file__).parent
 
 # A module may import from lower levels and from its own package.
 LEVELS = {
-    "": 0, "types": 0, "labels": 0, "extras": 0, "files": 0, "processes": 0,
+    "": 0, "types": 0, "labels": 0, "extras": 0, "files": 0, "limits": 0, "processes": 0,
     "media": 1,
     "faces": 2,
     "forge": 3,
@@ -32,8 +32,8 @@ LEVELS = {
 }  # fmt: skip
 
 BASE = {
-    "", "types", "labels", "extras", "files", "processes", "media", "faces", "weights", "detect", "report",
-    "judging", "api", "cli",
+    "", "types", "labels", "extras", "files", "limits", "processes", "media", "faces", "weights", "detect",
+    "report", "judging", "api", "cli",
 }  # fmt: skip
 # Of `weights`, what a shared network needs beside its description.
 NEEDS_TORCH = {"weights/hub.py"}

@@ -207,11 +207,25 @@ NO_REASON = [
 def test_too_little_memory_is_one_line(
     error: Exception, spare: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("forgerank.cli.main._SPARE", spare)
+    monkeypatch.setattr("forgerank.limits._SPARE", spare)
     with pytest.raises(SystemExit) as ended, one_line_errors():
         raise error
     assert ended.value.code == 2
     assert capsys.readouterr().err == "forgerank: not enough memory\n"
+
+
+def test_too_many_open_files_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """As torch says it, in place of the error that it was raised with, and of the process that had it."""
+    said = RuntimeError(
+        "unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"
+    )
+    behind = RuntimeError("Please call `iter(combined_loader)` first.")
+    behind.__context__ = OSError(24, "Too many open files")
+    for error in (said, behind):
+        with pytest.raises(SystemExit, match="2"), one_line_errors():
+            raise error
+        line = "forgerank: too many open files: raise the limit (ulimit -n), or use fewer workers\n"
+        assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize("error", NO_REASON)

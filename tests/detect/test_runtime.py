@@ -58,3 +58,14 @@ def test_more_labels_than_answers(tmp_path: Path, make_weights: Callable[..., Pa
     folder = make_weights(tmp_path, labels=["nose", "eye"], thresholds=thresholds)
     with pytest.raises(InputError, match="answers for 5 components, its description names 2"):
         Runtime(load_weights(folder), threads=1).run(crops(1))
+
+
+def test_a_machine_without_memory_is_no_fault_of_the_network(tiny_weights: Path) -> None:
+    class Starved:
+        def run(self, *_: object) -> None:
+            raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for a buffer")
+
+    runtime = Runtime(load_weights(tiny_weights), threads=1)
+    runtime._session = Starved()  # type: ignore[assignment]
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        runtime.run(crops(1))

@@ -1,7 +1,6 @@
 """The `forgerank` command. Every import that costs time waits inside the command that needs it."""
 
 import os
-import re
 import shlex
 import signal
 import sys
@@ -17,6 +16,7 @@ from typer.core import TyperGroup
 from forgerank import __version__
 from forgerank.cli import analysis, data, forge, reproduce, scan, serve, training, weights
 from forgerank.cli.options import EXIT_CODES, STANDARD_OUTPUT, drop_output, local
+from forgerank.limits import lacking
 from forgerank.types import InputError, Terminated, printable
 
 
@@ -40,12 +40,6 @@ app = typer.Typer(
 
 
 _CTRL_C = 130  # the exit code that Typer makes of a KeyboardInterrupt
-# What NumPy, OpenCV, torch, ONNX Runtime and the loader of libraries say where memory ends.
-_NO_MEMORY = re.compile(
-    r"allocate memory|memory allocation|out of memory|bad_alloc|insufficient memory|failed to map segment",
-    re.IGNORECASE,
-)
-_SPARE = 1 << 28  # bytes; where not even these can be had, any failure is for want of memory
 
 
 def main() -> None:
@@ -96,8 +90,8 @@ def _terminate(*_: Any) -> NoReturn:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Bad input, a full disk and too little memory end the command with one line on standard error and exit
-    code 2; Ctrl-C with one line and exit code 130, SIGTERM with one line and that signal.
+    """Bad input, a full disk and too little of what `lacking` knows end the command with one line on standard
+    error and exit code 2; Ctrl-C with one line and exit code 130, SIGTERM with one line and that signal.
     """
     try:
         yield
@@ -122,9 +116,10 @@ def one_line_errors() -> Iterator[None]:
         _print_error(f"{name}{os_reason(error)}")
         sys.exit(2)
     except Exception as error:
-        if not _for_want_of_memory(error):
+        lack = lacking(error)
+        if lack is None:
             raise
-        _print_error("not enough memory")
+        _print_error(lack)
         sys.exit(2)
 
 
@@ -139,21 +134,6 @@ def _no_empty_folders() -> Iterator[None]:
 
             remove_empty_folders()
         raise
-
-
-def _for_want_of_memory(error: BaseException | None) -> bool:
-    """Whether that is why an error was raised, or the one behind it. Not every library says so: torch.export
-    and oneDNN name no reason.
-    """
-    try:
-        while error is not None:
-            if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-                return True
-            error = error.__cause__ or error.__context__
-        bytes(_SPARE)  # which touches none of its pages
-    except MemoryError:
-        return True
-    return False
 
 
 def _print_error(message: str) -> None:

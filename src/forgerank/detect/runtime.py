@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from forgerank.limits import lacking
 from forgerank.types import Image, InputError
 from forgerank.weights.description import Weights
 
@@ -84,6 +85,8 @@ def open_session(
             content, options, providers=[provider], enable_fallback=0
         )  # falling back would print lines of its own
     except Exception as error:  # ONNX Runtime's errors share no other base class
+        if lacking(error):  # no fault of the content
+            raise
         raise InputError(f"{name}: ONNX Runtime cannot load it ({shortened(error)})") from error
     names = {output.name for output in session.get_outputs()}
     inputs = [value.name for value in session.get_inputs()]
@@ -131,6 +134,8 @@ class Runtime:
             ]
             prediction = Prediction(*(np.concatenate(output) for output in zip(*parts, strict=True)))
         except Exception as error:  # as above
+            if lacking(error):  # no fault of the network
+                raise
             raise InputError(f"{self._path}: ONNX Runtime cannot run it ({shortened(error)})") from error
         if prediction.component_probabilities.shape[1:] != (self.labels,):
             raise InputError(

@@ -19,6 +19,7 @@ from forgerank.detect.verdict import unusable
 from forgerank.detect.views import mean_odds
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.labels import Sequences
+from forgerank.limits import lacking
 from forgerank.metrics.scores import Scores, to_scores
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig, parse_config
@@ -101,6 +102,8 @@ class OnnxScorer:
         try:
             found = [np.asarray(out) for out in self._session.run(self._outputs, {"images": images})]
         except Exception as error:  # ONNX Runtime's errors share no other base class
+            if lacking(error):  # no fault of the network
+                raise
             raise InputError(f"{self._name}: ONNX Runtime cannot run it ({shortened(error)})") from error
         wanted = (len(images),), (len(images), len(self.config.data.labels))
         if [out.shape for out in found] != [wanted[0], wanted[1], wanted[1]] or not all(

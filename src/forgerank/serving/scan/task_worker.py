@@ -14,6 +14,7 @@ from typing import Any
 
 from forgerank.detect.detector import Detector
 from forgerank.files import os_reason
+from forgerank.limits import lacking
 from forgerank.media.files import MediaError, check_file
 from forgerank.media.images import TooManyPixelsError
 from forgerank.media.suffixes import MEDIA_SUFFIXES
@@ -107,6 +108,8 @@ class TaskWorker:
         except InputError:  # not the file's fault: weights that cannot be used
             raise
         except Exception as error:  # a file that trips the program is a row, and the scan goes on
+            if lack := lacking(error):
+                return no_answer(lack)
             return no_answer(f"the program failed on it ({type(error).__name__}: {error})")
         return answer_of(report)
 
