@@ -1,3 +1,4 @@
+import os
 import pickle
 import tempfile
 from pathlib import Path
@@ -185,6 +186,14 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(
 def test_settings_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbfseed: 1\r\n")
     assert read_yaml(tmp_path / "a.yaml") == {"seed": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes that have names")
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    reason = r"a\.csv: cannot be read: not a regular file"
+    with pytest.raises(InputError, match=reason), open_table(tmp_path / "a.csv"):
+        pass
 
 
 def test_no_folder_for_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

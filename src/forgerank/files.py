@@ -150,6 +150,7 @@ def open_table(path: Path) -> Iterator["csv.DictReader[str]"]:
     its header has instead. Raises InputError, one line, also for what reading its rows meets.
     """
     try:
+        check_regular(path)
         with path.open("rb") as file:
             encoding = text_encoding(file.read(_HEAD_BYTES))
         with path.open(newline="", encoding=encoding) as text:
