@@ -151,11 +151,12 @@ def is_dead(process: str) -> bool:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Keeps other processes from writing into a folder, which exists, in this context.
+    """Keeps other processes from writing into a folder, which is made, in this context.
 
-    Raises InputError where one of them is in it. However a process ends, the system lets go of what it held;
-    a system or a disk without such locks keeps nobody out.
+    Raises InputError where one of them is in it, OutputError where it cannot be made. However a process ends,
+    the system lets go of what it held; a system or a disk without such locks keeps nobody out.
     """
+    make_folder(folder)
     try:
         import fcntl
     except ImportError:  # Windows

@@ -352,7 +352,6 @@ def _strategy(config: TrainConfig, processes: int) -> Strategy | str:
 
 
 def _describe_run(config: TrainConfig) -> None:
-    make_folder(config.output)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_atomic(config.output / "config.yaml", settings.encode())
     write_atomic(config.output / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())

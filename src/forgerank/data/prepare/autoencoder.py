@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from forgerank.data.formats.pack import PARTS, ZOOM, Pack
 from forgerank.data.tar_files import write_tar
 from forgerank.faces.align import estimate_alignment
-from forgerank.files import make_folder, write_together
+from forgerank.files import write_together
 from forgerank.processes import sole_writer
 from forgerank.types import Image, InputError
 from forgerank.weights.description import read_description, sealed_json
@@ -151,7 +151,6 @@ def train_autoencoder(
     """
     if count < 1:
         raise InputError("no crops to train on")
-    make_folder(out)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -340,9 +339,13 @@ def cached_crops(
                 kept[place] = _crop_or_reason(pack, int(chosen[place]), size, unread)
             if (found := kept[place]) is not None:
                 return found
-        raise InputError(f"{pack.root}: none of {len(chosen)} faces can be read: {unread[0]}")
+        raise _unreadable(pack, len(chosen), unread)
 
     return crop, len(chosen)
+
+
+def _unreadable(pack: Pack, count: int, unread: Sequence[str]) -> InputError:
+    return InputError(f"{pack.root}: none of {count} faces can be read: {unread[-1]}")
 
 
 def _crop_or_reason(pack: Pack, index: int, size: int, unread: list[str]) -> Image | None:
@@ -384,7 +387,7 @@ def reconstruct_pack(
                 if progress:
                     progress(done, len(chosen))
         if len(unread) - before == len(chosen):
-            raise InputError(f"{pack.root}: none of {len(chosen)} faces can be read: {unread[-1]}")
+            raise _unreadable(pack, len(chosen), unread)
 
     return write_reconstructions(out, name, pairs(), pack=pack)
 
@@ -401,7 +404,6 @@ def write_reconstructions(
             yield f"{key}.jpg", _jpeg(image, quality)
         yield PARTS, json.dumps(pack.part_indexes).encode()
 
-    make_folder(out)
     with sole_writer(out):
         return len(write_tar(out / f"{name}.tar", members(), checksums=True)) - 1
 
