@@ -15,7 +15,7 @@ from forgerank.media.files import MediaError
 from forgerank.media.frame_access import Frame, read_video
 from forgerank.media.hdr import HDR_PEAK, SDR_PEAK, light_to_pq
 from forgerank.media.videos import Progress, Sample, open_video
-from videos import cut_file, damage_file, write_hdr_video, write_sound, write_video
+from videos import cut_file, damage_file, join_streams, write_hdr_video, write_sound, write_video
 
 COUNT = 40
 
@@ -251,6 +251,19 @@ def test_damage_is_counted_and_passed_over(tmp_path: Path) -> None:
     assert progress.lost > 0
     assert progress.seconds < progress.end == pytest.approx(COUNT / 25, abs=0.01)
     assert samples[-1].number == number_of(samples[-1]) == COUNT - 1
+
+
+@pytest.mark.parametrize("container", ["mkv", "mov"])
+def test_a_cover_that_no_flag_names_is_not_the_video(tmp_path: Path, container: str) -> None:
+    cover = write_video(tmp_path / "cover.avi", greys()[:1], codec="mjpeg", strict="unofficial")
+    video = write_video(tmp_path / "a.mp4", greys(), rate=25, bf="0")
+    with open_video(join_streams(tmp_path / f"both.{container}", cover, video)) as both:
+        assert (both.streams, both.number, both.codec) == (2, 2, "h264")
+        assert len(list(both.samples(25.0))) == COUNT
+    with open_video(join_streams(tmp_path / f"other.{container}", video, cover)) as both:
+        assert (both.streams, both.number, both.codec) == (2, 1, "h264")
+    with open_video(cover) as alone:
+        assert (alone.streams, alone.number, alone.codec) == (1, 1, "mjpeg")
 
 
 def test_extent_is_read_without_decoding(tmp_path: Path) -> None:

@@ -196,7 +196,8 @@ def _coverage(video: Video | Animation, plan: _Plan, *, stopped: bool) -> tuple[
     if plan.capped:
         remarks.append(f"one frame in {1 / plan.rate:.1f} s was looked at, because the video is long")
     if video.streams > 1:
-        remarks.append(f"it holds {counted(video.streams, 'video stream')}; the first was judged")
+        judged = "the first" if video.number == 1 else f"number {video.number}"
+        remarks.append(f"it holds {counted(video.streams, 'video stream')}; {judged} was judged")
     if video.hdr is not None:
         remarks.append(f"its HDR ({video.hdr}) was tone-mapped to BT.709")
     if done.lost:

@@ -60,7 +60,7 @@ def open_animation(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterato
 class Animation:
     """The interface of `videos.Video` over the frames of an image file."""
 
-    streams = 1
+    streams = number = 1
     hdr: str | None = None
 
     def __init__(self, path: str | Path, content: bytes, image: ImageFile, frames: int) -> None:

@@ -29,6 +29,7 @@ _BOXES = frozenset({b"ftyp", b"mdat", b"free", b"skip", b"wide", b"uuid"})
 _INDEX = b"moov"
 _MOST_BOXES = 100
 _ROUNDED = 2  # pixels by which sizes of one shape may differ
+_IMAGE_CODECS = frozenset({"mjpeg", "png", "apng", "bmp", "gif", "webp", "tiff", "jpeg2000"})
 _WIDEST_PIXEL = 4  # width : height or height : width; a file that states more is not believed
 
 
@@ -37,6 +38,8 @@ def open_container(
     path: str | Path, *, threads: int = 1, max_pixels: int = MAX_PIXELS
 ) -> Iterator[tuple["InputContainer", list["VideoStream"]]]:
     """A file's container and its video streams, cover images left out. The first stream can be decoded.
+
+    Streams of images come last: not every file says which stream is its cover.
 
     FFmpeg reads this file and no other; `threads` decode. Raises MediaError for a file without a video stream
     that can be decoded, for frames of more than `max_pixels` pixels, and in place of FFmpeg's own errors, of
@@ -51,6 +54,7 @@ def open_container(
     try:
         with av.open(url, metadata_errors="ignore", options=options) as container:
             streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+            streams.sort(key=_holds_images)
             if not streams:
                 raise MediaError(path, _cut_index(path) or "no video in the file")
             context = streams[0].codec_context
@@ -66,6 +70,11 @@ def open_container(
     except av.FFmpegError as error:
         reason = f"damaged or no video ({error.strerror or type(error).__name__})"
         raise MediaError(path, _cut_index(path) or reason) from None
+
+
+def _holds_images(stream: "VideoStream") -> bool:
+    """Whether each frame of a stream is an image file, as a cover is, and the videos of some cameras."""
+    return stream.codec_context is not None and stream.codec_context.name in _IMAGE_CODECS
 
 
 def _cut_index(path: str | Path) -> str | None:

@@ -75,8 +75,9 @@ class Video:
     ) -> None:
         self.path = path
         self._max_pixels = max_pixels
-        self.streams = len(streams)  # the first is read
+        self.streams = len(streams)  # the first of these is read
         stream = streams[0]
+        self.number = 1 + sum(other.index < stream.index for other in streams)  # of that one, in the file
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         duration = duration or (container.duration or 0) / 1e6
         rate = stream.average_rate or stream.guessed_rate
