@@ -253,6 +253,19 @@ def test_damage_is_counted_and_passed_over(tmp_path: Path) -> None:
     assert samples[-1].number == number_of(samples[-1]) == COUNT - 1
 
 
+@pytest.mark.parametrize(("b_frames", "steps"), [("0", (40, 80)), ("2", (40, 40))])
+def test_an_avi_with_empty_frames_between(tmp_path: Path, b_frames: str, steps: tuple[int, int]) -> None:
+    """So FFmpeg keeps the times of H.264 in one: at a higher rate, of which few frames are there."""
+    times = [0, *np.cumsum([steps[number >= COUNT // 2] for number in range(COUNT - 1)]).tolist()]
+    path = write_video(tmp_path / "a.avi", greys(), times=times, bf=b_frames)
+    with open_video(path) as video:
+        assert video.frame_rate is not None
+        assert video.frame_rate > 100
+        samples = list(video.samples(1000.0))
+    assert [number_of(sample) for sample in samples] == list(range(COUNT))
+    assert [1000 * sample.time for sample in samples] == pytest.approx(times, abs=2)
+
+
 @pytest.mark.parametrize("container", ["mkv", "mov"])
 def test_a_cover_that_no_flag_names_is_not_the_video(tmp_path: Path, container: str) -> None:
     cover = write_video(tmp_path / "cover.avi", greys()[:1], codec="mjpeg", strict="unofficial")

@@ -1,6 +1,7 @@
 """Videos: frames at a steady rate with the times of the stream, and how much of the file could be decoded."""
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import heappop, heappush
@@ -90,6 +91,7 @@ class Video:
         self._unit = float(stream.time_base or 0)  # seconds per unit of the stream's times
         self._start = (container.start_time or 0) / 1e6  # seconds
         self._by_order = states_no_times(container, stream)
+        self._clock: deque[float] = deque(maxlen=_MOST_PENDING)  # then: seconds of the next frames
         self._sparse = False
         self._slot = 0  # the next wanted time is this many intervals from the start
         self._pending: list[_Pending] = []  # a heap
@@ -147,8 +149,12 @@ class Video:
             self._stream.codec_context.skip_frame = "DEFAULT" if due else "NONREF"
             frames = None if packet.is_corrupt else self._decode(packet)
             if self._by_order:
-                self._lost += frames is None
-                self._number += frames is None
+                if not flushed and packet.dts is not None:
+                    self._clock.append(packet.dts * self._unit - self._start)
+                if frames is None:
+                    self._lost += 1
+                    self._number += 1
+                    self._next_time()
             elif not flushed and not packet.is_discard and packet.pts is not None:
                 if len(self._pending) >= _MOST_PENDING:
                     self._pending.clear()
@@ -189,13 +195,17 @@ class Video:
         lost = _lost(missing) + bool(frame.is_corrupt)
         self._lost += lost
         self._number += max(1, len(passed))
-        time = self._number / (self.frame_rate or 25.0) if pts is None else pts * self._unit - self._start
+        time = self._next_time() if pts is None else pts * self._unit - self._start
         by_packet = self._sparse and pts is not None
         wanted = any(entry.wanted for entry in passed) if by_packet else self._take(time, rate)
         if self._last is not None:
             self._seconds += max(0.0, time - self._last) * (1.0 - lost / max(1, len(passed), lost))
         self._last = max(time, self._last or 0.0)
         return wanted
+
+    def _next_time(self) -> float:
+        """Seconds of the next frame in the order of display, where no packet states its own."""
+        return self._clock.popleft() if self._clock else self._number / (self.frame_rate or 25.0)
 
 
 def _one_clock(packets: "Iterable[Packet[VideoStream]]") -> "Iterator[Packet[VideoStream]]":
