@@ -333,6 +333,21 @@ def test_sigterm_ends_with_a_checkpoint(fresh: Path) -> None:
     assert logged_steps(run) == set(range(8))
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\xd8", b"a,b\n1,2\n", b"step,train/total\none,2\n", b"train/total\n1\n"]
+)
+def test_damaged_metrics_of_a_session_cost_nothing(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, text in enumerate((b"step,train/total\n3,0.5\n4,\n", content)):
+        (tmp_path / f"csv/version_{number}").mkdir(parents=True)
+        (tmp_path / f"csv/version_{number}/metrics.csv").write_bytes(text)
+    assert logged_steps(tmp_path) == {3}
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (content not in (b"", b"a,b\n1,2\n"))
+    assert all("version_1/metrics.csv: " in line for line in lines)
+
+
 def test_the_row_that_a_kill_lost_is_written_again(fresh: Path, finished: Path) -> None:
     assert ended(fresh, signal.SIGKILL, "save").returncode == -signal.SIGKILL
     run = fresh.parent / "run"

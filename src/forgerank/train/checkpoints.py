@@ -1,6 +1,5 @@
 """Networks on disk: the checkpoints of a run, and its weights with their description."""
 
-import csv
 import hashlib
 import os
 import platform
@@ -20,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor, nn
 
-from forgerank.files import make_folder, write_atomic, write_together
+from forgerank.files import make_folder, open_table, write_atomic, write_together
 from forgerank.model.baselines import build_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.types import InputError, Terminated
@@ -99,11 +98,19 @@ class Checkpoints(Callback):
 
 
 def logged_steps(folder: Path) -> set[int]:
-    """The steps whose training metrics are in the CSV files of a run, over all its sessions."""
-    steps = set()
+    """The steps whose training metrics are in the CSV files of a run, over all its sessions.
+
+    A file that is damaged is said, and costs the run nothing.
+    """
+    steps: set[int] = set()
     for path in folder.glob("csv/version_*/metrics.csv"):
-        with path.open(newline="", encoding="utf-8") as stream:
-            steps |= {int(row["step"]) for row in csv.DictReader(stream) if row.get("train/total")}
+        try:
+            with open_table(path) as rows:
+                steps |= {int(row["step"]) for row in rows if row.get("train/total")}
+        except InputError as error:
+            say(str(error))
+        except (KeyError, TypeError, ValueError):
+            say(f"{path}: not the metrics of a run")
     return steps
 
 
