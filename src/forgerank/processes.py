@@ -30,6 +30,7 @@ from forgerank.types import InputError
 _SPAWN = get_context("spawn")
 _OWNER, _MOVED = "process", "moved.json"  # files of a partial folder
 _held: set[int] = set()  # open folders of `sole_writer`
+_LOCKS = 32  # more than a few processes and their queues take
 _CLEARING = 3.0  # seconds that the processes of a pool have to clear away what they are writing
 
 
@@ -56,9 +57,9 @@ def process_pool(
 
 
 def check_shared_memory() -> None:
-    """Raises InputError where the system has no room for a lock that processes share."""
+    """Raises InputError where the system has no room for the locks that processes share."""
     try:
-        _SPAWN.Lock()
+        [_SPAWN.Lock() for _ in range(_LOCKS)]  # all at once
     except OSError as error:
         raise InputError(
             f"worker processes need shared memory, /dev/shm cannot be used ({os_reason(error)}): "

@@ -265,6 +265,26 @@ def test_no_memory_to_load_anything_is_one_line() -> None:
     assert (ended.returncode, ended.stderr) == (2, "forgerank: not enough memory\n")
 
 
+def test_what_a_failed_command_left_half_made_is_silent() -> None:
+    program = """if True:
+        from forgerank.cli import main
+        from forgerank.types import InputError
+
+        class HalfMade:
+            def __del__(self):
+                raise AttributeError("_workers")
+
+        def fail():
+            half_made = HalfMade()
+            raise InputError("a.jpg: bad")
+
+        main.app = fail
+        main.main()
+    """
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "forgerank: a.jpg: bad\n")
+
+
 def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     advance: Callable[[int, int], None]
     with progress_bar("Forging") as advance:

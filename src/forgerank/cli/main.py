@@ -54,8 +54,13 @@ def main() -> None:
         signal.signal(signal.SIGTERM, _terminate)
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no nohup
             signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    with one_line_errors(), _no_empty_folders():
-        app()
+    try:
+        with one_line_errors(), _no_empty_folders():
+            app()
+    except SystemExit as error:
+        if error.code not in (0, None):
+            sys.unraisablehook = lambda _: None  # what was left half made complains when it goes
+        raise
 
 
 def _open_closed_streams() -> None:
