@@ -59,7 +59,7 @@ def process_pool(
 def check_shared_memory() -> None:
     """Raises InputError where the system has no room for the locks that processes share."""
     try:
-        [_SPAWN.Lock() for _ in range(_LOCKS)]  # all at once
+        [get_context().Lock() for _ in range(_LOCKS)]  # all at once
     except OSError as error:
         raise InputError(
             f"worker processes need shared memory, /dev/shm cannot be used ({os_reason(error)}): "
