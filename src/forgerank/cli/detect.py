@@ -97,7 +97,7 @@ class _Run:
     ) -> None:
         self.detector, self.outputs, self.names = detector, outputs, names
         self.report = ReportBuilder(detector, page=outputs.html is not None, case=case)
-        self.maps: Path | None = None  # where heatmaps wait until all are there
+        self.maps: Path | None = None  # where heatmaps wait until all are there, while all could be written
         self._unwritten: dict[str, str] = {}  # output -> the first reason
 
     def add(self, result: Report | VideoReport, path: Path, image: LoadedImage | None = None) -> None:
@@ -106,9 +106,10 @@ class _Run:
             result = replace(result, path=self.names[path])
         reported = self.outputs.html is not None or self.outputs.json is not None
         self.report.add(result, path if reported else None, image)
-        if self.maps is not None and str(self.outputs.heatmaps) not in self._unwritten:
+        if self.maps is not None:
             number, folder = len(self.report.results), self.maps
-            self._try(self.outputs.heatmaps, lambda: _write_heatmaps(number, result, image, folder))
+            if not self._try(self.outputs.heatmaps, lambda: _write_heatmaps(number, result, image, folder)):
+                self.maps = None  # all heatmaps, or none
 
     def fail(self, path: Path, error: InputError) -> None:
         """Keep why a file could not be judged."""
@@ -116,8 +117,7 @@ class _Run:
 
     def write(self) -> list[str]:
         """Write the files that hold everything; returns why outputs could not be written, a line a reason."""
-        maps, folder = self.maps, self.outputs.heatmaps
-        if maps is not None and folder is not None and str(folder) not in self._unwritten:  # all, or none
+        if (maps := self.maps) is not None and (folder := self.outputs.heatmaps) is not None:
             self._try(folder, lambda: _move_out(maps, folder))
         if self.outputs.html is not None:
             html = self.outputs.html
@@ -138,12 +138,14 @@ class _Run:
             path = Path(output)
             self._try(path, lambda: write_atomic(path, made().encode()))
 
-    def _try(self, output: Path | None, write: Callable[[], object]) -> None:
-        """One output that cannot be written costs neither the others nor the answers."""
+    def _try(self, output: Path | None, write: Callable[[], object]) -> bool:
+        """Whether it was written: one output that cannot be costs neither the others nor the answers."""
         try:
             write()
         except OutputError as error:
             self._unwritten.setdefault(str(output), error.reason)
+            return False
+        return True
 
 
 def detect_files(

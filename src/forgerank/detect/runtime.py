@@ -1,7 +1,8 @@
 """ONNX Runtime session of the exported network: aligned crops in, every output in one pass."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,14 +81,10 @@ def open_session(
     import onnxruntime as ort
 
     options.log_severity_level = 4  # what fails raises
-    try:
+    with onnx_errors(name, "load"):
         session = ort.InferenceSession(
             content, options, providers=[provider], enable_fallback=0
         )  # falling back would print lines of its own
-    except Exception as error:  # ONNX Runtime's errors share no other base class
-        if lacking(error):  # no fault of the content
-            raise
-        raise InputError(f"{name}: ONNX Runtime cannot load it ({shortened(error)})") from error
     names = {output.name for output in session.get_outputs()}
     inputs = [value.name for value in session.get_inputs()]
     if inputs != [INPUT] or not names.issuperset(OUTPUTS):
@@ -127,16 +124,12 @@ class Runtime:
 
         Raises InputError for a network that cannot take them, or whose answers cannot be used.
         """
-        try:
+        with onnx_errors(str(self._path), "run"):
             parts = [
                 self._session.run(self._outputs, {INPUT: _to_tensor(crops[start : start + self._batch_size])})
                 for start in range(0, len(crops), self._batch_size)
             ]
             prediction = Prediction(*(np.concatenate(output) for output in zip(*parts, strict=True)))
-        except Exception as error:  # as above
-            if lacking(error):  # no fault of the network
-                raise
-            raise InputError(f"{self._path}: ONNX Runtime cannot run it ({shortened(error)})") from error
         if prediction.component_probabilities.shape[1:] != (self.labels,):
             raise InputError(
                 f"{self._path}: the network answers for {prediction.component_probabilities.shape[-1]} "
@@ -164,7 +157,21 @@ def _usable(prediction: Prediction, count: int) -> bool:
     return bool(finite and probabilities.min() >= 0.0 and probabilities.max() <= 1.0)
 
 
-def shortened(error: Exception) -> str:
+@contextmanager
+def onnx_errors(name: str, action: str) -> Iterator[None]:
+    """What ONNX Runtime raises over a network, called `name`, becomes an InputError, one line.
+
+    What the system had too little of (`lacking`) is no fault of the network, and stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's errors share no other base class
+        if lacking(error):
+            raise
+        raise InputError(f"{name}: ONNX Runtime cannot {action} it ({_shortened(error)})") from error
+
+
+def _shortened(error: Exception) -> str:
     """The message of a library on one line, of at most 160 characters."""
     return " ".join(str(error).split())[:160]
 

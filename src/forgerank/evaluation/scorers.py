@@ -14,12 +14,11 @@ from torch import nn
 
 from forgerank.data.batches import Item
 from forgerank.data.sample import LabelledImage, Sample, Source
-from forgerank.detect.runtime import open_session, order_output, shortened
+from forgerank.detect.runtime import onnx_errors, open_session, order_output
 from forgerank.detect.verdict import unusable
 from forgerank.detect.views import mean_odds
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.labels import Sequences
-from forgerank.limits import lacking
 from forgerank.metrics.scores import Scores, to_scores
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig, parse_config
@@ -99,12 +98,8 @@ class OnnxScorer:
     def score(self, batch: Item) -> Scores:
         """The scores of every image of a batch. Raises InputError for a network that cannot take them."""
         images = to_images(batch).contiguous().numpy()
-        try:
+        with onnx_errors(self._name, "run"):
             found = [np.asarray(out) for out in self._session.run(self._outputs, {"images": images})]
-        except Exception as error:  # ONNX Runtime's errors share no other base class
-            if lacking(error):  # no fault of the network
-                raise
-            raise InputError(f"{self._name}: ONNX Runtime cannot run it ({shortened(error)})") from error
         wanted = (len(images),), (len(images), len(self.config.data.labels))
         if [out.shape for out in found] != [wanted[0], wanted[1], wanted[1]] or not all(
             np.issubdtype(out.dtype, np.floating) and np.isfinite(out).all() for out in found

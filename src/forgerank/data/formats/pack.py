@@ -413,8 +413,8 @@ class Reconstructions:
 
         Either may lack parts that the other has.
         """
+        there = pack.part_indexes
         for path, parts in self._parts:
-            there = pack.part_indexes
             if any(there[name] != parts[name] for name in there.keys() & parts.keys()):
                 raise InputError(f"{path}: its reconstructions are of another pack than {pack.root}")
 
