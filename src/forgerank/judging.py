@@ -51,7 +51,7 @@ def judge_file(
         )
         return replace(video, path=shown)
     except MediaError as error:
-        raise type(error)(address(shown) or shown, error.reason) from None
+        raise type(error)(address(shown) or shown, error.reason) from error.__cause__
 
 
 def _judge_pages(detector: Detector, path: str | Path, max_pixels: int) -> Report:

@@ -1,5 +1,6 @@
 """Video containers: a file opened safely with PyAV, its packets, and decoded frames as RGB arrays."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,8 @@ def open_container(
             context.options = {"max_pixels": str(max_pixels)}
             yield container, streams
     except av.FFmpegError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise MediaError(path, str(error.strerror).lower()) from error
         reason = f"damaged or no video ({error.strerror or type(error).__name__})"
         raise MediaError(path, _cut_index(path) or reason) from None
 

@@ -36,7 +36,7 @@ def check_file(path: str | Path) -> None:
     except ValueError:
         raise MediaError(path, "not a valid path") from None
     except OSError as error:
-        raise _unreachable(path, error) from None
+        raise _unreachable(path, error) from error
     if stat.S_ISDIR(status.st_mode):
         raise MediaError(path, "is a directory")
     if not stat.S_ISREG(status.st_mode):
@@ -53,7 +53,7 @@ def read_file(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> bytes:
             # Python takes as much memory as is asked for: a little more than the file holds.
             content = file.read(min(os.fstat(file.fileno()).st_size, max_bytes) + 1)
     except OSError as error:
-        raise MediaError(path, os_reason(error)) from None
+        raise MediaError(path, os_reason(error)) from error
     if len(content) > max_bytes:
         raise MediaError(path, f"over the limit of {max_bytes} bytes")
     return content

@@ -162,8 +162,10 @@ def opened(path: str | Path, content: bytes) -> Iterator[ImageFile]:
         try:
             with open_image(path, content) as image:
                 yield image
+        except MediaError:
+            raise
         except Exception as error:  # a decoder raises whatever its code stumbles over
-            raise _media_error(path, error) from None
+            raise _media_error(path, error) from _shortage(error)
 
 
 def open_image(path: str | Path, content: bytes) -> ImageFile:
@@ -180,8 +182,10 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
         if str(error).startswith(_SAID_OF_ODD_PIXELS):
             raise MediaError(path, _ODD_PIXELS) from None
         raise MediaError(path, f"truncated or damaged image (no {kind} can be made of it)") from None
+    except MediaError:
+        raise
     except Exception as error:  # as above
-        raise _media_error(path, error) from None
+        raise _media_error(path, error) from _shortage(error)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_raw(image):
         image.close()
         raise UnknownFormatError(path, _RAW)
@@ -194,9 +198,12 @@ def _is_raw(image: TiffImagePlugin.TiffImageFile) -> bool:
     return _DNG_VERSION in tags or bool(tags.get(_KIND_OF_IMAGE, 0) & 1 and _INNER_DIRECTORIES in tags)
 
 
+def _shortage(error: Exception) -> Exception | None:
+    """The error, if it is no fault of the file."""
+    return error if isinstance(error, MemoryError) else None
+
+
 def _media_error(path: str | Path, error: Exception) -> MediaError:
-    if isinstance(error, MediaError):
-        return error
     if isinstance(error, StructureError):
         return MediaError(path, str(error))
     if isinstance(error, PillowImage.DecompressionBombError):

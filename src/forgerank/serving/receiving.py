@@ -1,7 +1,6 @@
 """Uploads as they come in: raw or multipart/form-data, counted while they are written, never held whole."""
 
 import asyncio
-import errno
 import time
 from collections.abc import Mapping
 from typing import BinaryIO
@@ -10,6 +9,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
+
+from forgerank.serving.trouble import trouble
 
 RETRY_SECONDS = 5  # of Retry-After where nothing better is known
 
@@ -102,14 +103,11 @@ def label(name: str | None, default: str) -> str:
 
 
 def exhausted(error: BaseException) -> BaseException:
-    """503 where the server has no disk, file, thread or memory left; else the error itself."""
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return busy("the server's disk is full", 300)
-    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
-        return busy("the server has too much in work")
-    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
-        return busy("the server has too much in work")
-    return error
+    """503 for the server's own `trouble`; else the error itself."""
+    cause = trouble(error)
+    if cause is None:
+        return error
+    return busy(f"the server cannot do this now: {cause}", 300 if "disk" in cause else RETRY_SECONDS)
 
 
 def _too_large(limit: int) -> ProblemError:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
+from multiprocessing import Pipe
 from types import SimpleNamespace
 from typing import Any
 
@@ -150,6 +151,22 @@ def test_the_limit_of_time_ends_the_process(make: Any, jpeg: bytes) -> None:
     of.start()
     with pytest.raises(MediaError, match="takes longer than 1e-06 seconds to decode"):
         ask("a.jpg", content=jpeg).result(TIMEOUT)
+
+
+def test_a_process_without_memory_blames_no_photograph(jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starved(*arguments: Any, **options: Any) -> None:
+        raise MediaError("a.jpg", "not enough memory to decode it") from MemoryError()
+
+    monkeypatch.setattr(decoders, "read_first", starved)
+    ours, theirs = Pipe()
+    with ours:
+        ours.send(("a.jpg", 10**6))
+        ours.send_bytes(jpeg)
+        with theirs:
+            decoders._serve(theirs)
+        assert ours.recv() is None  # that it has begun
+        with pytest.raises(EOFError):
+            ours.recv()
 
 
 @pytest.mark.parametrize(

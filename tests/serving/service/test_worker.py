@@ -139,6 +139,22 @@ def test_what_was_unpacked_and_is_lost_is_the_servers_trouble(
     assert report(store, store.jobs.get(job.id))["errors"] == {}
 
 
+def test_a_member_that_the_server_cannot_read_is_tried_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_RECOVERY", 0)
+
+    def starved(detector: object, path: Path, **options: Any) -> None:
+        raise MediaError(path, "not enough memory to decode it") from MemoryError()
+
+    job = store.submit(zipped(a=b"good"), "archive")
+    with monkeypatch.context() as patch:
+        patch.setattr(judge, "judge_file", starved)
+        assert work(store, attempts=2)
+    assert work(store, attempts=2)
+    assert report(store, store.jobs.get(job.id)) == {"reports": ["a"], "errors": {}}
+
+
 def zipped(**members: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -172,10 +188,19 @@ def test_a_name_that_is_a_guess_comes_with_its_bytes(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "trouble", [StorageError("its disk is full"), OSError(errno.ENOSPC, "No space left")]
+    ("trouble", "told"),
+    [
+        (StorageError("its disk is full"), "its disk is full"),
+        (OSError(errno.ENOSPC, "No space left"), "its disk is full"),
+        (RuntimeError("std::bad_alloc"), "it is out of memory"),
+    ],
 )
 def test_the_servers_trouble_is_not_told_as_the_users(
-    store: Store, monkeypatch: pytest.MonkeyPatch, trouble: Exception, caplog: pytest.LogCaptureFixture
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Exception,
+    told: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(worker, "_RECOVERY", 0)
     job = store.submit(zipped(a=b"good"), "archive", "the file")
@@ -190,7 +215,7 @@ def test_the_servers_trouble_is_not_told_as_the_users(
     assert again is not None
     assert (again.state, again.attempts, again.error) == ("queued", 1, None)
     assert store.files() == [job.file]
-    assert "could not be judged now: its disk is full" in caplog.text
+    assert f"could not be judged now: {told}" in caplog.text
 
     monkeypatch.setattr(worker, "report_job", full)
     assert work(store, attempts=2)
@@ -198,7 +223,7 @@ def test_the_servers_trouble_is_not_told_as_the_users(
     assert failed is not None
     assert (failed.state, failed.error) == (
         "failed",
-        "the server could not judge it: its disk is full; the file was kept",
+        f"the server could not judge it: {told}; the file was kept",
     )
     assert store.files() == [job.file]
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from forgerank.detect.result import VideoReport
+from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import ReportFile
 from forgerank.serving.judge import FileJudge
 from forgerank.serving.web.page_server import build_page
@@ -125,6 +126,17 @@ def test_a_failure_of_the_program_is_logged_and_not_shown(
         *_, answer = lines(opened.post("judge", params={"name": "a.mp4"}, content=MP4))
     assert answer == {"error": "a.mp4: the program failed on this file; its log says why"}
     assert "a secret of the program" in caplog.text
+
+
+def test_a_trouble_of_the_server_is_told_as_its_own(judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starved(self: object, *arguments: Any) -> None:
+        raise RuntimeError("std::bad_alloc")
+
+    monkeypatch.setattr(ReportBuilder, "add", starved)
+    judge.script.put("finish")
+    with client(judge) as opened:
+        *_, answer = lines(opened.post("judge", params={"name": "a.mp4"}, content=MP4))
+    assert answer == {"error": "a.mp4: the server cannot judge it now: it is out of memory"}
 
 
 def test_a_file_over_the_limit_is_refused_even_where_its_length_is_not_stated(

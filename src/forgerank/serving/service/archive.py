@@ -6,7 +6,6 @@ one by one. The litter of operating systems (`is_litter`) is no member and does 
 """
 
 import bz2
-import errno
 import io
 import lzma
 import math
@@ -31,6 +30,7 @@ from forgerank.serving.service.zip_entries import (
     open_entry,
     read_directory,
 )
+from forgerank.serving.trouble import trouble
 from forgerank.types import InputError
 
 _HEAD_BYTES = 512  # enough to tell the formats
@@ -220,37 +220,18 @@ def _write(content: Iterator[bytes], path: Path) -> str | None:
     return None
 
 
-_TROUBLES = {
-    errno.ENOSPC: "its disk is full",
-    errno.EDQUOT: "its disk is full",
-    errno.EFBIG: "its disk is full",
-    errno.EMFILE: "it has too many open files",
-    errno.ENFILE: "it has too many open files",
-    errno.ENOMEM: "it is out of memory",
-    errno.EIO: "its disk fails",
-    errno.EROFS: "its disk cannot be written to",
-}
-
-
 @contextmanager
 def _ours() -> Iterator[None]:
     """What fails here is this machine's trouble."""
     try:
         yield
     except OSError as error:
-        raise StorageError(_TROUBLES.get(error.errno or 0, "it cannot write its files")) from None
-
-
-def exhausted(error: BaseException) -> str | None:
-    """What this machine has no more of, if that is what an error says."""
-    if isinstance(error, MemoryError):
-        return _TROUBLES[errno.ENOMEM]
-    return _TROUBLES.get(error.errno or 0) if isinstance(error, OSError) else None
+        raise StorageError(trouble(error) or "it cannot write its files") from None
 
 
 def _check_ours(error: Exception) -> None:
     """Raises StorageError for what reading meets that is this machine's trouble and no archive's."""
-    cause = exhausted(error)
+    cause = trouble(error)
     if cause is not None:
         raise StorageError(cause) from None
 

@@ -22,6 +22,7 @@ from forgerank.media.images import read_first
 from forgerank.processes import start_process
 from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials
+from forgerank.serving.trouble import trouble
 
 _QUICK = 2.0  # seconds of the first try
 _LOOK = 0.2  # seconds between two looks whether anybody still wants the answer
@@ -263,7 +264,7 @@ _START = 120.0  # seconds for a process to begin
 
 
 def _serve(connection: Connection) -> None:
-    """What the process does until its connection is closed."""
+    """What the process does until its connection is closed, or this machine lets it do no more."""
     connection.send(None)
     while True:
         try:
@@ -275,6 +276,8 @@ def _serve(connection: Connection) -> None:
             page = read_first(name, data=content, max_pixels=max_pixels)
             credentials = read_credentials(BytesIO(content))
         except MediaError as error:
+            if trouble(error) is not None:
+                return
             connection.send((type(error), error.reason))
             continue
         connection.send(

@@ -20,12 +20,13 @@ from forgerank.detect.videos import Cancelled
 from forgerank.processes import this_process
 from forgerank.report.builder import ReportBuilder
 from forgerank.serving.judge import FileJudge, Judge
-from forgerank.serving.service.archive import ArchiveError, Limits, Member, StorageError, exhausted, unpack
+from forgerank.serving.service.archive import ArchiveError, Limits, Member, StorageError, unpack
 from forgerank.serving.service.database import open_database
 from forgerank.serving.service.jobs import Claim, Job, Jobs
 from forgerank.serving.service.logs import log_to_stderr
 from forgerank.serving.service.service_settings import ServiceSettings
 from forgerank.serving.service.uploads import Uploads
+from forgerank.serving.trouble import trouble
 from forgerank.types import InputError
 
 _BEAT = 2.0  # seconds between signs of life, at most a third of the lease
@@ -68,7 +69,7 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSett
     claim = _insist(lambda: jobs.claim(this_process()))
     if claim is None:
         return False
-    trouble: str | None = None
+    cause: str | None = None
     with Lease(jobs, claim, settings) as lease, ExitStack() as stack:
         try:
             path = uploads.path(str(claim.job.file))
@@ -86,8 +87,8 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSett
         except Cancelled:
             _insist(lambda: jobs.release(claim))
         except Exception as error:
-            trouble = str(error) if isinstance(error, StorageError) else exhausted(error)
-            if trouble is None:
+            cause = str(error) if isinstance(error, StorageError) else trouble(error)
+            if cause is None:
                 lost = not path.exists()
                 reason = LOST if lost else str(error) if isinstance(error, InputError) else INTERNAL
                 # The file of a job that was deleted meanwhile is gone as well: nobody asks why.
@@ -98,10 +99,10 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSett
                         _log.exception("job %s", claim.job.id)
         else:
             _insist(lambda: jobs.finish(claim, json, html))
-    if trouble is not None:  # this machine's, not the user's: the job is tried again, later or elsewhere
-        line = f"the server could not judge it: {trouble}; the file was kept"
+    if cause is not None:  # this machine's, not the user's: the job is tried again, later or elsewhere
+        line = f"the server could not judge it: {cause}; the file was kept"
         if _insist(lambda: jobs.retry(claim, line)):
-            _log.error("job %s could not be judged now: %s", claim.job.id, trouble)
+            _log.error("job %s could not be judged now: %s", claim.job.id, cause)
             stop.wait(_RECOVERY)
     return True
 
@@ -240,7 +241,7 @@ def _add_member(report: ReportBuilder, job: Job, member: Member, path: Path, jud
     except Exception as error:
         if not path.exists():  # here and in the next case, the whole job is tried again
             raise StorageError("what it unpacked was deleted") from None
-        if exhausted(error) is not None:
+        if trouble(error) is not None:
             raise
         if isinstance(error, InputError):
             report.fail(name, getattr(error, "reason", str(error)))

@@ -26,6 +26,7 @@ from forgerank.report.html import template_environment
 from forgerank.report.words import LIMITS, VIDEO_LIMITS, percent, verdict_sentence
 from forgerank.serving.judge import Judge, Progress
 from forgerank.serving.receiving import ProblemError, exhausted, receive
+from forgerank.serving.trouble import trouble
 from forgerank.serving.web.examples import EXAMPLES, example_bytes
 from forgerank.types import InputError, printable
 
@@ -222,20 +223,24 @@ def answer(judge: Judge, path: Path, name: str, progress: Progress) -> dict[str,
     "probability" (in words), "components" (first to last)}, and the last two are the whole reports.
     Cancelled, raised by `progress`, passes.
     """
+    shown = printable(encodable(name))
     try:
         result = judge(path, name, progress)
         report = ReportBuilder(judge.detector)
         report.add(result, path)
     except Cancelled:
         raise
-    except InputError as error:
+    except Exception as error:
+        if (cause := trouble(error)) is not None:
+            _log.error("an upload could not be judged now: %s", cause)
+            return {"error": f"{shown}: the server cannot judge it now: {cause}"}
+        if not isinstance(error, InputError):
+            _log.exception("judging an upload failed")
+            return {"error": f"{shown}: the program failed on this file; its log says why"}
         reason = error.reason if isinstance(error, MediaError) else str(error)
-        return {"error": f"{printable(encodable(name))}: {reason}"}
-    except Exception:
-        _log.exception("judging an upload failed")
-        return {"error": f"{printable(encodable(name))}: the program failed on this file; its log says why"}
+        return {"error": f"{shown}: {reason}"}
     return {
-        "name": printable(encodable(name)),
+        "name": shown,
         "verdict": result.verdict,
         "sentence": verdict_sentence(result),
         "faces": [_face(face) for face in faces_of(result)],
