@@ -12,7 +12,7 @@ from PIL import ImageCms
 
 from forgerank.media.files import MediaError
 from forgerank.media.hdr import Transfer, tone_map
-from forgerank.media.images import read_pages, read_photo
+from forgerank.media.images import read_pages, read_photo, with_remedy
 from forgerank.types import InputError
 
 
@@ -278,7 +278,7 @@ def test_pixels_that_pillow_has_no_mode_for_are_no_damage(
     assert_refused(tmp_path / "a.tif", "stored in a way that is not read: save it as PNG")
 
 
-def assert_refused(path: Path, reason: str, **options: int) -> None:
+def assert_refused(path: Path, reason: str, **options: int) -> MediaError:
     with pytest.raises(InputError) as refusal:
         read_photo(path, **options)
     message = str(refusal.value)
@@ -287,6 +287,7 @@ def assert_refused(path: Path, reason: str, **options: int) -> None:
     assert "\n" not in message
     assert isinstance(refusal.value, MediaError)
     assert message == f"{refusal.value.path}: {refusal.value.reason}"
+    return refusal.value
 
 
 def test_missing_directory_empty_and_not_an_image(tmp_path: Path) -> None:
@@ -334,20 +335,21 @@ def test_pixel_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "reason"),
+    ("width", "height", "reason", "remedy"),
     [
-        *((side, side, "over the limit of 80000000") for side in (9_000, 12_000, 60_000)),
-        (20_000_000, 1, "20000000 x 1 pixels, a side over 16777216"),  # Pillow holds no such row of RGBA
+        *((side, side, "over the limit of 80000000", True) for side in (9_000, 12_000, 60_000)),
+        (20_000_000, 1, "20000000 x 1 pixels, a side over 16777216", False),  # no such row fits into Pillow
     ],
 )
-def test_decompression_bomb(tmp_path: Path, width: int, height: int, reason: str) -> None:
+def test_decompression_bomb(tmp_path: Path, width: int, height: int, reason: str, remedy: bool) -> None:
     """A few bytes that claim many pixels, on both sides of Pillow's own two limits, are refused undecoded."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     idat = b"IDAT" + zlib.compress(bytes(100))
     body = chunk + struct.pack(">I", len(idat) - 4) + idat + struct.pack(">I", zlib.crc32(idat))
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    assert_refused(tmp_path / "bomb.png", reason)
+    error = assert_refused(tmp_path / "bomb.png", reason)
+    assert with_remedy(error, "it") == ("it; --max-pixels raises it" if remedy else "it")
 
 
 def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

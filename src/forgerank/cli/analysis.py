@@ -108,7 +108,7 @@ def faces(
     from forgerank.detect.detector import load_image
     from forgerank.faces.analyze import FaceAnalyzer
     from forgerank.files import check_outputs, write_atomic
-    from forgerank.media.images import TooManyPixelsError
+    from forgerank.media.images import with_remedy
 
     check_outputs([draw], [photo, detector_weights])
     if draw is not None and draw.is_file() and draw.stat().st_size:
@@ -117,8 +117,8 @@ def faces(
         raise InputError(f"{draw}: cannot write the drawing (its suffix names no format, as .png does)")
     try:
         loaded = load_image(photo, max_pixels=max_pixels)
-    except TooManyPixelsError as error:
-        raise InputError(f"{error}; --max-pixels raises it") from None
+    except InputError as error:
+        raise InputError(with_remedy(error, str(error))) from None
     image = loaded.image
     found = FaceAnalyzer(detector=detector, detector_weights=detector_weights).analyze(image)
     out = Console()

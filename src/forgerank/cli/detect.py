@@ -23,7 +23,7 @@ from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.files import OutputError, check_outputs, encodable, make_folder, write_atomic, writing
 from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, counted, find_media
-from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
+from forgerank.media.images import MAX_PIXELS, with_remedy
 from forgerank.media.suffixes import is_litter, media_kind
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.report.builder import ReportBuilder
@@ -331,7 +331,7 @@ def _batches(
 def _reason(path: Path, error: InputError) -> str:
     reason = getattr(error, "reason", None)
     reason = reason if isinstance(reason, str) else str(error).removeprefix(f"{path}: ")
-    return f"{reason}; --max-pixels raises it" if isinstance(error, TooManyPixelsError) else reason
+    return with_remedy(error, reason)
 
 
 def _write_heatmaps(

@@ -62,7 +62,7 @@ def forge(
     from forgerank.files import check_outputs
     from forgerank.forge.dataset import LeftOut, Recipe, forge_dataset
     from forgerank.media.files import counted
-    from forgerank.media.images import TooManyPixelsError
+    from forgerank.media.images import with_remedy
 
     check_outputs([], [photos, landmarks, split_csv], folders=[out])
     left_out, err = LeftOut(), Console(stderr=True)
@@ -85,8 +85,7 @@ def forge(
             )
     finally:
         for error in left_out.unread:
-            hint = "; --max-pixels raises it" if isinstance(error, TooManyPixelsError) else ""
-            print_error(err, f"{error}{hint}")
+            print_error(err, with_remedy(error, str(error)))
         if left_out.faceless:
             faceless = counted(len(left_out.faceless), "photograph shows", "photographs show")
             print_error(err, f"{photos}: {faceless} no face: left out")

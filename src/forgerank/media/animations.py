@@ -8,7 +8,14 @@ from pathlib import Path
 from PIL.ImageFile import ImageFile
 
 from forgerank.media.files import MediaError, read_file
-from forgerank.media.images import MAX_PIXELS, TooManyPixelsError, open_image, opened, pixels
+from forgerank.media.images import (
+    MAX_PIXELS,
+    OverMaxPixelsError,
+    TooManyPixelsError,
+    open_image,
+    opened,
+    pixels,
+)
 from forgerank.media.structure import StructureError, read_structure
 from forgerank.media.suffixes import kind_by_content
 from forgerank.media.videos import Progress, Sample
@@ -50,7 +57,7 @@ def open_animation(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterato
         width, height = image.size
         if width * height > max_pixels:
             reason = f"frames of {width} x {height} pixels, over the limit of {max_pixels}"
-            raise TooManyPixelsError(path, reason)
+            raise OverMaxPixelsError(path, reason)
         frames = _frames(path, content)
         if frames * width * height > _MAX_DECODED:
             raise TooManyPixelsError(path, f"{frames} frames of {width} x {height} pixels")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from forgerank.extras import require
 from forgerank.media.files import MediaError
 from forgerank.media.hdr import TRANSFERS, tone_map
-from forgerank.media.images import MAX_PIXELS, TooManyPixelsError
+from forgerank.media.images import MAX_PIXELS, OverMaxPixelsError
 from forgerank.types import Image
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def open_container(
             width, height = square_pixels(streams[0], context.width, context.height)
             if width * height > max_pixels:
                 size = f"{width} x {height} pixels"
-                raise TooManyPixelsError(path, f"frames of {size}, over the limit of {max_pixels}")
+                raise OverMaxPixelsError(path, f"frames of {size}, over the limit of {max_pixels}")
             context.thread_count, context.thread_type = threads, "AUTO"
             context.options = {"max_pixels": str(max_pixels)}
             yield container, streams

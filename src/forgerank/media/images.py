@@ -77,7 +77,16 @@ class UnknownFormatError(MediaError):
 
 
 class TooManyPixelsError(MediaError):
-    """An image over the limit of pixels."""
+    """An image over a limit of pixels."""
+
+
+class OverMaxPixelsError(TooManyPixelsError):
+    """An image over `max_pixels`."""
+
+
+def with_remedy(error: Exception, text: str) -> str:
+    """`text` on an error, for commands with the option `--max-pixels`: where that helps, it says so."""
+    return f"{text}; --max-pixels raises it" if isinstance(error, OverMaxPixelsError) else text
 
 
 class Page(NamedTuple):
@@ -266,7 +275,7 @@ def _check_size(image: ImageFile, path: str | Path, content: bytes, max_pixels: 
     if max(width, height) > _MAX_SIDE:
         raise TooManyPixelsError(path, f"{width} x {height} pixels, a side over {_MAX_SIDE}")
     if width * height > max_pixels:
-        raise TooManyPixelsError(path, f"{width} x {height} pixels, over the limit of {max_pixels}")
+        raise OverMaxPixelsError(path, f"{width} x {height} pixels, over the limit of {max_pixels}")
     _check_scans(image, path, content)
 
 

@@ -16,7 +16,7 @@ from forgerank.detect.detector import Detector
 from forgerank.files import os_reason
 from forgerank.limits import lacking
 from forgerank.media.files import MediaError, check_file
-from forgerank.media.images import TooManyPixelsError
+from forgerank.media.images import with_remedy
 from forgerank.media.suffixes import MEDIA_SUFFIXES
 from forgerank.serving.judge import FileJudge
 from forgerank.serving.scan.parquet_file import answer_of, no_answer
@@ -101,10 +101,8 @@ class TaskWorker:
     def _answer(self, path: Path) -> dict[str, Any]:
         try:
             report = self._judge(path, "")
-        except TooManyPixelsError as error:
-            return no_answer(f"{error.reason}; --max-pixels raises it")
         except MediaError as error:
-            return no_answer(error.reason)
+            return no_answer(with_remedy(error, error.reason))
         except InputError:  # not the file's fault: weights that cannot be used
             raise
         except Exception as error:  # a file that trips the program is a row, and the scan goes on
