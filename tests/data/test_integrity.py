@@ -155,6 +155,22 @@ def test_damaged_and_cut_tars(tmp_path: Path) -> None:
     assert set(found_in(report)) <= {"truncated", "unreadable"}
 
 
+def test_archives_that_nobody_unpacked_are_named(tmp_path: Path) -> None:
+    layouts.write_dfdc(tmp_path)
+    for name in ("dfdc_train_part_02.zip", "a/1.TAR.GZ", "a/x.7z.001", "a/._1.zip"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    report = run("dfdc", tmp_path)
+    assert [(note.kind, note.name) for note in report.notes] == [
+        ("archive", "a/1.TAR.GZ"),
+        ("archive", "a/x.7z.001"),
+        ("archive", "dfdc_train_part_02.zip"),
+    ]
+    assert report.to_json()["ok"]
+    layouts.write_wilddeepfake(tmp_path / "wild")
+    assert run("wilddeepfake", tmp_path / "wild").notes == []  # these tars are read
+
+
 def test_missing_frames_are_all_named(tmp_path: Path) -> None:
     layouts.write_deepfakebench(tmp_path)
     folder = tmp_path / "FaceForensics++/original_sequences/youtube/c23/frames/071"

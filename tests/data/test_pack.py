@@ -258,6 +258,15 @@ def test_what_has_not_arrived_is_said_once(
     assert capsys.readouterr().err == ""
 
 
+def test_a_part_behind_which_another_tar_lies_is_refused(pack_root: Path, tmp_path: Path) -> None:
+    first, second = ((pack_root / f"0000{number}.tar").read_bytes() for number in range(2))
+    (tmp_path / "00000.tar").write_bytes(first + bytes(10_000))
+    assert len(read_part(tmp_path / "00000.tar").entries) == len(read_part(pack_root / "00000.tar").entries)
+    (tmp_path / "00000.tar").write_bytes(first + second)
+    with pytest.raises(InputError, match=r"00000\.tar: .* it goes on with something else"):
+        read_part(tmp_path / "00000.tar")
+
+
 def test_folders_and_files_that_are_no_packs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no parts of a pack"):
         Pack(tmp_path, "train")
@@ -266,6 +275,9 @@ def test_folders_and_files_that_are_no_packs(tmp_path: Path) -> None:
         Pack(tmp_path, "train")
     with pytest.raises(InputError, match="cannot be read"):
         read_part(tmp_path / "00001.tar")
+    write_tar(tmp_path / "00003.tar", [("a.jpg", b"")])
+    with pytest.raises(InputError, match=r"00003\.tar: is no part of a pack: it holds no index\.json"):
+        read_part(tmp_path / "00003.tar")
     os.mkfifo(tmp_path / "00002.tar")
     with pytest.raises(InputError, match="not a regular file"):
         read_part(tmp_path / "00002.tar")

@@ -68,7 +68,7 @@ def test_frames_of_a_tar_are_what_reading_it_gives(packed: Path) -> None:
     ]
     assert set(listed) == set(named)
     read = read_archive(path, listed).contents
-    pixels = {name: np.asarray(Image.open(io.BytesIO(data))) for name, data in read.items()}
+    pixels = {name: np.asarray(Image.open(io.BytesIO(data or b""))) for name, data in read.items()}
     assert pixels["1/real/0/0.png"].shape == (48, 64, 3)
     assert not np.array_equal(pixels["1/real/0/0.png"], pixels["1/real/1/0.png"])
 

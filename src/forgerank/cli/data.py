@@ -90,12 +90,13 @@ def prepare(
     * `forgerank data prepare celebdf Celeb-DF-v2/ --out celebdf/ --detector-weights retinaface.onnx`
     """
     require("data")
-    from forgerank.data.check.integrity import list_items
+    from forgerank.data.check.integrity import list_items, unread_archives
     from forgerank.data.formats.prepared import INDEX, SETTINGS, SKIPPED
     from forgerank.data.formats.registry import CLIPS
     from forgerank.data.prepare.face_crops import CutConfig
     from forgerank.data.prepare.video_faces import prepare as prepare_clips
     from forgerank.files import check_outputs
+    from forgerank.media.files import counted
     from forgerank.media.frame_access import evenly_spaced
 
     if dataset not in CLIPS:
@@ -104,6 +105,10 @@ def prepare(
     files = [out / name for name in (INDEX, SKIPPED, SETTINGS)]
     check_outputs(files, [root, detector_weights], folders=[out])
     clips, _ = list_items(dataset, root, chosen)
+    if archives := unread_archives(root, clips):
+        some = ", ".join([*archives[:3], *(["..."] if len(archives) > 3 else [])])
+        line = f"{root}: {counted(len(archives), 'archive')} not read, {some}: unpack what is not yet"
+        print_error(Console(stderr=True), line)
     if limit is not None:
         clips = [clips[place] for place in evenly_spaced(len(clips), limit)]
     config = CutConfig(frames or None, size, margin, faces.value, detector or "", detector_weights)

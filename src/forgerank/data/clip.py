@@ -97,9 +97,11 @@ def by_file(clips: Sequence[Clip]) -> list[list[Clip]]:
 
 def _from_archive(clip: Clip, names: dict[int, str], archive: Archive) -> Iterator[Frame | Lost]:
     for number, name in names.items():
-        data = archive.contents.get(str(PurePosixPath(name)))
+        member = str(PurePosixPath(name))
+        data = archive.contents.get(member)
         if data is None:
-            yield Lost(number, archive.reason or "missing")
+            link = "unreadable: a link in the tar" if member in archive.contents else ""
+            yield Lost(number, link or archive.reason or "missing")
         else:
             yield _from_image(number, clip.path / name, data)
 

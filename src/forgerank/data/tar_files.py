@@ -2,14 +2,17 @@
 
 import io
 import json
+import lzma
 import tarfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from forgerank.data.formats.paths import inner_path, is_image
 from forgerank.files import check_regular, os_reason, partial_file, writing
+from forgerank.media.tars import ArchiveError, CutError, tar_entries
 from forgerank.types import InputError
 
 CHECKSUMS = "crc32.json"  # a member, after the others: the CRC-32 of each of them by name
@@ -26,11 +29,15 @@ class Member(NamedTuple):
 def tar_members(path: Path) -> dict[str, Member]:
     """All members by name but CHECKSUMS, which says what they must hold.
 
-    Raises OSError, TarError or ValueError for an unreadable file, InputError for changed checksums.
+    Raises OSError, TarError or ValueError for an unreadable file, InputError for changed checksums and for
+    what follows the tar.
     """
     check_regular(path)
-    with tarfile.open(path, "r:") as tar:
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
         found = {member.name: Member(member.offset_data, member.size) for member in tar}
+        file.seek(tar.offset)  # of the block that tarfile took for the end
+        if any(block.strip(b"\0") for block in iter(partial(file.read, 1 << 20), b"")):
+            raise InputError(f"{path}: cannot be read as a tar file: it goes on with something else")
     checksums = found.pop(CHECKSUMS, None)
     if checksums is None:
         return found
@@ -80,13 +87,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
 
 class Archive(NamedTuple):
     """Wanted members of a tar, in memory."""
 
-    contents: dict[str, bytes]
+    contents: dict[str, bytes | None]  # None for a link, which is not followed
     reason: str  # why the rest could not be read; empty where everything was
 
 
@@ -100,24 +107,28 @@ class DamagedTarError(InputError):
 
 def is_archive(path: Path) -> bool:
     """Whether the name is that of a tar."""
-    return path.name.lower().endswith(_SUFFIXES)
+    return path.name.lower().endswith(TAR_SUFFIXES)
 
 
 def tar_names(path: Path) -> Iterator[str]:
-    """The names of the images in a tar, in its own order, without the `./` that some have in front.
+    """The names of the images in a tar, in its order, each once, without the `./` that some have in front.
 
     Raises DamagedTarError after the names before the damage, also for a name that leads out of the tar.
     """
-    return (name for name, _ in _images(path))
+    seen: set[str] = set()
+    for name, _ in _images(path):
+        if name not in seen:
+            seen.add(name)
+            yield name
 
 
 def read_archive(path: Path, names: Collection[str]) -> Archive:
-    """The named members, compressed as they are, in one pass over the tar."""
+    """The named members, compressed as they are, in one pass over the tar; the first of those of one name."""
     wanted = {str(PurePosixPath(name)) for name in names}
-    contents: dict[str, bytes] = {}
+    contents: dict[str, bytes | None] = {}
     try:
         for name, data in _images(path, wanted):
-            contents[name] = data
+            contents.setdefault(name, data)
             if len(contents) == len(wanted):
                 break  # the rest need not be unpacked
     except DamagedTarError as error:
@@ -125,25 +136,27 @@ def read_archive(path: Path, names: Collection[str]) -> Archive:
     return Archive(contents, "")
 
 
-def _images(path: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of every image, or of the wanted ones, one by one; none is named before it is read."""
+def _images(path: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes | None]]:
+    """As `Archive.contents`, of every image or of the wanted ones; none is named before it is read."""
     try:
         check_regular(path)
-        with tarfile.open(path, "r|*") as tar:
-            for member in tar:
+        with path.open("rb") as file:
+            for tar, member in tar_entries(file):
                 inner = PurePosixPath(member.name)
-                if not member.isfile() or not is_image(inner):
+                link = member.islnk() or member.issym()
+                if not (member.isfile() or link) or not is_image(inner):
                     continue
                 inner_path(member.name, "unreadable")
                 if wanted is None or str(inner) in wanted:
-                    stream = tar.extractfile(member)
-                    assert stream is not None  # a regular file always has content
-                    yield str(inner), stream.read()
+                    stream = None if link else tar.extractfile(member)
+                    yield str(inner), stream.read() if stream else None
+    except CutError as error:
+        raise DamagedTarError(path, "truncated") from error
+    except ArchiveError as error:
+        raise DamagedTarError(path, f"unreadable: {error}") from error
     except InputError as error:
         raise DamagedTarError(path, str(error)) from error
-    except EOFError as error:
-        raise DamagedTarError(path, "truncated") from error
-    except (OSError, tarfile.TarError, zlib.error) as error:
+    except (OSError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         cut = "unexpected end of data" in str(error)
         text = " ".join(str(error).split()) or type(error).__name__
         raise DamagedTarError(path, "truncated" if cut else f"unreadable: {text}") from error

@@ -13,9 +13,9 @@ from forgerank.data.formats.folder import read_folder
 from forgerank.data.formats.registry import CLIPS
 from forgerank.data.formats.seqdeepfake import read_samples
 from forgerank.data.sample import Sample
-from forgerank.data.tar_files import is_archive
+from forgerank.data.tar_files import TAR_SUFFIXES, is_archive
 from forgerank.media.frame_access import Frame, count_frames
-from forgerank.media.suffixes import kind_by_name
+from forgerank.media.suffixes import is_litter, kind_by_name
 from forgerank.processes import process_pool
 from forgerank.types import SPLITS, InputError
 
@@ -61,6 +61,7 @@ KINDS = {
     "same video": "in several splits",
     "same source": "people or sources in several splits",
     "near-duplicate": "images that another split shows too",
+    "archive": "archives in which nothing was read",
 }
 
 
@@ -129,6 +130,10 @@ def check_dataset(
     reasons = {problem: _excuse(problem, dataset, root) for problem in shared}
     problems += [problem for problem in shared if not reasons[problem]]
     notes = [replace(p, detail=f"{p.detail} ({reasons[p]})") for p in shared if reasons[p]]
+    notes += [
+        Problem("archive", name, "unpack it where it lies, if it is not yet")
+        for name in unread_archives(root, items)
+    ]
     problems += near_duplicates([(item, value) for item, _, value in looked], distance)
     order = list(KINDS)
     problems.sort(key=lambda problem: order.index(problem.kind))
@@ -160,6 +165,19 @@ def list_items(dataset: str, root: Path, options: Mapping[str, Any]) -> tuple[li
     found = reader(root, **options)
     items, problems = found if isinstance(found, tuple) else (found, [])
     return [item if isinstance(item, Clip) else _as_clip(item, root) for item in items], problems
+
+
+_ARCHIVES = (*TAR_SUFFIXES, ".zip", ".7z", ".rar", ".zip.001", ".7z.001", ".part1.rar")
+
+
+def unread_archives(root: Path, items: Sequence[Clip]) -> list[str]:
+    """The archives under `root` that are none of the `items`; they may be unpacked already."""
+    read = {item.path for item in items}
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.name.lower().endswith(_ARCHIVES) and path not in read and not is_litter(path.name)
+    )
 
 
 CHECKED = (*CLIPS, "seqdeepfake", "folder")

@@ -156,6 +156,8 @@ def read_part(path: Path) -> Part:
 def _read_part(path: Path, size: int, changed: int) -> Part:
     try:
         members = tar_members(path)
+        if missing := [name for name in (INDEX, ARRAYS) if name not in members]:
+            raise InputError(f"{path}: is no part of a pack: it holds no {missing[0]}")
         index, arrays = (read_member(path, name, members[name]) for name in (INDEX, ARRAYS))
         entries = tuple(_to_entry(row) for row in json.loads(index))
         with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:

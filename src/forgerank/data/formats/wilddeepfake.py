@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 from forgerank.data.clip import Clip
 from forgerank.data.formats.paths import check_root, is_image
-from forgerank.data.tar_files import DamagedTarError, tar_names
+from forgerank.data.tar_files import TAR_SUFFIXES, DamagedTarError, tar_names
 from forgerank.types import InputError
 
 _FOLDER = re.compile(r"(real|fake)[_ ](train|val|test)")
-_TAR = re.compile(r"(.+?)\.(tar\.gz|tgz|tar)")
+_TAR = re.compile(rf"(.+?)({'|'.join(map(re.escape, TAR_SUFFIXES))})", re.IGNORECASE)
 
 
 def wilddeepfake(root: Path) -> list[Clip]:

@@ -1,27 +1,22 @@
 """Archives from untrusted sources: members are unpacked one by one, under our own names and within limits.
 
-Read are zip and tar, plain or packed with gzip, bzip2, xz, and Zstandard where Python knows it (from 3.14).
+Read are zip and tar, plain or packed as `tar_entries` knows it.
 Paths in an archive are labels. Links, devices, encrypted and damaged members and archives in it are refused
 one by one. The litter of operating systems (`is_litter`) is no member and does not count.
 """
 
-import bz2
-import io
-import lzma
-import math
 import os
 import stat
-import sys
 import tarfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol, cast
+from typing import IO, BinaryIO, Protocol
 
 from forgerank.media.files import counted
 from forgerank.media.suffixes import archive_format, is_litter
+from forgerank.media.tars import HEAD_BYTES, ArchiveError, begins_tar, tar_entries
 from forgerank.serving.service.zip_entries import (
     DamagedZipError,
     ZipEntry,
@@ -31,62 +26,10 @@ from forgerank.serving.service.zip_entries import (
     read_directory,
 )
 from forgerank.serving.trouble import trouble
-from forgerank.types import InputError
 
-_HEAD_BYTES = 512  # enough to tell the formats
-_GOES_ON = "damaged archive (it goes on with something else)"
 _CHUNK = 1 << 18  # bytes copied at a time
-_HEADER_BYTES = 1 << 15  # of one tar member; tarfile searches them in time that grows with their square
 _LITTER = 10  # times the most entries: so many files of litter are passed over
 _FREE_BYTES = 10_000_000  # expanding to no more than this is harmless, whatever the ratio
-
-
-class _Unpacker(Protocol):
-    """What expands one packed stream, as `bz2.BZ2Decompressor` does."""
-
-    @property
-    def eof(self) -> bool:
-        """Whether the end of the stream was reached."""
-
-    @property
-    def unused_data(self) -> bytes:
-        """What follows the end of the stream, as far as it was given."""
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        """The next bytes, at most so many; what `data` holds beyond them is kept."""
-
-
-class _GzipUnpacker:
-    """zlib's decompressor, of one stream of gzip, with the interface of the others."""
-
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-
-    @property
-    def eof(self) -> bool:
-        return self._stream.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._stream.unused_data
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
-
-
-_PACKED: dict[str | None, Callable[[], _Unpacker]] = {  # by the names of `archive_format`
-    "gzip": _GzipUnpacker,
-    "bzip2": bz2.BZ2Decompressor,
-    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
-}
-if sys.version_info >= (3, 14):
-    from compression import zstd
-
-    _PACKED["Zstandard"] = zstd.ZstdDecompressor
-
-
-class ArchiveError(InputError):
-    """From here on the archive is not read; `str()` is the reason alone, one line."""
 
 
 class StorageError(Exception):
@@ -124,7 +67,7 @@ def is_archive(path: Path) -> bool:
     """Whether the first bytes are those of an archive that is read here; False for what cannot be read."""
     try:
         with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
+            head = file.read(HEAD_BYTES)
     except OSError:
         return False
     return begins_archive(head)
@@ -132,7 +75,7 @@ def is_archive(path: Path) -> bool:
 
 def begins_archive(head: bytes) -> bool:
     """Whether these, at least 512 bytes where there are so many, begin an archive that is read here."""
-    return (kind := archive_format(head)) in ("ZIP", "tar") or kind in _PACKED
+    return archive_format(head) == "ZIP" or begins_tar(head)
 
 
 def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
@@ -143,13 +86,12 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
     another trouble of this machine stops it.
     """
     with open(archive, "rb") as file:
-        head = file.read(_HEAD_BYTES)
+        head = file.read(HEAD_BYTES)
         file.seek(0)
         size = archive.stat().st_size
         budget = _Budget(limits, size)
-        kind = archive_format(head)
-        zip_ = kind != "tar" and kind not in _PACKED
-        members = _zip_members(file, budget) if zip_ else _tar_members(file, head, size, budget)
+        tar = begins_tar(head)
+        members = _tar_members(file, size, budget) if tar else _zip_members(file, budget)
         try:
             for number, (name, raw, before, content) in enumerate(members, start=1):
                 path = folder / f"member-{number}"
@@ -290,113 +232,12 @@ def _zip_content(file: BinaryIO, entry: ZipEntry, budget: _Budget) -> Iterator[b
         raise _RefusedError(f"damaged ({_line(error)})") from None
 
 
-class _Streams(io.RawIOBase):
-    """The expansion of a packed file: of one stream, or of several behind one another with zeros between.
-
-    Python's own readers pass over in silence what follows a stream of bzip2 or xz and is none.
-    """
-
-    def __init__(self, file: BinaryIO, kind: str | None) -> None:
-        self._file, self._kind = file, kind
-        self._stream = _PACKED[kind]()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        content = packed = b""  # at first there may be more of what the decompressor was given before
-        while not content:
-            if self._stream.eof:
-                packed = self._next_stream()
-                if not packed:
-                    return 0
-                self._stream = _PACKED[self._kind]()
-            content = self._stream.decompress(packed, len(buffer))
-            if not (content or self._stream.eof):
-                packed = self._file.read(io.DEFAULT_BUFFER_SIZE)
-                if not packed:
-                    raise ArchiveError("damaged archive (its end is missing)")
-        buffer[: len(content)] = content
-        return len(content)
-
-    def _next_stream(self) -> bytes:
-        """How the next stream begins; nothing where there is none."""
-        head = self._stream.unused_data.lstrip(b"\0")
-        while len(head) < _HEAD_BYTES and (packed := self._file.read(io.DEFAULT_BUFFER_SIZE)):
-            head = (head + packed).lstrip(b"\0")
-        if head and archive_format(head) != self._kind:
-            raise ArchiveError(_GOES_ON)
-        return head
-
-
-class _Expanded:
-    """The expanded tar as tarfile wants its file; it only goes on, and every byte counts.
-
-    `headers_left` bounds what may be read before the next member: tarfile gathers headers in memory. `first`
-    is the first block, where that was taken from the source.
-    """
-
-    def __init__(self, source: IO[bytes], budget: _Budget, first: bytes) -> None:
-        self._source, self._budget, self._first, self._position = source, budget, first, 0
-        self.headers_left: float = _HEADER_BYTES
-        self.last = b""  # what was read last
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, position: int) -> int:
-        if position < self._position:
-            raise ArchiveError("damaged archive (a member lies before the one that precedes it)")
-        while self._position < position and self._take(min(_CHUNK, position - self._position)):
-            pass
-        return self._position
-
-    def read(self, size: int) -> bytes:
-        self.headers_left -= size
-        if size < 0 or self.headers_left < 0:
-            raise ArchiveError("its headers are too long")
-        self.last = self._take(size)
-        return self.last
-
-    def skip_zeros(self) -> bytes:
-        """The next block that holds something else; nothing at the end."""
-        while (block := self._take(tarfile.BLOCKSIZE)) and not block.strip(b"\0"):
-            pass
-        return block
-
-    def _take(self, size: int) -> bytes:
-        content, self._first = self._first, b""
-        if not content:
-            content = self._source.read(size)
-            self._budget.spend(len(content))
-        self._position += len(content)
-        return content
-
-
-def _tar_members(file: BinaryIO, head: bytes, size: int, budget: _Budget) -> _Members:
-    kind = archive_format(head)
-    with ExitStack() as stack:
-        source = stack.enter_context(io.BufferedReader(_Streams(file, kind))) if kind in _PACKED else file
-        block, problem = b"", "damaged archive, or no tar in it"
-        while True:
-            expanded = _Expanded(source, budget, block)
-            try:
-                archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], expanded), mode="r:"))
-            except tarfile.ReadError:
-                raise ArchiveError(problem) from None
-            for entry in archive:
-                litter = is_litter(entry.name)
-                budget.count_entry(litter)
-                expanded.headers_left = math.inf
-                if not (litter or entry.isdir()):
-                    yield *_tar_name(entry), file.tell() / size, _tar_content(archive, entry)
-                expanded.headers_left = _HEADER_BYTES
-            problem = _GOES_ON
-            if expanded.last.strip(b"\0"):  # tarfile takes a header that makes no sense for the end
-                raise ArchiveError(problem)
-            block = expanded.skip_zeros()  # another archive may have been joined to this one
-            if not block:
-                return
+def _tar_members(file: BinaryIO, size: int, budget: _Budget) -> _Members:
+    for archive, entry in tar_entries(file, budget.spend):
+        litter = is_litter(entry.name)
+        budget.count_entry(litter)
+        if not (litter or entry.isdir()):
+            yield *_tar_name(entry), file.tell() / size, _tar_content(archive, entry)
 
 
 def _tar_name(entry: tarfile.TarInfo) -> tuple[str, bytes | None]:

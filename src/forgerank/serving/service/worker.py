@@ -17,10 +17,11 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from forgerank.detect.detector import Detector
 from forgerank.detect.videos import Cancelled
+from forgerank.media.tars import ArchiveError
 from forgerank.processes import this_process
 from forgerank.report.builder import ReportBuilder
 from forgerank.serving.judge import FileJudge, Judge
-from forgerank.serving.service.archive import ArchiveError, Limits, Member, StorageError, unpack
+from forgerank.serving.service.archive import Limits, Member, StorageError, unpack
 from forgerank.serving.service.database import open_database
 from forgerank.serving.service.jobs import Claim, Job, Jobs
 from forgerank.serving.service.logs import log_to_stderr
