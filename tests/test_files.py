@@ -1,6 +1,10 @@
 import os
 import pickle
+import select
+import subprocess
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -194,6 +198,55 @@ def test_a_pipe_is_no_table(tmp_path: Path) -> None:
     reason = r"a\.csv: cannot be read: not a regular file"
     with pytest.raises(InputError, match=reason), open_table(tmp_path / "a.csv"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes that have names")
+def test_outputs_may_be_pipes_that_somebody_reads(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match=r"pipe: cannot be written \(nobody reads this pipe\)"):
+        write_atomic(pipe, b"content")
+    content = b"content" * 50_000  # more than a pipe holds
+    with ThreadPoolExecutor(1) as pool:
+        (tmp_path / "link").symlink_to(pipe)
+        for name in (pipe, tmp_path / "link"):
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+            written = pool.submit(write_atomic, name, content)
+            with os.fdopen(reader, "rb") as read:
+                select.select([reader], [], [], 10)
+                os.set_blocking(reader, True)
+                assert read.read() == content
+            written.result(10)
+    assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="a system without names of descriptors")
+def test_outputs_may_be_pipes_of_the_shell(tmp_path: Path) -> None:
+    reader, writer = os.pipe()  # as of `--json >(jq .)`
+    with os.fdopen(reader, "rb") as read, os.fdopen(writer, "wb"):
+        check_outputs([], texts=[Path(f"/dev/fd/{writer}")])
+        write_atomic(Path(f"/dev/fd/{writer}"), b"content")
+        assert read.read(7) == b"content"
+
+
+@pytest.mark.parametrize(("handle", "name"), [(1, "output"), (2, "error")])
+def test_the_file_of_a_standard_stream_is_no_output(tmp_path: Path, handle: int, name: str) -> None:
+    """It would be replaced, and what is printed later lost."""
+    code = """
+import sys
+from pathlib import Path
+from forgerank.files import check_outputs
+from forgerank.types import InputError
+try:
+    check_outputs([], texts=[Path(sys.argv[1])])
+except InputError as error:
+    Path(sys.argv[2]).write_text(str(error))
+"""
+    with (tmp_path / "log.txt").open("w") as log, (tmp_path / "other").open("w") as other:
+        streams = {"stdout": log, "stderr": other} if handle == 1 else {"stdout": other, "stderr": log}
+        subprocess.run([sys.executable, "-c", code, log.name, tmp_path / "said"], check=True, **streams)
+    said = f"{log.name}: is standard {name}, too: name another file for the output"
+    assert (tmp_path / "said").read_text() == said
 
 
 def test_no_folder_for_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

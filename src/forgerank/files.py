@@ -3,6 +3,7 @@ no output is an input.
 """
 
 import csv
+import errno
 import io
 import json
 import os
@@ -44,12 +45,17 @@ def check_outputs(
 
     `texts` are outputs of text, which replace no file that holds anything else: `--html *.jpg` must not cost
     the first image. `folders` are outputs too, which may have to be made; files of `outputs` may lie in them.
-    None stands for what was not asked for. Raises InputError, one line, for an output that is an input or
-    another output, for a file whose folder does not exist, for `-`, for an address and for a place that
-    cannot be written to. Files are compared, not names: a link is what it leads to. Several outputs may go to
-    a device such as /dev/null.
+    None stands for what was not asked for. Raises InputError, one line, for an output that is an input,
+    another output or the file to which standard output or error goes, for a file whose folder does not exist,
+    for `-`, for an address and for a place that cannot be written to. Files are compared, not names: a link
+    is what it leads to. Several outputs may go to a pipe or to a device such as /dev/null.
     """
-    known = {_identity(path): "an input" for path in inputs if path is not None}
+    known: dict[tuple[int, int] | str, str] = {}
+    for handle, stream in ((2, "standard error"), (1, "standard output")):
+        with suppress(OSError):  # it may be closed
+            status = os.fstat(handle)
+            known[status.st_dev, status.st_ino] = stream
+    known |= {_identity(path): "an input" for path in inputs if path is not None}
     written = [path for path in texts if path is not None]
     files = [*(path for path in outputs if path is not None), *written]
     made = [folder for folder in folders if folder is not None]
@@ -193,12 +199,27 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     """
     with ExitStack() as files:
         for path, content in reversed([*contents.items()]):  # the stack is left in the other order
-            target = Path(os.path.realpath(path))
             files.enter_context(writing(path))
-            if target.exists() and not target.is_file():  # a device or a pipe
-                target.write_bytes(content)
+            if path.exists() and not path.is_file():  # a pipe or a device; the real path of some is none
+                with os.fdopen(_open_pipe(path), "wb") as pipe:
+                    pipe.write(content)
             else:
+                target = Path(os.path.realpath(path))
                 files.enter_context(partial_file(target)).write_bytes(content)
+
+
+def _open_pipe(path: Path) -> int:
+    """A descriptor to write to a pipe or a device. Raises OSError for a pipe that nobody reads."""
+    nonblock = getattr(os, "O_NONBLOCK", 0)  # without it, opening waits until somebody reads
+    try:
+        handle = os.open(path, os.O_WRONLY | nonblock)
+    except OSError as error:
+        if error.errno == errno.ENXIO and path.is_fifo():
+            raise OSError("nobody reads this pipe") from error
+        raise
+    if nonblock:
+        os.set_blocking(handle, True)
+    return handle
 
 
 @contextmanager
