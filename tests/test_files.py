@@ -4,6 +4,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from forgerank.data.tar_files import DamagedTarError
 from forgerank.files import (
     OutputError,
+    as_on_disk,
     check_outputs,
     make_folder,
     open_table,
@@ -25,6 +27,8 @@ from forgerank.files import (
 from forgerank.media.files import MediaError
 from forgerank.types import InputError
 
+ENCODINGS = [f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")]
+
 
 def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[\n1,")
@@ -34,7 +38,7 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "b.json")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", [*ENCODINGS, "utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_tables_and_settings_as_any_system_saves_them(
@@ -46,6 +50,20 @@ def test_tables_and_settings_as_any_system_saves_them(
     with open_table(table) as rows:
         assert list(rows) == [{"path": "žluť.jpg", "label": "1"}]
     assert read_yaml(settings) == {"seed": 1, "epochs": 2}
+
+
+def test_names_are_found_however_their_accents_are_spelt(tmp_path: Path) -> None:
+    one, other = (unicodedata.normalize(form, "Žluť é.jpg") for form in ("NFC", "NFD"))
+    for root, first, second in ((tmp_path / "a", one, other), (tmp_path / "b", other, one)):
+        path = root / first / second
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert {as_on_disk(root / x / y) for x in (one, other) for y in (one, other)} == {path}
+    both = tmp_path / "a" / one / one
+    both.touch()  # a spelling that is there is taken
+    assert as_on_disk(both) == both
+    missing = tmp_path / "é" / "a.jpg"
+    assert as_on_disk(missing) == missing
 
 
 def test_what_is_no_text_is_one_line(tmp_path: Path) -> None:

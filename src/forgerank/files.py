@@ -9,7 +9,7 @@ import json
 import os
 import re
 import unicodedata
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE, getincrementaldecoder
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -126,13 +126,20 @@ def address(path: str | Path) -> str | None:
 
 def text_encoding(head: bytes) -> str:
     """The encoding of a text by its first bytes: UTF-16 where its mark stands first, as Windows PowerShell
-    writes it, or where every other byte is often null; else UTF-8, with or without its mark.
+    writes it, or where every other byte is often null; UTF-32 by its mark, or where two of four bytes are;
+    else UTF-8, with or without its mark.
 
     >>> text_encoding(b"a.jpg"), text_encoding("a.jpg".encode("utf-16-be"))
     ('utf-8-sig', 'utf-16-be')
     """
+    if head.startswith((BOM_UTF32_LE, BOM_UTF32_BE)):  # the one begins as that of UTF-16 does
+        return "utf-32"
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return "utf-16"
+    fourths = [head[start::4].count(0) * 4 for start in range(4)]
+    for name, (high, low, last) in {"utf-32-le": (3, 2, 0), "utf-32-be": (0, 1, 3)}.items():
+        if fourths[high] >= len(head) > 3 * fourths[last] and fourths[low] > len(head) // 2:
+            return name
     nulls = [head[start::2].count(0) for start in (0, 1)]
     if min(nulls) == 0 and max(nulls) > len(head) // 8:
         return "utf-16-le" if nulls[1] else "utf-16-be"
@@ -148,6 +155,24 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read: {os_reason(error)}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: cannot be read: neither UTF-8 nor UTF-16") from None
+
+
+def composed(name: str) -> str:
+    """A name with its accents composed, in which two spellings of it are one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def as_on_disk(path: Path) -> Path:
+    """A path as its disk spells it: some systems decompose the accents of names, and copies keep either
+    spelling. One that is not there in any spelling comes back as it is.
+    """
+    if os.path.lexists(path) or str(path).isascii():
+        return path
+    found = Path()
+    for part in path.parts:
+        spellings = (found / unicodedata.normalize(form, part) for form in ("NFC", "NFD"))
+        found = next((place for place in (found / part, *spellings) if os.path.lexists(place)), found / part)
+    return found if os.path.lexists(found) else path
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +259,23 @@ def test_images_beside_the_table_or_in_their_folder(tmp_path: Path) -> None:
     assert len(Folder(tmp_path, "train")) == 2
     with pytest.raises(InputError, match=r"3\.png: missing image"):
         Folder(tmp_path, "val")
+
+
+def test_spellings_of_one_name_are_one(tmp_path: Path) -> None:
+    """A disk, or whoever unpacked the images, may have decomposed the accents of a name."""
+    composed, decomposed = (unicodedata.normalize(form, "zoé") for form in ("NFC", "NFD"))
+    for path in (tmp_path / f"real/{composed}.png", tmp_path / f"fake/{decomposed}.png"):
+        path.parent.mkdir()
+        path.touch()
+    assert {sample.group for sample in read_folder(tmp_path)} == {composed}
+    table = f"path,label\nreal/{decomposed}.png,0\nfake/{composed}.png,1\n"
+    write_csv(tmp_path, table)
+    samples = read_folder(tmp_path)
+    assert all(sample.image.is_file() for sample in samples)
+    assert {sample.group for sample in samples} == {composed}
+    write_csv(tmp_path, f"{table}real/{composed}.png,0\n")
+    with pytest.raises(InputError, match="is there already"):
+        read_folder(tmp_path)
 
 
 def test_a_sequence_that_agrees_says_everything(tmp_path: Path) -> None:

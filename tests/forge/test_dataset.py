@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image as PILImage
 from typer.testing import CliRunner
 
 from forgerank.cli.main import app
-from forgerank.forge.dataset import LeftOut, Recipe, forge_dataset, sequence_label
+from forgerank.forge.dataset import LeftOut, Recipe, collect_photos, forge_dataset, sequence_label
 from forgerank.forge.photos import LIKE_RESOLUTION, Photo, PhotoEntry, choose_donor
 from forgerank.labels import COMPONENTS
 from forgerank.types import InputError
@@ -112,6 +113,21 @@ def test_single_edits_by_choice(photo_folder: PhotoFolder, tmp_path: Path) -> No
     )
     records = read_records(tmp_path / "out/records/train.jsonl")
     assert all(len(record["steps"]) == 1 for record in records)
+
+
+def test_a_table_may_spell_accents_in_another_way_than_the_disk(
+    photo_folder: PhotoFolder, tmp_path: Path
+) -> None:
+    photos, landmarks, splits = photo_folder()
+    composed, decomposed = (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
+    (photos / "person-0.png").rename(photos / decomposed)
+    splits.write_text(splits.read_text().replace("person-0.png", composed))
+    files = np.load(landmarks)
+    names = [composed if name == "person-0.png" else name for name in files["files"]]
+    np.savez(landmarks, files=names, landmarks=files["landmarks"])
+    left_out = LeftOut()
+    collect_photos(photos, landmarks=landmarks, split_csv=splits, left_out=left_out)
+    assert (left_out.unnamed, left_out.faceless) == ([], [])
 
 
 def damage(folder: Path) -> None:

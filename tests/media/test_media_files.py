@@ -1,6 +1,7 @@
 """Folders searched for photographs and videos: what is found, in what order, and what is said of the rest."""
 
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_find_media_finds_videos_as_well(tmp_path: Path) -> None:
     paths, errors = find_media([tmp_path, tmp_path / "empty"])
     assert [path.name for path in paths] == ["a.webm", "b.MP4", "c.png"]
     assert [error.reason for error in errors] == ["no photograph or video in this folder"]
+
+
+def test_a_name_in_another_spelling_is_found(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "zoé.jpg") for form in ("NFC", "NFD"))
+    (tmp_path / decomposed).touch()
+    assert find_media([tmp_path / composed, str(tmp_path / composed)]) == ([tmp_path / decomposed] * 2, [])
 
 
 def test_find_photos_reports_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

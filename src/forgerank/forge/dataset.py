@@ -19,7 +19,7 @@ import numpy as np
 
 from forgerank import __version__
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.files import open_table, writing
+from forgerank.files import composed, open_table, writing
 from forgerank.forge.chain import Forged, draw_components, forge_image
 from forgerank.forge.photos import Photo, PhotoEntry, choose_donor
 from forgerank.forge.saves import TRACES
@@ -161,7 +161,8 @@ def collect_photos(
     table = _read_splits(split_csv) if split_csv else {}
     entries = []
     for path in paths:
-        if split_csv and path.name not in table:
+        name = composed(path.name)
+        if split_csv and name not in table:
             noted.unnamed.append(path)
             continue
         try:
@@ -169,11 +170,11 @@ def collect_photos(
         except MediaError as error:
             noted.unread.append(error)
             continue
-        points = _detect(analyzer, image) if known is None else known.get(path.name)
+        points = _detect(analyzer, image) if known is None else known.get(name)
         if points is None:
             noted.faceless.append(path)
             continue
-        subject, split = table.get(path.name) or (path.stem, _hash_split(path.name))
+        subject, split = table.get(name) or (composed(path.stem), _hash_split(name))
         entries.append(PhotoEntry(path, subject, split, points, max_pixels))
     if split_csv and len(noted.unnamed) == len(paths):
         raise InputError(f"{split_csv}: names none of the {counted(len(paths), 'photograph')} of {photos}")
@@ -298,7 +299,7 @@ def _read_landmarks(path: Path) -> dict[str, Points]:
             raise ValueError("a face's landmarks lie in one line or nowhere")
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a landmark file with `files` and `landmarks`: {error}") from error
-    return {str(name): row for name, row in zip(files, points, strict=True)}
+    return {composed(str(name)): row for name, row in zip(files, points, strict=True)}
 
 
 def _read_splits(path: Path) -> dict[str, tuple[str, str]]:
@@ -310,7 +311,7 @@ def _read_splits(path: Path) -> dict[str, tuple[str, str]]:
             if row["split"] not in SPLITS:
                 split = f"split must be of {', '.join(SPLITS)}, got {row['split']!r}"
                 raise InputError(f"{path}:{rows.line_num}: {split}")
-            table[row["file"]] = row["subject"], row["split"]
+            table[composed(row["file"])] = row["subject"], row["split"]
         return table
 
 

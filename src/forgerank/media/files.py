@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
-from forgerank.files import address, os_reason
+from forgerank.files import address, as_on_disk, os_reason
 from forgerank.media.suffixes import (
     IMAGE_SUFFIXES,
     MEDIA_SUFFIXES,
@@ -83,19 +83,20 @@ def _find(
 ) -> tuple[list[Path], list[MediaError]]:
     found: list[Path] = []
     errors: list[MediaError] = []
-    for path in paths:
+    for named in paths:
+        path = as_on_disk(Path(named))
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
         except ValueError:
-            errors.append(MediaError(path, "not a valid path"))
+            errors.append(MediaError(named, "not a valid path"))
             continue
         except OSError as error:
-            errors.append(_unreachable(path, error))
+            errors.append(_unreachable(named, error))
             continue
         if not is_folder:
-            found.append(Path(path))
+            found.append(path)
             continue
-        inside = list(walk(Path(path), suffixes, errors, others))
+        inside = list(walk(path, suffixes, errors, others))
         if not inside and not any(Path(error.path).is_relative_to(path) for error in errors):
             errors.append(MediaError(path, nothing))
         found.extend(inside)

@@ -1,6 +1,7 @@
 """What a source expands to."""
 
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def test_a_list_as_people_write_them(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [(item.path, item.size) for item in items] == [
         *((str(tmp_path / name), 1) for name in (*(["a b.jpg"] * 4), *names, "a b.jpg")),
         ("#1.jpg", None),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-32", "utf-32-le", "utf-32-be"])
+def test_a_list_spells_accents_in_another_way_than_the_disk(tmp_path: Path, encoding: str) -> None:
+    names = [unicodedata.normalize("NFC", "é.jpg"), unicodedata.normalize("NFD", "ž/ů.jpg")]
+    lines = [unicodedata.normalize("NFD", names[0]), unicodedata.normalize("NFC", names[1]), "ć.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_bytes("\r\n".join(lines).encode(encoding))
+    items = list(list_items(f"@{tmp_path}/list.txt", {}))
+    assert [(item.path, item.error is None) for item in items] == [
+        *((str(tmp_path / name), True) for name in names),
+        ("ć.jpg", False),
     ]
 
 

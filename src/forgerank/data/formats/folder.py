@@ -13,7 +13,7 @@ from rich.text import Text
 from forgerank.data.formats.paths import is_file, is_image
 from forgerank.data.formats.seqdeepfake import parse_integers
 from forgerank.data.sample import Sample, Samples
-from forgerank.files import open_table
+from forgerank.files import as_on_disk, composed, open_table
 from forgerank.labels import VOCABULARIES, Parts, check_sequence, face_labels
 from forgerank.media.files import LeftOut, by_kind, counted
 from forgerank.media.suffixes import IMAGE_SUFFIXES, is_litter
@@ -113,8 +113,8 @@ def _check_parts(parts: Sequence[int | None] | None, length: int) -> Parts | Non
 
 def _place(base: Path, path: Path) -> Path:
     """Where an image lies: beside the table or, where it is not there, in `images/` beside it."""
-    inner = base / "images" / path
-    return inner if not is_file(base / path) and is_file(inner) else base / path
+    outer, inner = (as_on_disk(folder / path) for folder in (base, base / "images"))
+    return inner if not is_file(outer) and is_file(inner) else outer
 
 
 def _read_folders(root: Path, table: str, length: int, parts: Parts | None) -> Iterator[Sample]:
@@ -134,7 +134,7 @@ def _read_folders(root: Path, table: str, length: int, parts: Parts | None) -> I
         for path in sorted(paths):
             inner = path.relative_to(name)
             group = inner.parent if inner.parent.parts else inner.with_suffix("")
-            sample = Sample(path, (), group.as_posix(), split="", dataset="")
+            sample = Sample(path, (), composed(group.as_posix()), split="", dataset="")
             yield _forged(sample, length, parts) if name == "fake" else sample
     for error in left_out.errors(root):
         _say_once(str(error))
@@ -200,7 +200,7 @@ def _read_table(file: Path, length: int, label: Label | None, parts: Parts | Non
             where = f"{file}:{reader.line_num}"
             if None in row.values() or None in row:
                 raise InputError(f"{where}: expected {len(columns)} values")
-            name = row[layout.path]
+            name = composed(row[layout.path])
             if name in seen:
                 raise InputError(f"{where}: {name} is there already")
             seen.add(name)
@@ -221,7 +221,7 @@ def _read_row(row: Mapping[str, str], layout: _Layout, where: str) -> Sample:
     sample = Sample(
         image=Path(path),
         sequence=(),
-        group=row.get(layout.group) or str(inner.with_suffix("")),
+        group=row.get(layout.group) or composed(str(inner.with_suffix(""))),
         split=row.get("split", ""),
         dataset="",
         source=row.get("source", ""),

@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 
 import fsspec  # type: ignore[import-untyped]
 
-from forgerank.files import os_reason, text_encoding
+from forgerank.files import as_on_disk, os_reason, text_encoding
 from forgerank.media.files import LeftOut, MediaError, walk
 from forgerank.media.suffixes import HEAD_BYTES, MEDIA_SUFFIXES, archive_format, is_litter, known_format
 from forgerank.types import InputError
@@ -111,13 +111,15 @@ def _from_list(path: Path) -> Iterator[Item]:
     except OSError as error:
         raise InputError(f"{path}: cannot read the list ({os_reason(error)})") from None
     except UnicodeError:
-        raise InputError(f"{path}: cannot read the list (it begins as UTF-16 and is not)") from None
+        raise InputError(
+            f"{path}: cannot read the list (it begins as {encoding.upper()} and is not)"
+        ) from None
 
 
 def _listed(line: str, folder: Path) -> str:
     """What a line of a list in `folder` names: as it stands if that is there, else without blanks and quotes
-    around it, an address of this machine as a path, `~` as the home, with slashes for backslashes, and beside
-    the list.
+    around it, an address of this machine as a path, `~` as the home, with slashes for backslashes, beside the
+    list, and with its accents as the disk has them.
     """
     name = line.strip()
     if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
@@ -129,6 +131,7 @@ def _listed(line: str, folder: Path) -> str:
         return name
     places = [line, path, path.replace("\\", "/")]
     places = [place for name in places for place in (name, str(folder / name))]
+    places += [str(as_on_disk(Path(place))) for place in places if not place.isascii()]
     return next((place for place in places if os.path.lexists(place)), name)
 
 
