@@ -1,6 +1,7 @@
 """Uploads as they come in: raw or multipart/form-data, counted while they are written, never held whole."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from typing import BinaryIO
@@ -12,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from forgerank.serving.trouble import trouble
 
+_log = logging.getLogger(__name__)
 RETRY_SECONDS = 5  # of Retry-After where nothing better is known
 
 
@@ -103,10 +105,11 @@ def label(name: str | None, default: str) -> str:
 
 
 def exhausted(error: BaseException) -> BaseException:
-    """503 for the server's own `trouble`; else the error itself."""
+    """503 for the server's own `trouble`, which goes into the log; else the error itself."""
     cause = trouble(error)
     if cause is None:
         return error
+    _log.error("a request could not be answered now: %s (%s)", cause, error)
     return busy(f"the server cannot do this now: {cause}", 300 if "disk" in cause else RETRY_SECONDS)
 
 

@@ -401,7 +401,7 @@ def test_a_process_without_a_file_to_spare_says_503(
 
     monkeypatch.setattr(live.service.uploads, "create", none_left)
     monkeypatch.setattr(photos, "SpooledTemporaryFile", none_left)
-    monkeypatch.setattr(page_server.tempfile, "TemporaryDirectory", none_left)
+    monkeypatch.setattr(page_server.tempfile, "mkdtemp", none_left)
     answer = live.client.post(path, content=photo)
     assert "secret" not in problem(answer, 503)
     assert answer.headers["retry-after"] == "5"

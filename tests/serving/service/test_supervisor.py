@@ -1,5 +1,6 @@
 """Worker processes that are killed, hang, or lose their server."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,12 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import odd_worker
 import pytest
 from sqlalchemy import func, select
 
 from forgerank.processes import is_dead
+from forgerank.serving.service import supervisor
 from forgerank.serving.service.database import completions, jobs
 from forgerank.serving.service.jobs import Job, Jobs
 from forgerank.serving.service.service_settings import ServiceSettings
@@ -86,6 +89,28 @@ def test_the_job_of_a_killed_worker_is_finished_once(store: Store, queue: Jobs, 
     assert done is not None
     assert done.attempts == 2
     assert times_finished(store, job) == 1
+    assert workers.alive == 1
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("trouble", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_a_worker_that_cannot_be_replaced_at_once_is_replaced_later(
+    store: Store, queue: Jobs, workers: Workers, trouble: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = store.submit(b"slow once", "video")
+    wait_for(lambda: in_work(store, job))
+    start, refusals = supervisor.start_process, [trouble, trouble]
+
+    def refused(*arguments: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return start(*arguments)
+
+    monkeypatch.setattr(supervisor, "_ROUND", 0.05)
+    monkeypatch.setattr(supervisor, "start_process", refused)
+    kill(holder(store, job))
+    wait_for(lambda: state(queue, job) == "done")
+    assert refusals == []
     assert workers.alive == 1
 
 

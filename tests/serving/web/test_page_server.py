@@ -1,8 +1,10 @@
 """The page's server without a browser: limits, refusals, what is left behind."""
 
 import asyncio
+import errno
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +128,20 @@ def test_a_failure_of_the_program_is_logged_and_not_shown(
         *_, answer = lines(opened.post("judge", params={"name": "a.mp4"}, content=MP4))
     assert answer == {"error": "a.mp4: the program failed on this file; its log says why"}
     assert "a secret of the program" in caplog.text
+
+
+def test_an_upload_is_deleted_though_no_file_can_be_opened(
+    judge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    judge.script.put("finish")
+    with client(judge, folder=tmp_path) as opened:
+        monkeypatch.setattr(os, "scandir", none_left)
+        opened.post("judge", params={"name": "a.mp4"}, content=MP4)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_trouble_of_the_server_is_told_as_its_own(judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:

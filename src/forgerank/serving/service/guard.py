@@ -92,7 +92,6 @@ class Guard:
                 raise  # the answer breaks off, and uvicorn writes it to the log
             problem = exhausted(error)
             if isinstance(problem, ProblemError):
-                _log.error("%s: %s", problem.detail, error)
                 answer = problems.response(problem.status, problem.detail, problem.headers)
                 await answer(scope, receive, with_headers)
                 return

@@ -3,7 +3,7 @@
 import logging
 import math
 
-from forgerank.serving.receiving import ProblemError, exhausted
+from forgerank.serving.trouble import trouble
 
 ACCESS_LOG = "forgerank.access"  # name of the logger of requests
 
@@ -29,7 +29,7 @@ class OnceASecond(logging.Filter):
         self._last[kind] = (record.created, 0)
         more = f" ({left_out} more like it)" if left_out else ""
         text, error = record.getMessage(), record.exc_info and record.exc_info[1]
-        if error and isinstance(exhausted(error), ProblemError):
+        if error and trouble(error) is not None:
             record.msg, record.exc_info = f"{text.splitlines()[0]}{more}: {error}", None
         else:
             record.msg = f"{text}{more}"

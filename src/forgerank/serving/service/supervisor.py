@@ -13,6 +13,7 @@ from forgerank.processes import start_process
 from forgerank.serving.service import worker
 from forgerank.serving.service.jobs import Jobs
 from forgerank.serving.service.service_settings import ServiceSettings
+from forgerank.serving.trouble import trouble
 
 _HOUSEKEEPING = 30.0  # seconds between two rounds of clearing up after the dead and the old
 _ROUND = 1.0  # seconds between two checks, so that a worker that dies at its start is not restarted in a loop
@@ -71,22 +72,24 @@ class Workers:
                 _try(self._jobs.purge)
 
     def _replace_dead(self) -> None:
-        dead = [process for process in self._processes if process.exitcode is not None]
+        dead = {
+            i: process.exitcode for i, process in enumerate(self._processes) if process.exitcode is not None
+        }
         if dead:
-            codes = ", ".join(str(process.exitcode) for process in dead)
+            codes = ", ".join(str(code) for code in dead.values())
             _log.error("%d of %d workers died (exit code %s)", len(dead), len(self._processes), codes)
             self._give_back()
-        for process in dead:
-            self._processes.remove(process)
-            self._processes.append(self._started())
+        for i in dead:
+            self._processes[i] = self._started()
 
     def _give_back(self) -> None:
         _try(self._jobs.requeue_dead)
 
 
 def _try(chore: Callable[[], object]) -> None:
-    """What fails now is due again in the next round; a database may be restarting."""
+    """What fails now is due again in the next round: a database may be restarting, memory used up."""
     try:
         chore()
-    except (SQLAlchemyError, OSError) as error:
-        _log.warning("housekeeping: %s", error)
+    except Exception as error:
+        expected = isinstance(error, (SQLAlchemyError, OSError)) or trouble(error) is not None
+        _log.warning("housekeeping: %s", error, exc_info=not expected)

@@ -9,6 +9,7 @@ import re
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path, PurePath
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ from forgerank.types import InputError, printable
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _UPLOADS = 8  # for each that is judged: an upload that stalls holds up no finished one
 _SCRATCH = "forgerank-"  # begins the name of an upload's folder; the service sweeps by it
+_FILE = "upload"  # the one file in it
 _UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"))
 
 
@@ -69,11 +71,15 @@ def build_page(
             raise HTTPException(503, "Too many files at once. Try again in a moment.", {"Retry-After": "5"})
         async with places:
             try:
-                own = tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder, ignore_cleanup_errors=True)
+                own = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
             except OSError as error:
                 raise _refusal(error) from None
-            with own as name:
-                yield Path(name)
+            try:
+                yield own
+            finally:  # without a descriptor, of which there may be none left
+                with suppress(OSError):  # somebody else has deleted it
+                    (own / _FILE).unlink(missing_ok=True)
+                    own.rmdir()
 
     @page.get("/")
     def show_index() -> Response:
@@ -98,7 +104,7 @@ def build_page(
         own: Annotated[Path, Depends(place)],
         thorough: bool = False,
     ) -> Response:
-        path = own / "upload"
+        path = own / _FILE
         try:
             with open(path, "wb") as file:
                 await receive(request, file, max_bytes, empty=True)
