@@ -139,6 +139,22 @@ def test_what_was_unpacked_and_is_lost_is_the_servers_trouble(
     assert report(store, store.jobs.get(job.id))["errors"] == {}
 
 
+def test_a_worker_that_cannot_start_says_why_in_one_line(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left(url: str) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", "env.py")
+
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker, "open_database", none_left)
+    with pytest.raises(SystemExit) as end:
+        worker.main(store.settings)
+    assert end.value.code == 1
+    [logged] = caplog.records
+    assert logged.getMessage() == "a worker could not start: [Errno 24] Too many open files: 'env.py'"
+    assert logged.exc_info is None
+
+
 def test_a_member_that_the_server_cannot_read_is_tried_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

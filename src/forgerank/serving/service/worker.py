@@ -54,8 +54,10 @@ def main(settings: ServiceSettings) -> None:
             device=settings.device,
             threads=settings.worker_threads,
         )
-    except InputError as error:
-        _log.error("%s", error)
+    except Exception as error:
+        if trouble(error) is None and not isinstance(error, InputError):
+            raise
+        _log.error("a worker could not start: %s", error)
         sys.exit(1)
     while not stop.is_set():
         if not work(detector, jobs, uploads, settings, stop):
