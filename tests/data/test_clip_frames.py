@@ -108,6 +108,19 @@ def test_each_frame_is_the_one_asked_for(name: str, options: dict, count: int | 
     assert [frame.time for frame in frames] == pytest.approx([f.number / 25 for f in frames], abs=0.002)
 
 
+@pytest.mark.parametrize("count", [5, None])
+def test_numbers_go_on_where_videos_were_joined(count: int | None, tmp_path: Path) -> None:
+    """The times of the second begin anew, between those of the first."""
+    times = [[step * number for number in range(COUNT)] for step in (100, 77)]
+    parts = [write_greys(tmp_path / f"{i}.ts", times=some) for i, some in enumerate(times)]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames = frames_of(read(path, count))
+    first = COUNT - 1  # FFmpeg marks the packet before the joint as damaged
+    assert [frame.number for frame in frames] == evenly_spaced(first + COUNT, count)
+    assert all(number_of(f.image) == f.number - first * (f.number >= first) for f in frames)
+
+
 def test_times_of_a_variable_frame_rate_come_from_the_stream(tmp_path: Path) -> None:
     times = [10 * number * number for number in range(COUNT)]
     frames = frames_of(read(write_greys(tmp_path / "a.mkv", times=times), 8))

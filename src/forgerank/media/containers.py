@@ -31,6 +31,7 @@ _INDEX = b"moov"
 _MOST_BOXES = 100
 _ROUNDED = 2  # pixels by which sizes of one shape may differ
 _IMAGE_CODECS = frozenset({"mjpeg", "png", "apng", "bmp", "gif", "webp", "tiff", "jpeg2000"})
+_BACKWARDS = 1  # seconds: where decoding times fall by more, the clock of a stream was reset
 _WIDEST_PIXEL = 4  # width : height or height : width; a file that states more is not believed
 
 
@@ -122,6 +123,15 @@ def read_packets(
         yield from container.demux(stream)
     except (av.FFmpegError, IndexError):  # the latter from PyAV, where a stream turns up late
         return  # the caller notices missing frames by their number
+
+
+def clock_was_reset(packet: "Packet[VideoStream]", last: int | None) -> bool:
+    """Whether the times of a stream begin anew, as where files were joined, at a packet that follows one of
+    the decoding time `last` (in the stream's unit).
+    """
+    if packet.dts is None or last is None:
+        return False
+    return (packet.dts - last) * (packet.time_base or 0) < -_BACKWARDS
 
 
 def states_no_times(container: "InputContainer", stream: "VideoStream") -> bool:

@@ -6,7 +6,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from forgerank.media.containers import open_container, read_packets, states_no_times, upright
+from forgerank.media.containers import (
+    clock_was_reset,
+    open_container,
+    read_packets,
+    states_no_times,
+    upright,
+)
 from forgerank.media.files import MediaError
 from forgerank.types import Image
 
@@ -86,7 +92,8 @@ def read_video(path: Path, count: int | None) -> Iterator[Frame | Lost]:
 
 
 def read_frame(path: Path, time: float) -> Frame | None:
-    """The frame that is shown at `time` seconds from the start of the file; None where it does not decode.
+    """The frame that is shown at `time` seconds from the start of the file. None where it does not decode,
+    and where the times of the stream repeat or are guessed, as in files that were joined.
 
     Raises MediaError for what is no video.
     """
@@ -104,14 +111,17 @@ def read_frame(path: Path, time: float) -> Frame | None:
 def _scan(container: "InputContainer", stream: "VideoStream") -> _Packets:
     shown: list[tuple[int | None, bool]] = []
     hidden = 0  # before the start that an edit list sets
+    last, joined = None, False
     for packet in read_packets(container, stream):
+        joined = joined or clock_was_reset(packet, last)
+        last = packet.dts if packet.dts is not None else last
         if packet.is_discard:
             hidden += 1
         elif packet.size and not packet.is_corrupt:  # the last packet of a cut file is corrupt
             shown.append((packet.pts, packet.is_keyframe))
     times = sorted({time for time, _ in shown if time is not None})
     stated = max(len(shown), stream.frames - hidden)
-    if len(times) < len(shown) or states_no_times(container, stream):
+    if joined or len(times) < len(shown) or states_no_times(container, stream):
         return _Packets(len(shown), stated, [], [0])
     starts = {time for time, is_key in shown if is_key}
     keys = [number for number, time in enumerate(times) if time in starts]

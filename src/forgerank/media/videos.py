@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from forgerank.media.containers import open_container, read_packets, states_no_times, upright
+from forgerank.media.containers import clock_was_reset, open_container, read_packets, states_no_times, upright
 from forgerank.media.files import MediaError, check_file
 from forgerank.media.hdr import TRANSFERS
 from forgerank.media.images import MAX_PIXELS
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _SPARSE = 8  # frames per sample from which on the decoder skips frames
 _MOST_SKIPPED = 16  # frames in a row that the decoder may skip; of more, all count as lost
 _MOST_PENDING = 256  # packets that wait for their frame; beyond it the time stamps are broken
-_BACKWARDS = 1  # seconds: where decoding times fall by more, the clock of the stream was reset
 
 
 class Sample(NamedTuple):
@@ -213,7 +212,7 @@ def _one_clock(packets: "Iterable[Packet[VideoStream]]") -> "Iterator[Packet[Vid
     shift, last = 0, None
     for packet in packets:
         if packet.dts is not None:
-            if last is not None and (packet.dts + shift - last) * (packet.time_base or 0) < -_BACKWARDS:
+            if last is not None and clock_was_reset(packet, last - shift):
                 shift = last + (packet.duration or 0) - packet.dts
             last = packet.dts = packet.dts + shift
             if packet.pts is not None:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from forgerank.cli.scan import print_summary
 from forgerank.detect.result import likelihood_ratio
+from forgerank.media.frame_access import read_frame
 from forgerank.serving.scan.parquet_file import METADATA_PREFIX, schema
 from forgerank.serving.scan.scan_settings import ScanSettings, describe, weights_of
 from forgerank.serving.scan.summary import left_out, most_common, row_label, summarize, summary_page
@@ -180,6 +181,23 @@ def test_a_video_and_an_animation_are_shown_at_the_time_of_the_face(write: Write
     results = write(rows)
     shown = thumbnails(summary_page(summarize(results), results))
     assert [round(float(np.asarray(image).mean()) / 20) for image in shown] == [6, 6]
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mpg"])
+def test_no_frame_stands_for_another_of_a_joined_video(write: Write, tmp_path: Path, name: str) -> None:
+    """Its times repeat: 1.2 s is there twice, and 3.2 s, of the second part, nowhere."""
+    parts = []
+    for number, rate in enumerate((5, 4)):
+        frames = [np.full((64, 64, 3), 20 * number + 10 * i, np.uint8) for i in range(10)]
+        parts.append(write_video(tmp_path / f"{number}{name}", frames, rate=rate, codec="mpeg2video"))
+    path = tmp_path / name
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    place = {"kind": "video", "width": 64, "height": 64, "face_box": [8, 8, 56, 56], "sha256": sha256(path)}
+    results = write([judged(str(path), "forged", 0.9, face_time=time, **place) for time in (1.2, 3.2)])
+    page = summary_page(summarize(results), results)
+    assert thumbnails(page) == []
+    assert page.count("its face cannot be shown") == 2
+    assert [read_frame(part, 1.2) is not None for part in parts] == [True, True]
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed")

@@ -259,7 +259,9 @@ def shown_row(row: dict[str, Any], with_thumbnail: bool) -> dict[str, Any]:
         return {**shown, "missing": error.reason}
     except OSError as error:
         return {**shown, "missing": f"cannot be read ({os_reason(error)})"}
-    return {**shown, "thumbnail": None if face is None else jpeg(face, _THUMBNAIL_SIDE)}
+    if face is None:
+        return shown if row["face_box"] is None else {**shown, "missing": "its face cannot be shown"}
+    return {**shown, "thumbnail": jpeg(face, _THUMBNAIL_SIDE)}
 
 
 def _face(path: Path, row: dict[str, Any]) -> Image | None:
