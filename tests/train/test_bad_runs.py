@@ -93,6 +93,21 @@ def test_other_settings_are_named_on_resume(stopped: Path) -> None:
     assert "goes on with epochs 3; until now it was 2" in result.stderr
 
 
+def test_a_run_without_its_checkpoint_is_not_begun_again(stopped: Path) -> None:
+    """It would cost its weights."""
+    run = stopped.parent / "run"
+    weights, last = (run / "weights.safetensors").read_bytes(), run / "last.ckpt"
+    last.rename(run / "kept")
+    for options in ([], ["--resume"]):
+        assert refusal(stopped, *options).startswith(f"{run}: holds the weights of a run, but no last.ckpt")
+    last.symlink_to("elsewhere")  # a disk that is not there, say
+    assert refusal(stopped, "--resume") == f"{last}: a link to a file that is not there"
+    assert (run / "weights.safetensors").read_bytes() == weights
+    last.unlink()
+    last.symlink_to("kept")
+    assert train(stopped, "--resume").exit_code == 0
+
+
 def test_sources_that_come_and_go_are_named_on_resume() -> None:
     kept = {"name": "b", "share": 1.0, "level": None}
     old = {"data": {"sources": [{"name": "a", "share": 1.0}, kept]}}

@@ -85,8 +85,9 @@ def run(
     and saved.
 
     Raises InputError, one line, where another process trains into the folder, where it holds a run already
-    and `resume` is not set, or one that was trained with other settings; for a batch size that the processes
-    cannot divide evenly; for data of one class; and for settings that a library refuses.
+    and `resume` is not set, or one that was trained with other settings, or has ended and lost its last.ckpt;
+    for a batch size that the processes cannot divide evenly; for data of one class; and for settings that a
+    library refuses.
     """
     make_folder(config.output)
     first = all(os.environ.get(name, "0") == "0" for name in _RANKS)
@@ -100,6 +101,13 @@ def _run(config: TrainConfig, *, resume: bool, progress: bool, unread: list[str]
         raise InputError(f"{config.output}: holds a run already: resume it or choose another output")
     if last.exists():
         _check_settings(config, last)
+    elif last.is_symlink():
+        raise InputError(f"{last}: a link to a file that is not there")
+    elif (config.output / WEIGHTS).exists():
+        raise InputError(
+            f"{config.output}: holds the weights of a run, but no {LAST} from which it could go on: "
+            "choose another output"
+        )
     check_outputs(
         [config.output / name for name in (WEIGHTS, RUN_FILE)],
         [config.init_from, *config.data.roots, *(config.data.val_roots or ())],
