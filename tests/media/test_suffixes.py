@@ -174,6 +174,14 @@ def test_the_name_counts_where_the_content_says_nothing(tmp_path: Path) -> None:
         "RECYCLER/S-1-5-21-1/INFO2",
         ".Trash-1000/info/a.jpg.trashinfo",
         ".Trash-1000/directorysizes",
+        "DCIM/.thumbnails/1.jpg",
+        "DCIM/.thumbdata4--1967290299",
+        "a.jpg.Zone.Identifier",
+        "a.jpg_Zone.Identifier",
+        ".com.apple.timemachine.supported",
+        ".metadata_never_index",
+        ".AppleDB/cnid2.db",
+        ".stfolder",
     ],
 )
 def test_litter(name: str) -> None:
@@ -189,6 +197,6 @@ def test_what_people_own_is_no_litter(name: str) -> None:
     assert not is_litter(name)
 
 
-@pytest.mark.parametrize("name", ["$R2QX7AB.jpg", "$I.jpg", "$Image001.jpg", ".Trash-1000/files/a.jpg"])
+@pytest.mark.parametrize("name", ["$R2QX7AB.jpg", "$I.jpg", ".Trash-1000/files/a.jpg", ".trashed-1-a.jpg"])
 def test_what_people_deleted_is_no_litter(name: str) -> None:
     assert not is_litter(name)

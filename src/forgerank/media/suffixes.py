@@ -43,18 +43,20 @@ LITTER_FOLDERS = frozenset(
         ".temporaryitems",
         ".documentrevisions-v100",
     }
-    | {"@eadir", ".@__thumb", ".thumbnails", "system volume information"}
+    | {"@eadir", ".@__thumb", ".thumbnails", "system volume information", ".appledb", ".appledesktop"}
 )
 _LITTER = frozenset(
     {".ds_store", ".localized", ".apdisk", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
     | {".directory", ".nomedia", ".picasa.ini", "picasa.ini", ".volumeicon.icns", "zbthumbnail.info"}
     | {".bridgesort", ".bridgecache", ".bridgecachet", ".dropbox", ".dropbox.attr", ".dropbox.device"}
-    | {"ehthumbs_vista.db", "thumbs.db:encryptable", "info2", "directorysizes"}
+    | {"ehthumbs_vista.db", "thumbs.db:encryptable", "info2", "directorysizes", ".metadata_never_index"}
+    | {".xdg-volume-info", ".database_uuid", ".stfolder", ".gitkeep"}
 )
-# Of the resource forks that a Mac writes beside every file, and of the locks of office programs.
-_LITTER_PREFIXES = ("._", "~$", ".~lock.")
+# Of the resource forks that a Mac writes beside every file and of its notes on a disk, of the locks of office
+# programs, and of the thumbnails that Android keeps in one file.
+_LITTER_PREFIXES = ("._", ".com.apple.", "~$", ".~lock.", ".thumbdata")
 # Where Windows keeps that a file came from the network, and Linux where a deleted one lay.
-_LITTER_SUFFIXES = (":zone.identifier", ".trashinfo")
+_LITTER_SUFFIXES = (":zone.identifier", ".zone.identifier", "_zone.identifier", ".trashinfo")
 _DELETED = re.compile(r"\$i[0-9a-z]{6}(\..*)?")  # Windows' note on the file that it renamed to $R...
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 # Images by their first bytes: where their magic begins, and the magic. Two bytes make a BMP: it comes last.
