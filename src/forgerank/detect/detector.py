@@ -153,7 +153,8 @@ class Detector:
 
     def _face_report(self, face: Face, alignment: Alignment, prediction: Prediction, i: int) -> FaceReport:
         metadata = self.metadata
-        probability = calibrate(float(prediction.probability[i]), metadata.calibration)
+        components = prediction.component_probabilities[i]
+        probability = calibrate(float(prediction.probability[i]), components, metadata.calibration)
         verdict, reason = judge_face(probability, face.quality, metadata.thresholds)
         return FaceReport(
             box=face.box,
@@ -164,7 +165,7 @@ class Detector:
             forged_probability=probability,
             components=order_components(
                 metadata.labels,
-                prediction.component_probabilities[i],
+                components,
                 prediction.order_scores[i],
                 verdict,
                 metadata.thresholds,

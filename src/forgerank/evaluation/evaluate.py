@@ -97,6 +97,7 @@ def evaluate(
             continue
         thresholds = "saved" if scorer.thresholds else "0.5"
         if tuning:
+            scorer.calibration = None
             known = _predict_roots(scorer, roots, tuning[0], limit=tuning[1], unread=unread, **options)
             joined = _joined(known)
             check_classes(joined.forged, f"--tune {tune}")
@@ -281,7 +282,10 @@ def _predict(
     progress: bool = True,
     unread: list[str] | None = None,
 ) -> Predictions:
-    """Predictions on a source: of its aligned crops or, `thorough`, averaged over the views of each."""
+    """Predictions on a source: of its aligned crops or, `thorough`, averaged over the views of each.
+
+    They are `fused` as the scorer's calibration has it.
+    """
     views: list[Predictions] = []
     for scale in SCALES if thorough else (1.0,):
         model = config.model.model_copy(update={"zoom": config.model.zoom * scale})
@@ -291,7 +295,8 @@ def _predict(
         told = [] if views else unread  # once is enough
         judge: Scorer = BothWays(scorer) if thorough else scorer
         views.append(predict(judge, source, loader, progress=progress, unread=told))
-    return averaged(views) if thorough else views[0]
+    found = averaged(views) if thorough else views[0]
+    return found.fused(scorer.calibration)
 
 
 def open_split(
