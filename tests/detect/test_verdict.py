@@ -7,14 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forgerank.detect.result import Component, FaceReport
-from forgerank.detect.verdict import (
-    calibrate,
-    fused,
-    judge_face,
-    judge_image,
-    order_components,
-    quality_warnings,
-)
+from forgerank.detect.verdict import calibrate, judge_face, judge_image, order_components, quality_warnings
 from forgerank.faces.align import Alignment
 from forgerank.types import Quality, Verdict
 from forgerank.weights.description import Calibration, Thresholds
@@ -116,37 +109,18 @@ def test_sequence_is_first_to_last() -> None:
 
 
 def test_calibration_is_the_identity_for_slope_one() -> None:
-    assert calibrate(0.37, [0.9], Calibration(slope=1, intercept=0)) == pytest.approx(0.37)
+    assert calibrate(0.37, Calibration(slope=1, intercept=0)) == pytest.approx(0.37)
     # logit(0.8) = log 4, doubled log 16, less log 2: 8 to 1
-    assert calibrate(0.8, [0.9], Calibration(slope=2, intercept=-math.log(2))) == pytest.approx(8 / 9)
+    assert calibrate(0.8, Calibration(slope=2, intercept=-math.log(2))) == pytest.approx(8 / 9)
 
 
-@given(
-    st.lists(st.floats(0, 1), min_size=2, max_size=2),
-    st.lists(st.floats(0, 1), min_size=3, max_size=3),
-    st.floats(0.01, 50),
-    st.floats(-500, 500),
-    st.floats(0, 0.99),
-)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=2), st.floats(0.01, 50), st.floats(-500, 500))
 def test_calibration_stays_a_probability_and_monotone(
-    pair: list[float], components: list[float], slope: float, intercept: float, share: float
+    pair: list[float], slope: float, intercept: float
 ) -> None:
-    calibration = Calibration(slope=slope, intercept=intercept, components=share)
-    low, high = (calibrate(value, components, calibration) for value in sorted(pair))
+    calibration = Calibration(slope=slope, intercept=intercept)
+    low, high = (calibrate(value, calibration) for value in sorted(pair))
     assert 0.0 <= low <= high <= 1.0
-    raised = [min(1.0, value + 0.1) for value in components]
-    assert calibrate(pair[0], components, calibration) <= calibrate(pair[0], raised, calibration)
-
-
-def test_components_have_their_share_of_the_log_odds() -> None:
-    alone = Calibration(slope=1, intercept=0)
-    assert fused(0.3, [0.9, 0.8], alone) == 0.3
-    assert fused([0.3, 0.2], [[0.9], [0.8]], None).tolist() == [0.3, 0.2]
-    quarter = Calibration(slope=2, intercept=0, components=0.25)
-    # Odds of 1/4, and of components 16 and 1, which make 4: (1/4)^(3/4) * 4^(1/4) = 1/2.
-    found = fused([0.2, 0.5], [[16 / 17, 0.5], [0.5, 0.5]], quarter)
-    assert found.tolist() == pytest.approx([1 / 3, 0.5])
-    assert calibrate(0.2, [16 / 17, 0.5], quarter) == pytest.approx(1 / 5)
 
 
 def test_warnings_name_every_weakness() -> None:

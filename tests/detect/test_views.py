@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from forgerank.detect import Detector
 from forgerank.detect.detector import AlignedFace, dissimilarity_map
 from forgerank.detect.runtime import Prediction
-from forgerank.detect.verdict import logit
 from forgerank.detect.views import SCALES, VIEWS, View, mean_odds, merged
 from forgerank.faces.align import FACE_CENTRE, brighter_on_the_left, estimate_alignment, five_points
 from forgerank.weights.description import METADATA_FILE, sealed_json
@@ -125,24 +124,6 @@ def test_several_views_have_thresholds_of_their_own_where_the_weights_hold_them(
     assert (before.verdict, after.verdict) == ("forged", "undetermined")
     log_odds = [math.log(p / (1 - p)) for p in (before.forged_probability, after.forged_probability)]
     assert log_odds[1] == pytest.approx(0.5 * log_odds[0] - 0.1, abs=1e-6)
-
-
-def test_components_have_a_say_in_the_probability_where_the_weights_want_it(
-    tmp_path: Path, tiny_weights: Path, forged_astronaut: NDArray[np.uint8]
-) -> None:
-    folder = shutil.copytree(tiny_weights, tmp_path / "weights")
-    description = json.loads((folder / METADATA_FILE).read_text())
-    description["calibration"] = {"slope": 2.0, "intercept": 0.3, "components": 0.25}
-    (folder / METADATA_FILE).write_bytes(sealed_json(description))
-    [before], [after] = (
-        Detector(place, threads=1).detect([forged_astronaut])[0].faces for place in (tiny_weights, folder)
-    )
-
-    mean = np.mean([logit(component.probability) for component in before.components])
-    # `tiny_weights` have slope 1 and intercept 0: their probability is P(x).
-    expected = 2 * (0.75 * logit(before.forged_probability) + 0.25 * mean) + 0.3
-    assert logit(after.forged_probability) == pytest.approx(expected, abs=1e-5)
-    assert abs(logit(after.forged_probability) - (2 * logit(before.forged_probability) + 0.3)) > 0.01
 
 
 def test_both_kinds_of_a_detector_share_their_models(

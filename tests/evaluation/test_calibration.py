@@ -30,47 +30,32 @@ def test_platt_finds_the_transformation_that_made_the_labels() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, size=20_000)
     labels = rng.random(20_000) < sigmoid(0.5 * logits)
-    silent = np.full((20_000, 3), 0.5)
-    found = fit_calibration(sigmoid(logits), silent, labels.astype(int))
+    found = fit_calibration(sigmoid(logits), labels.astype(int))
     assert found.slope == pytest.approx(0.5, abs=0.05)
     assert found.intercept == pytest.approx(0, abs=0.05)
-    assert found.components == 0
-
-
-def test_components_weigh_what_they_add() -> None:
-    rng = np.random.default_rng(0)
-    logits, parts = rng.normal(0, 2, size=20_000), rng.normal(0, 2, size=(20_000, 2))
-    labels = (rng.random(20_000) < sigmoid(0.6 * logits + 0.2 * parts.mean(axis=1))).astype(int)
-    found = fit_calibration(sigmoid(logits), sigmoid(parts), labels)
-    assert found.slope == pytest.approx(0.8, abs=0.05)
-    assert found.components == pytest.approx(0.25, abs=0.04)
-    against = fit_calibration(sigmoid(logits), sigmoid(-parts), labels)
-    assert against == fit_calibration(sigmoid(logits), np.full((20_000, 2), 0.5), labels)
 
 
 def test_the_mixture_does_not_shift_the_calibration() -> None:
     rng = np.random.default_rng(0)
     scores = np.concatenate([rng.normal(-1, 1, 2000), rng.normal(1, 1, 8000)])
     labels = np.repeat([0, 1], [2000, 8000])
-    assert fit_calibration(sigmoid(scores), np.full((10_000, 2), 0.5), labels).intercept == pytest.approx(
-        0, abs=0.15
-    )
+    assert fit_calibration(sigmoid(scores), labels).intercept == pytest.approx(0, abs=0.15)
 
 
 def test_calibration_agrees_with_the_detector_and_keeps_the_order() -> None:
     calibration = Calibration(slope=1.7, intercept=-0.4)
     values = np.array([0.0, 1e-9, 0.2, 0.5, 0.99999, 1.0])
     found = calibrated(values, calibration)
-    assert found.tolist() == pytest.approx([calibrate_one(value, [0.9], calibration) for value in values])
+    assert found.tolist() == pytest.approx([calibrate_one(value, calibration) for value in values])
     assert (np.diff(found) >= 0).all()
     assert 0 < found[0] < found[-1] < 1
 
 
 def test_useless_predictions_are_refused() -> None:
     with pytest.raises(InputError, match="real and forged"):
-        fit_calibration([0.1, 0.2], [[0.1], [0.2]], [1, 1])
+        fit_calibration([0.1, 0.2], [1, 1])
     with pytest.raises(InputError, match="no larger"):
-        fit_calibration([0.9, 0.8, 0.2, 0.1], [[0.5]] * 4, [0, 0, 1, 1])
+        fit_calibration([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1])
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,7 +91,7 @@ def predictions(rng: np.random.Generator, count: int, separation: float) -> Pred
     presence = np.repeat(forged[:, None], 5, axis=1)
     return Predictions(
         probability=sigmoid(rng.normal(separation * forged, 1.0)),
-        components=rng.random((count, 5)),  # they tell nothing
+        components=presence.astype(np.float64),
         order=presence.astype(np.float64),
         presence=presence,
         sequences=presence,
@@ -168,12 +153,10 @@ def test_a_rare_source_weighs_as_much_as_a_common_one_in_the_calibration() -> No
     sources = np.repeat(["common", "rare"], [4000, 400])
     shift = np.where(sources == "rare", 4.0, 0.0)  # all of its faces score higher
     probability = sigmoid(rng.normal(4.0 * forged - 2 + shift, 1.0))
-    silent = np.full((len(forged), 1), 0.5)
-    pooled = fit_calibration(probability, silent, forged)
-    level = fit_calibration(probability, silent, forged, sources=sources.tolist())
+    pooled = fit_calibration(probability, forged)
+    level = fit_calibration(probability, forged, sources=sources.tolist())
     again = fit_calibration(
         np.concatenate([probability, np.tile(probability[4000:], 9)]),
-        np.full((len(forged) + 9 * 400, 1), 0.5),
         np.concatenate([forged, np.tile(forged[4000:], 9)]),
     )
     assert level.intercept == pytest.approx(again.intercept, abs=1e-3)
@@ -205,7 +188,7 @@ def test_a_person_is_not_judged_by_a_threshold_of_their_own() -> None:
         part.presence[odd] = 0
         part.probability[odd] = 0.99999
     rates = held_out_rates(plain, degraded)
-    assert rates["plain"]["false_positive_rate"] >= odd.sum() / (plain.forged == 0).sum() - 1e-9
+    assert rates["plain"]["false_positive_rate"] >= odd.sum() / (plain.forged == 0).sum()
 
 
 def test_sequences_of_its_own_change_no_threshold() -> None:

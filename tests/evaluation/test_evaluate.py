@@ -14,7 +14,6 @@ from rich.console import Console
 
 from forgerank.data.formats.prepared import schema
 from forgerank.data.formats.registry import identify_dataset
-from forgerank.detect.verdict import fused
 from forgerank.evaluation.evaluate import (
     evaluate,
     evaluate_sources,
@@ -30,7 +29,6 @@ from forgerank.train.checkpoints import load_network, save_weights
 from forgerank.train.config import parse_config
 from forgerank.train.loaders import open_source
 from forgerank.types import InputError
-from forgerank.weights.description import Calibration
 from packs import mixture_of
 from squares import SIDE, tiny_settings, write_squares
 
@@ -105,21 +103,6 @@ def test_each_data_set_has_a_row(trained: Path, tmp_path: Path) -> None:
     text = io.StringIO()
     print_evaluation(result, Console(file=text, width=120))
     assert sum(line.startswith(" one ") for line in text.getvalue().splitlines()) == 3
-
-
-@pytest.mark.parametrize("thorough", [False, True])
-def test_predictions_are_fused_as_the_calibration_has_it(
-    trained: Path, squares: Path, thorough: bool
-) -> None:
-    scorer = open_scorer(trained / "best.ckpt")
-    options: dict[str, Any] = {"limit": 8, "workers": 0, "thorough": thorough, "progress": False}
-    raw = predict_split(scorer, [squares], "val", **options)
-    scorer.calibration = Calibration(slope=1, intercept=0, components=0.3)
-    found = predict_split(scorer, [squares], "val", **options)
-    assert not np.allclose(found.probability, raw.probability)
-    expected = fused(raw.probability, raw.components, scorer.calibration)
-    np.testing.assert_array_equal(found.probability, expected)
-    np.testing.assert_array_equal(found.components, raw.components)
 
 
 def test_what_shows_no_face_gets_no_verdict_where_that_is_asked_for(trained: Path, squares: Path) -> None:

@@ -143,9 +143,7 @@ def _run_weights(folder: Path) -> None:
     metadata = weights.metadata
     size = metadata.input_size
     prediction = Runtime(weights, threads=1).run([np.full((size, size, 3), 200, dtype=np.uint8)])
-    probability = calibrate(
-        float(prediction.probability[0]), prediction.component_probabilities[0], metadata.calibration
-    )
+    probability = calibrate(float(prediction.probability[0]), metadata.calibration)
     assert 0.0 <= probability <= 1.0
     verdict, _ = judge_face(probability, Quality(200, 100, 0.5, 0, 0, 0, 0), metadata.thresholds)
     scores = prediction.component_probabilities[0], prediction.order_scores[0]

@@ -47,7 +47,7 @@ def test_the_packages_own_card_states_what_its_json_holds() -> None:
     assert measured["auc"] == round(OWN["metrics"]["metrics"]["auc"]["value"], 4)
     own, cuts = OWN["metrics"], OWN["thresholds"]
     auc, held_out = own["metrics"]["auc"], own["held_out"]["plain"]
-    assert cells(card, "AUC") == [f"{auc['value']:.3f} ({auc['low']:.3f}-{auc['high']:.3f})"]
+    assert cells(card, "AUC of P(x)") == [f"{auc['value']:.3f} ({auc['low']:.3f}-{auc['high']:.3f})"]
     assert cells(card, "scored (real)") == [f"{own['pictures']} ({own['real']})"]
     assert cells(card, "val split") == [f"{value:.3f}" for value in own["by_component"]]
     for fact in (
@@ -67,7 +67,7 @@ def test_the_packages_own_card_states_what_its_json_holds() -> None:
 def test_evaluations_stand_side_by_side_with_what_one_lacks_left_open() -> None:
     card = model_card(OWN, evaluations={"plain": evaluation(0.85), "check": evaluation(None)})
     assert "|  | plain | check |" in card
-    assert cells(card, "AUC") == ["0.850 (0.800-0.900)", "-"]
+    assert cells(card, "AUC of P(x)") == ["0.850 (0.800-0.900)", "-"]
     assert cells(card, "quite new") == ["0.500 (0.400-0.600)"] * 2
     assert cells(card, "check") == ["0.100", "0.200", "0.300", "0.400", "-"]
     results = matter(card)["model-index"][0]["results"]
@@ -93,7 +93,7 @@ def test_frames_and_videos_have_columns_of_their_own() -> None:
     card = model_card(OWN, evaluations={"ff": evaluation(0.85, binary={"celebdf/as-is/video": video})})
     assert "|  | ff | ff, celebdf/as-is/video |" in card
     assert cells(card, "scored (real)") == ["10 (4)", "3 (1)"]
-    assert cells(card, "AUC") == ["0.850 (0.800-0.900)", "0.750 (---)"]
+    assert cells(card, "AUC of P(x)") == ["0.850 (0.800-0.900)", "0.750 (---)"]
     assert cells(card, "quite new") == ["0.500 (0.400-0.600)", "-"]
 
 

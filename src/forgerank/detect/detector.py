@@ -153,8 +153,7 @@ class Detector:
 
     def _face_report(self, face: Face, alignment: Alignment, prediction: Prediction, i: int) -> FaceReport:
         metadata = self.metadata
-        components = prediction.component_probabilities[i]
-        probability = calibrate(float(prediction.probability[i]), components, metadata.calibration)
+        probability = calibrate(float(prediction.probability[i]), metadata.calibration)
         verdict, reason = judge_face(probability, face.quality, metadata.thresholds)
         return FaceReport(
             box=face.box,
@@ -165,7 +164,7 @@ class Detector:
             forged_probability=probability,
             components=order_components(
                 metadata.labels,
-                components,
+                prediction.component_probabilities[i],
                 prediction.order_scores[i],
                 verdict,
                 metadata.thresholds,

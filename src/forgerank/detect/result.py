@@ -45,7 +45,7 @@ class FaceReport:
     quality: Quality  # what decides whether it can be judged
     verdict: Verdict  # "real", "forged" or "undetermined"
     reason: str | None  # why it is undetermined
-    forged_probability: float  # calibrated, 0..1
+    forged_probability: float  # calibrated P(x), 0..1
     components: tuple[Component, ...]  # all of them, in the order of the weights' labels
     alignment: Alignment  # image <-> crop, lays the maps back over the image
     component_maps: Map  # (L, h, w) over the crop, 0..1
@@ -94,7 +94,7 @@ class Moment:
     time: float  # seconds as the stream stores them
     box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the upright frame
     detection_score: float  # 0..1
-    forged_probability: float  # calibrated, 0..1
+    forged_probability: float  # calibrated P(x), 0..1
     verdict: Verdict  # of this face in this frame alone
     reason: str | None  # why it is undetermined
 

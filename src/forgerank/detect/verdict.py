@@ -42,28 +42,13 @@ CLIPPED = 0.25  # share of face pixels
 _LOGIT_FLOOR = 1e-6
 
 
-def calibrate(probability: float, components: ArrayLike, calibration: Calibration) -> float:
-    """The calibrated probability that one face is forged, 0..1, of P(x) and its components' (L,)."""
-    return float(calibrated(fused(probability, components, calibration), calibration))
-
-
-def fused(
-    probability: ArrayLike, components: ArrayLike, calibration: Calibration | None
-) -> NDArray[np.float64]:
-    """P(x) together with what the components say, (M,) with (M, L), or one number with (L,): probabilities.
-
-    The mean of their log-odds in which all components together weigh `calibration.components`, and P(x) the
-    rest. P(x) itself where they weigh nothing, or there is no calibration.
-    """
-    if calibration is None or not calibration.components:
-        return np.asarray(probability, dtype=np.float64)
-    share = calibration.components
-    mean = (1 - share) * logit(probability) + share * logit(components).mean(axis=-1)
-    return np.asarray(np.exp(-np.logaddexp(0, -mean)))
+def calibrate(probability: float, calibration: Calibration) -> float:
+    """`calibrated` of one face."""
+    return float(calibrated(probability, calibration))
 
 
 def calibrated(probability: ArrayLike, calibration: Calibration) -> NDArray[np.float64]:
-    """`fused` probabilities p made to keep their word: sigmoid(slope * logit(p) + intercept), 0..1."""
+    """Calibrated P(x), 0..1: sigmoid(slope * logit(P(x)) + intercept), P(x) kept within 1e-6 of 0 and 1."""
     score = calibration.slope * logit(probability) + calibration.intercept
     return np.asarray(np.exp(-np.logaddexp(0, -score)))
 

@@ -65,7 +65,7 @@ def binary_metrics(
 def called_forged(
     probability: NDArray[np.float64], thresholds: Thresholds | None, calibration: Calibration | None
 ) -> NDArray[np.bool_]:
-    """Whether the calibrated probability reaches the threshold; without one, whether it reaches 0.5."""
+    """Whether the calibrated P(x) reaches the threshold; without calibration, whether P(x) reaches 0.5."""
     if thresholds is None or calibration is None:
         return probability >= 0.5
     return calibrated(probability, calibration) >= thresholds.forged

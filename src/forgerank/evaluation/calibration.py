@@ -37,40 +37,22 @@ def balanced_weights(forged: ArrayLike, sources: Sequence[str] | None = None) ->
 
 
 def fit_calibration(
-    probability: ArrayLike,
-    components: ArrayLike,
-    forged: ArrayLike,
-    *,
-    sources: Sequence[str] | None = None,
+    probability: ArrayLike, forged: ArrayLike, *, sources: Sequence[str] | None = None
 ) -> Calibration:
-    """Logistic regression on logit P(x), (M,), and the mean logit of the component probabilities, (M, L).
-
-    With `balanced_weights`, the prior is 0.5 for any mixture. Where one of the two would speak against a
-    forgery, on P(x) alone, which is Platt scaling.
+    """Platt scaling of logit P(x), with `balanced_weights`: the prior is 0.5 for any mixture.
 
     Raises InputError where a class is missing or forged images have no larger P(x).
     """
     labels = np.asarray(forged)
     if labels.min() == labels.max():
         raise InputError("calibration needs real and forged images")
+    model = LogisticRegression(C=1e6, max_iter=1000)
     weights = balanced_weights(labels, sources) * len(labels) / 2
-    evidence = np.column_stack([logit(probability), logit(components).mean(axis=1)])
-
-    def fit(columns: int) -> LogisticRegression:
-        model = LogisticRegression(C=1e6, max_iter=1000)
-        return model.fit(evidence[:, :columns], labels, sample_weight=weights)
-
-    model = fit(2)
-    if model.coef_.min() <= 0:
-        model = fit(1)
-    slopes = model.coef_[0]
-    if slopes[0] <= 0:
+    model.fit(logit(probability)[:, None], labels, sample_weight=weights)
+    slope = float(model.coef_[0, 0])
+    if slope <= 0:
         raise InputError("calibration failed: forged images have no larger P(x) than real ones")
-    return Calibration(
-        slope=float(slopes.sum()),
-        intercept=float(model.intercept_[0]),
-        components=float(slopes[1:].sum() / slopes.sum()),
-    )
+    return Calibration(slope=slope, intercept=float(model.intercept_[0]))
 
 
 def check_classes(forged: ArrayLike, where: str) -> None:
@@ -88,7 +70,7 @@ def choose_thresholds(
     sources: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
 ) -> Thresholds:
-    """Thresholds on the calibrated probability, (M,), and on component probabilities, (M, L).
+    """Thresholds on calibrated P(x), (M,), and on component probabilities, (M, L).
 
     `forged`: at most FALSE_POSITIVES of the real faces reach it, all sources weighing the same, and at most
     FALSE_POSITIVES_OF_ONE of those of a source with 50 or more groups of them, all its groups weighing the
@@ -128,11 +110,9 @@ def choose_thresholds(
 
 
 def calibrate(predictions: Predictions) -> tuple[Calibration, Thresholds]:
-    """Calibration of predictions that are not `fused`, then thresholds on it; all sources weigh the same."""
-    calibration = fit_calibration(
-        predictions.probability, predictions.components, predictions.forged, sources=predictions.sources
-    )
-    probability = calibrated(predictions.fused(calibration).probability, calibration)
+    """Calibration first, then the thresholds on its result; all sources weigh the same."""
+    calibration = fit_calibration(predictions.probability, predictions.forged, sources=predictions.sources)
+    probability = calibrated(predictions.probability, calibration)
     thresholds = choose_thresholds(
         probability,
         predictions.components,
@@ -161,7 +141,7 @@ def held_out_rates(
     for number in range(folds):
         calibration, thresholds = calibrate(both.rows(fold != number))
         out = fold == number
-        probability = calibrated(both.rows(out).fused(calibration).probability, calibration)
+        probability = calibrated(both.probability[out], calibration)
         found[out], passed[out] = probability >= thresholds.forged, probability < thresholds.real
     plain = np.arange(len(fold)) < len(predictions.forged)
     sources = np.asarray(both.sources)

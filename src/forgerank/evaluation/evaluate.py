@@ -97,7 +97,6 @@ def evaluate(
             continue
         thresholds = "saved" if scorer.thresholds else "0.5"
         if tuning:
-            scorer.calibration = None
             known = _predict_roots(scorer, roots, tuning[0], limit=tuning[1], unread=unread, **options)
             joined = _joined(known)
             check_classes(joined.forged, f"--tune {tune}")
@@ -282,10 +281,7 @@ def _predict(
     progress: bool = True,
     unread: list[str] | None = None,
 ) -> Predictions:
-    """Predictions on a source: of its aligned crops or, `thorough`, averaged over the views of each.
-
-    They are `fused` as the scorer's calibration has it.
-    """
+    """Predictions on a source: of its aligned crops or, `thorough`, averaged over the views of each."""
     views: list[Predictions] = []
     for scale in SCALES if thorough else (1.0,):
         model = config.model.model_copy(update={"zoom": config.model.zoom * scale})
@@ -295,8 +291,7 @@ def _predict(
         told = [] if views else unread  # once is enough
         judge: Scorer = BothWays(scorer) if thorough else scorer
         views.append(predict(judge, source, loader, progress=progress, unread=told))
-    found = averaged(views) if thorough else views[0]
-    return found.fused(scorer.calibration)
+    return averaged(views) if thorough else views[0]
 
 
 def open_split(

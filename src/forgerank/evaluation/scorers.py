@@ -15,7 +15,7 @@ from torch import nn
 from forgerank.data.batches import Item
 from forgerank.data.sample import LabelledImage, Sample, Source
 from forgerank.detect.runtime import onnx_errors, open_session, order_output
-from forgerank.detect.verdict import fused, unusable
+from forgerank.detect.verdict import unusable
 from forgerank.detect.views import mean_odds
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.labels import Sequences
@@ -165,7 +165,7 @@ def open_scorer(weights: Path, *, thorough: bool = False) -> Scorer:
 class Predictions:
     """The scores of M images and their true labels."""
 
-    probability: NDArray[np.float64]  # (M,) of being forged, not calibrated; P(x), or `fused`
+    probability: NDArray[np.float64]  # (M,) of being forged, not calibrated
     components: NDArray[np.float64]  # (M, L) component probabilities
     order: NDArray[np.float64]  # (M, L) scores from which the order follows
     presence: NDArray[np.int64]  # (M, L) 1 manipulated, 0 not, UNKNOWN
@@ -199,10 +199,6 @@ class Predictions:
     def unaligned(self) -> NDArray[np.bool_]:
         """(M,): whether the whole image was judged, resized, in place of an aligned crop."""
         return np.zeros(len(self.groups), dtype=np.bool_) if self.whole is None else self.whole
-
-    def fused(self, calibration: Calibration | None) -> "Predictions":
-        """With `detect.verdict.fused` in place of P(x)."""
-        return replace(self, probability=fused(self.probability, self.components, calibration))
 
     def rows(self, chosen: NDArray[np.bool_]) -> "Predictions":
         """The rows where `chosen`, (M,), is true."""

@@ -93,7 +93,7 @@ def export(
         views = Decision(calibration=of_views[0], thresholds=of_views[1])
         held_out["held_out_thorough"] = held_out_rates(*averaged)
     metrics = summarize(
-        predictions.fused(calibration),
+        predictions,
         order=config.loss.order,
         thresholds=thresholds,
         calibration=calibration,

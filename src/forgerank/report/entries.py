@@ -76,7 +76,7 @@ class FaceEntry(Entry):
     quality: QualityEntry = Field(description="measured quality")
     verdict: Verdict = Field(description="of this face")
     reason: str | None = Field(default=None, description=_WHY)
-    forged_probability: Probability = Field(description="calibrated probability of a forgery, 0..1")
+    forged_probability: Probability = Field(description="calibrated P(x), Eq. 9 of the paper, 0..1")
     likelihood_ratio: float | None = Field(
         default=None,
         description="how much more probable the evidence is of a forged face than of a real one: the odds of "
@@ -168,7 +168,7 @@ class MomentEntry(Entry):
     time: float = Field(description="seconds, as the stream stores them")
     box: Box = Field(description="x0, y0, x1, y1 in pixels of the upright frame")
     detection_score: Probability = Field(description="of the face detector, 0..1")
-    forged_probability: Probability = Field(description="calibrated, of this face in this frame, 0..1")
+    forged_probability: Probability = Field(description="calibrated P(x) of this face in this frame, 0..1")
     verdict: Verdict = Field(description="of this face in this frame alone")
     reason: str | None = Field(description=_WHY)
 

@@ -13,7 +13,7 @@ KNOWN_LICENCES = frozenset(
 )
 TAGS = ["deepfake-detection", "face-forgery", "image-forensics", "multi-label-ranking", "forgerank"]
 TITLES = {
-    "auc": "AUC",
+    "auc": "AUC of P(x)",
     "component_ap": "average precision, mean over components",
     "multi_label_accuracy": "multi-label accuracy",
     "fixed_accuracy": "Fixed-Acc",
@@ -175,7 +175,7 @@ def _components(shown: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -
 
 def _thresholds(description: Mapping[str, Any]) -> str:
     cuts, calibration = description.get("thresholds"), description.get("calibration")
-    if not cuts or not calibration or (calibration["slope"], calibration["intercept"]) == (1.0, 0.0):
+    if not cuts or not calibration or calibration == {"slope": 1.0, "intercept": 0.0}:
         return (
             "**Thresholds.** Not calibrated: 0.5 stands for every threshold. `forgerank export` finds them."
         )

@@ -48,8 +48,8 @@ class FileEntry(_Frozen):
 class Thresholds(_Frozen):
     """On calibrated probabilities, 0..1: `real` <= `forged`, one more per component."""
 
-    forged: Probability = Field(description="calibrated probability from which a face is called forged, 0..1")
-    real: Probability = Field(description="calibrated probability under which a face is called real, 0..1")
+    forged: Probability = Field(description="calibrated P(x) from which a face is called forged, 0..1")
+    real: Probability = Field(description="calibrated P(x) under which a face is called real, 0..1")
     components: tuple[Probability, ...] = Field(
         description="probability from which a component is called manipulated, 0..1, in the order of `labels`"
     )
@@ -62,14 +62,10 @@ class Thresholds(_Frozen):
 
 
 class Calibration(_Frozen):
-    """forged_probability = sigmoid(slope * ((1 - components) * logit(P(x)) + components * m) + intercept).
-
-    m is the mean logit of the component probabilities.
-    """
+    """forged_probability = sigmoid(slope * logit(P(x)) + intercept)."""
 
     slope: float = Field(gt=0.0)
     intercept: float
-    components: float = Field(default=0.0, ge=0.0, lt=1.0)  # what they weigh beside P(x)
 
 
 class Decision(_Frozen):
