@@ -198,6 +198,22 @@ def test_biggest_face_first(analyzer: FaceAnalyzer, portrait: np.ndarray) -> Non
     assert sizes[0] > 1.4 * sizes[1]
 
 
+def test_faces_measured_side_by_side_are_the_same(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
+    shrunk = np.asarray(PILImage.fromarray(portrait).resize((200, 200)))
+    scene = np.full((320, 1000, 3), 90, np.uint8)
+    scene[10:310, 20:320], scene[10:310, 360:660], scene[60:260, 720:920] = (
+        portrait,
+        portrait[:, ::-1],
+        shrunk,
+    )
+    alone, beside = analyzer.analyze(scene), FaceAnalyzer(threads=3).analyze(scene)
+    assert len(alone) == 3
+    for one, other in zip(alone, beside, strict=True):
+        np.testing.assert_allclose(one.landmarks, other.landmarks, atol=1e-3)
+        assert np.abs(one.crop.astype(int) - other.crop).max() <= 1
+        assert one.quality.sharpness == pytest.approx(other.quality.sharpness, rel=1e-3)
+
+
 def test_quality_follows_blur_and_light(analyzer: FaceAnalyzer, portrait: np.ndarray, face: Face) -> None:
     image = PILImage.fromarray(portrait)
     blurred = [

@@ -117,17 +117,17 @@ class Detector:
 
     def align(self, image: Image, faces: Sequence[Face]) -> list[AlignedFace]:
         """The faces of an image (H, W, 3), each with the crops that the network sees."""
+        return self.analyzer.each(lambda face: self._align(image, face), faces)
+
+    def _align(self, image: Image, face: Face) -> AlignedFace:
         size, zoom = self.metadata.input_size, self.metadata.zoom
-        aligned = []
-        for face in faces:
-            points = five_points(face.landmarks)
-            alignment = estimate_alignment(points, size, zoom)
-            measured = zoom == 1.0 and len(face.crop) == size  # quality was measured on the same crop
-            crop = face.crop if measured else alignment.crop(image)
-            scales = SCALES[1:] if self.thorough else ()
-            further = (estimate_alignment(points, size, zoom * scale).crop(image) for scale in scales)
-            aligned.append(AlignedFace(face, alignment, crop, tuple(further)))
-        return aligned
+        points = five_points(face.landmarks)
+        alignment = estimate_alignment(points, size, zoom)
+        measured = zoom == 1.0 and len(face.crop) == size  # quality was measured on the same crop
+        crop = face.crop if measured else alignment.crop(image)
+        scales = SCALES[1:] if self.thorough else ()
+        further = (estimate_alignment(points, size, zoom * scale).crop(image) for scale in scales)
+        return AlignedFace(face, alignment, crop, tuple(further))
 
     def predict(self, faces: Sequence[AlignedFace]) -> Prediction:
         """The network's outputs for at least one face, averaged over its views where that is asked for.
