@@ -15,6 +15,7 @@ _NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 _NO_FILES = "too many open files"  # what they all say where the limit of descriptors is reached
+_NO_THREADS = "can't start new thread"  # what Python says
 _SPARE = 1 << 28  # bytes; where not even these can be had, any failure is for want of memory
 
 
@@ -29,6 +30,8 @@ def lacking(error: BaseException | None) -> str | None:
                 return "not enough memory"
             if _NO_FILES in str(error).lower():
                 return f"{_NO_FILES}: raise the limit (ulimit -n), or use fewer workers"
+            if _NO_THREADS in str(error):
+                return "too many threads: raise the limit (ulimit -u)"
             error = error.__cause__ or error.__context__
         bytes(_SPARE)  # which touches none of its pages
     except MemoryError:

@@ -228,6 +228,12 @@ def test_too_many_open_files_are_one_line(capsys: pytest.CaptureFixture[str]) ->
         assert capsys.readouterr().err == line
 
 
+def test_too_many_threads_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"), one_line_errors():
+        raise RuntimeError("can't start new thread")
+    assert capsys.readouterr().err == "forgerank: too many threads: raise the limit (ulimit -u)\n"
+
+
 @pytest.mark.parametrize("error", NO_REASON)
 def test_an_error_of_its_own_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error)), one_line_errors():

@@ -43,8 +43,10 @@ class FaceAnalyzer:
     def __init__(
         self, detector: str = "blazeface", detector_weights: str | Path | None = None, *, threads: int = 1
     ) -> None:
-        """`detector` names one of `DETECTORS`; only retinaface takes weights, and needs them. On several
-        `threads` the faces of an image are measured side by side.
+        """`detector` names one of `DETECTORS`; only retinaface takes weights, and needs them.
+
+        On several `threads` the faces of an image are measured side by side; a network of its own has one,
+        but for retinaface.
 
         Raises InputError for an unknown detector, for missing weights, and for weights that it does not take.
         """
@@ -214,7 +216,7 @@ def _make_detector(name: str, weights: str | Path | None, threads: int) -> FaceD
         return RetinaFaceDetector(weights, threads=threads)
     if weights is not None:
         raise InputError(f"{weights}: the {name} detector takes no weights file")
-    return BlazeFaceDetector(threads=threads)
+    return BlazeFaceDetector()
 
 
 def _face(image: Image, detection: Detection, mesh: Mesh) -> Face:

@@ -61,14 +61,14 @@ class _View(NamedTuple):
 class _BlazeFace:
     """One BlazeFace graph: a square RGB input in [-1, 1], anchors on one or more grids."""
 
-    def __init__(self, file: str, side: int, grids: tuple[tuple[int, int], ...], threads: int) -> None:
+    def __init__(self, file: str, side: int, grids: tuple[tuple[int, int], ...]) -> None:
         self.side = side
-        self._file, self._threads = file, threads
+        self._file = file
         self._anchors = blazeface_anchors(grids) * side  # (A, 2) pixels of the input
 
     @cached_property
     def _session(self) -> ort.InferenceSession:
-        return open_embedded(self._file, threads=self._threads)
+        return open_embedded(self._file)
 
     def __call__(self, view: _View, min_score: float) -> tuple[Floats, Floats, Floats]:
         """Boxes (K, 4), key points (K, 6, 2), both in image pixels, and scores (K,) of one view."""
@@ -111,10 +111,10 @@ class BlazeFaceDetector:
     the mesh gives the exact ones.
     """
 
-    def __init__(self, *, min_score: float = 0.5, threads: int = 1) -> None:
+    def __init__(self, *, min_score: float = 0.5) -> None:
         self._min_score = min_score
-        self._full_range = _BlazeFace("face_detection_full_range.onnx", 192, ((48, 1),), threads)
-        self._short_range = _BlazeFace("face_detection_short_range.onnx", 128, ((16, 2), (8, 6)), threads)
+        self._full_range = _BlazeFace("face_detection_full_range.onnx", 192, ((48, 1),))
+        self._short_range = _BlazeFace("face_detection_short_range.onnx", 128, ((16, 2), (8, 6)))
 
     def detect(self, image: Image, *, smallest: float = 0.0) -> list[Detection]:
         """See `FaceDetector.detect`; faces under `smallest` pixels are not looked for.

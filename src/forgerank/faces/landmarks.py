@@ -51,12 +51,9 @@ class Mesh(NamedTuple):
 class LandmarkModel:
     """MediaPipe's Face Mesh on ONNX Runtime."""
 
-    def __init__(self, *, threads: int = 1) -> None:
-        self._threads = threads
-
     @cached_property
     def _session(self) -> ort.InferenceSession:
-        return open_embedded("face_landmark.onnx", threads=self._threads)
+        return open_embedded("face_landmark.onnx")
 
     def landmarks(self, image: Image, detection: Detection) -> Mesh:
         """The mesh of a detected face in an RGB image (H, W, 3), whichever way up the face is.

@@ -12,10 +12,11 @@ from forgerank.types import InputError
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
-def open_embedded(name: str, *, threads: int = 1, assets: Path = ASSETS) -> ort.InferenceSession:
-    """An ONNX Runtime session on the CPU for one of the files that `faces.json` lists.
+def open_embedded(name: str, *, assets: Path = ASSETS) -> ort.InferenceSession:
+    """An ONNX Runtime session on the CPU, on one thread, for one of the files that `faces.json` lists.
 
-    Raises InputError where the file is missing or is not the recorded one.
+    On several, models this small lose more in waiting than they gain. Raises InputError where the file is
+    missing or is not the recorded one.
     """
     path = assets / name
     record = assets / "faces.json"
@@ -29,11 +30,11 @@ def open_embedded(name: str, *, threads: int = 1, assets: Path = ASSETS) -> ort.
         raise InputError(f"{path}: cannot read the embedded model ({os_reason(error)})") from None
     if hashlib.sha256(content).hexdigest() != recorded:
         raise InputError(f"{path}: not the recorded model (its SHA-256 differs); reinstall forgerank")
-    return ort.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(content, session_options(1), providers=["CPUExecutionProvider"])
 
 
 def session_options(threads: int) -> ort.SessionOptions:
-    """Options for models this small: more than `threads` = 1 costs more in waiting than it gains."""
+    """Options for a model that runs on so many threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
