@@ -146,7 +146,15 @@ def test_a_real_process(make: Any, jpeg: bytes) -> None:
         answer.result(TIMEOUT)
 
 
-def test_the_limit_of_time_ends_the_process(make: Any, jpeg: bytes) -> None:
+def test_the_limit_of_time_ends_the_process(make: Any, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = decoders._Process._started
+
+    def stopped(process: Any) -> Any:
+        connection = start(process)
+        os.kill(process._process.pid, signal.SIGSTOP)  # it must not be faster than the clock
+        return connection
+
+    monkeypatch.setattr(decoders._Process, "_started", stopped)
     of, ask = make(seconds=1e-6)
     of.start()
     with pytest.raises(MediaError, match="takes longer than 1e-06 seconds to decode"):
