@@ -17,6 +17,9 @@ from forgerank.faces.quality import CROP_SIZE, measure_quality
 from forgerank.faces.retinaface import RetinaFaceDetector
 from forgerank.types import Detection, Face, Image, InputError, Points
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 # Log-odds of the mesh model. Of 645 real faces, down to 32 pixels, none scored below 6.1; of 60 places that
 # the detector took for one, in textures, clothes and turned images, none above 3.6.
 _MIN_SCORE = 5.0
@@ -29,8 +32,6 @@ _SAME_PLACE = 0.25
 # Of a face that is sought where the others stand upright: a place that is none, one in 1,110 real
 # photographs, scored 5.8, and of 25 such faces none scored below 6.4.
 _MIN_SCORE_NOT_UPRIGHT = 6.0
-T = TypeVar("T")
-U = TypeVar("U")
 _SAME = 0.3  # overlap of two meshes of one face; one that the wrong way up is fitted beside it has 0.4
 _MAX_DISAGREEMENT = (
     45.0  # degrees between detector and mesh; of real faces, 99 % are within 26, all within 34

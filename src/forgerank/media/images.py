@@ -168,33 +168,25 @@ def opened(path: str | Path, content: bytes) -> Iterator[ImageFile]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of bombs; the limits are ours
-        try:
-            with open_image(path, content) as image:
-                yield image
-        except MediaError:
-            raise
-        except Exception as error:  # a decoder raises whatever its code stumbles over
-            raise _media_error(path, error) from _shortage(error)
+        with _decoding(path), open_image(path, content) as image:
+            yield image
 
 
 def open_image(path: str | Path, content: bytes) -> ImageFile:
     """As `opened`, for an image that is kept open and whose errors are met one by one."""
-    try:
-        structure = read_structure(content)
-        if structure.format is None:
-            raise UnknownFormatError(path, _unknown(content))
-        image = _decoder(structure.format, path)(_Content(content))
-    except (SyntaxError, IndexError, TypeError, struct.error) as error:
-        kind = known_format(content[:HEAD_BYTES])
-        if kind in (None, "BMP"):  # two bytes make a BMP: it only begins like one
-            raise UnknownFormatError(path, _unknown(content)) from None
-        if str(error).startswith(_SAID_OF_ODD_PIXELS):
-            raise MediaError(path, _ODD_PIXELS) from None
-        raise MediaError(path, f"truncated or damaged image (no {kind} can be made of it)") from None
-    except MediaError:
-        raise
-    except Exception as error:  # as above
-        raise _media_error(path, error) from _shortage(error)
+    with _decoding(path):
+        try:
+            structure = read_structure(content)
+            if structure.format is None:
+                raise UnknownFormatError(path, _unknown(content))
+            image = _decoder(structure.format, path)(_Content(content))
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            kind = known_format(content[:HEAD_BYTES])
+            if kind in (None, "BMP"):  # two bytes make a BMP: it only begins like one
+                raise UnknownFormatError(path, _unknown(content)) from None
+            if str(error).startswith(_SAID_OF_ODD_PIXELS):
+                raise MediaError(path, _ODD_PIXELS) from None
+            raise MediaError(path, f"truncated or damaged image (no {kind} can be made of it)") from None
     if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_raw(image):
         image.close()
         raise UnknownFormatError(path, _RAW)
@@ -207,9 +199,17 @@ def _is_raw(image: TiffImagePlugin.TiffImageFile) -> bool:
     return _DNG_VERSION in tags or bool(tags.get(_KIND_OF_IMAGE, 0) & 1 and _INNER_DIRECTORIES in tags)
 
 
-def _shortage(error: Exception) -> Exception | None:
-    """The error, if it is no fault of the file."""
-    return error if isinstance(error, MemoryError) else None
+@contextmanager
+def _decoding(path: str | Path) -> Iterator[None]:
+    """What a decoder raises becomes MediaError; want of memory, no fault of the file, is its cause."""
+    try:
+        yield
+    except MediaError:
+        raise
+    except MemoryError as error:
+        raise MediaError(path, "not enough memory to decode it") from error
+    except Exception as error:  # a decoder raises whatever its code stumbles over
+        raise _media_error(path, error) from None
 
 
 def _media_error(path: str | Path, error: Exception) -> MediaError:
@@ -217,8 +217,6 @@ def _media_error(path: str | Path, error: Exception) -> MediaError:
         return MediaError(path, str(error))
     if isinstance(error, PillowImage.DecompressionBombError):
         return TooManyPixelsError(path, "far over the limit of pixels")
-    if isinstance(error, MemoryError):
-        return MediaError(path, "not enough memory to decode it")
     if str(error).startswith(_SAID_OF_ODD_PIXELS):
         return MediaError(path, _ODD_PIXELS)
     return MediaError(path, f"truncated or damaged image ({str(error) or type(error).__name__})")

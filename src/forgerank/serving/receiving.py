@@ -106,7 +106,7 @@ def label(name: str | None, default: str) -> str:
 
 def exhausted(error: BaseException) -> BaseException:
     """503 for the server's own `trouble`, which goes into the log; else the error itself."""
-    cause = trouble(error)
+    cause = None if isinstance(error, ProblemError) else trouble(error)
     if cause is None:
         return error
     _log.error("a request could not be answered now: %s (%s)", cause, error)

@@ -8,6 +8,7 @@ from forgerank.types import InputError
 _FULL = "its disk is full"
 _FILES = "it has too many open files"
 _MEMORY = "it is out of memory"
+_BUSY = "it has too much in work"
 _TROUBLES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -15,10 +16,11 @@ _TROUBLES = {
     errno.EMFILE: _FILES,
     errno.ENFILE: _FILES,
     errno.ENOMEM: _MEMORY,
-    errno.EAGAIN: "it has too much in work",
+    errno.EAGAIN: _BUSY,
     errno.EIO: "its disk fails",
     errno.EROFS: "its disk cannot be written to",
 }
+_LACKING = {"memory": _MEMORY, "files": _FILES, "threads": _BUSY}  # by a word of what `lacking` says
 
 
 def trouble(error: BaseException) -> str | None:
@@ -35,9 +37,5 @@ def trouble(error: BaseException) -> str | None:
         return None if error.__cause__ is None else trouble(error.__cause__)
     if isinstance(error, OSError) and error.errno in _TROUBLES:
         return _TROUBLES[error.errno]
-    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
-        return _TROUBLES[errno.EAGAIN]
-    lack = lacking(error)
-    if lack is None:
-        return None
-    return _MEMORY if "memory" in lack else _FILES
+    lack = lacking(error) or ""
+    return next((told for word, told in _LACKING.items() if word in lack), None)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from glob import has_magic, iglob
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -131,8 +132,8 @@ def _listed(line: str, folder: Path) -> str:
         return name
     places = [line, path, path.replace("\\", "/")]
     places = [place for name in places for place in (name, str(folder / name))]
-    places += [str(as_on_disk(Path(place))) for place in places if not place.isascii()]
-    return next((place for place in places if os.path.lexists(place)), name)
+    spelt = (str(as_on_disk(Path(place))) for place in places if not place.isascii())
+    return next((place for place in chain(places, spelt) if os.path.lexists(place)), name)
 
 
 def _from_folder(folder: Path, extensions: frozenset[str] | None, left_out: LeftOut) -> Iterator[Item]:
