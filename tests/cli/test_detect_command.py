@@ -2,10 +2,12 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
@@ -13,10 +15,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as PILImage
+from rich.console import Console
 from typer.testing import CliRunner
 
 from commands import detect
-from forgerank.cli.detect import Outputs
+from forgerank.cli.detect import Outputs, print_left_out
 from forgerank.cli.main import app
 from forgerank.types import InputError
 
@@ -117,6 +120,16 @@ def test_bad_input_is_one_line_each_and_stops_nothing(
     assert [entry["verdict"] for entry in report["reports"]] == ["real", "forged"]
     assert {error["path"] for error in report["errors"]} == {str(path) for path in paths.values()}
     assert all(error["reason"] and "\n" not in error["reason"] for error in report["errors"])
+
+
+def test_what_is_left_out_of_a_folder_is_said_by_kind() -> None:
+    with io.StringIO() as text:
+        print_left_out(Console(file=text), Counter(AAE=2, TXT=1, XMP=1))
+        assert text.getvalue().splitlines() == [
+            "forgerank: 3 edit lists (AAE 2, XMP 1) were not read: such a file says how an application "
+            "changed a photograph",
+            "forgerank: left out 1 file that is no image or video: TXT 1",
+        ]
 
 
 def test_a_folder_that_links_back_to_itself_ends_with_one_line(

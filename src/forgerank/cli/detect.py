@@ -22,9 +22,9 @@ from forgerank.detect.result import LoadedImage, Report, VideoReport, deciding_p
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.files import OutputError, check_outputs, encodable, make_folder, write_atomic, writing
 from forgerank.media.animations import is_animation
-from forgerank.media.files import MediaError, by_kind, counted, find_media
+from forgerank.media.files import MediaError, by_kind, counted, edit_lists_left_out, find_media
 from forgerank.media.images import MAX_PIXELS, with_remedy
-from forgerank.media.suffixes import is_litter, media_kind
+from forgerank.media.suffixes import EDIT_LISTS, is_litter, media_kind
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.report.builder import ReportBuilder
 from forgerank.types import InputError, printable
@@ -366,7 +366,10 @@ def _print(text: str) -> None:
 
 
 def print_left_out(err: Console, others: Counter[str]) -> None:
-    """One line on the files of a folder that are neither images nor videos, where there are any."""
-    if others:
+    """A line on the edit lists of a folder and one on its other files that are no image or video, if any."""
+    edit_lists = Counter({kind: others[kind] for kind in EDIT_LISTS if kind in others})
+    if edit_lists:
+        print_error(err, edit_lists_left_out(edit_lists))
+    if others := others - edit_lists:
         files = counted(others.total(), "file that is", "files that are")
         print_error(err, f"left out {files} no image or video: {by_kind(others)}")

@@ -202,6 +202,17 @@ def by_kind(counts: Counter[str]) -> str:
     )
 
 
+def edit_lists_left_out(counts: Counter[str]) -> str:
+    """A line on lists of edits by kind, of EDIT_LISTS; at least one.
+
+    >>> edit_lists_left_out(Counter(AAE=2))
+    '2 edit lists (AAE 2) were not read: such a file says how an application changed a photograph'
+    """
+    lists, was = counted(counts.total(), "edit list"), "was" if counts.total() == 1 else "were"
+    meaning = "such a file says how an application changed a photograph"
+    return f"{lists} ({by_kind(counts)}) {was} not read: {meaning}"
+
+
 def _unreachable(path: str | Path, error: OSError) -> MediaError:
     url = address(path)
     if url is None:

@@ -58,6 +58,9 @@ _LITTER_PREFIXES = ("._", ".com.apple.", "~$", ".~lock.", ".thumbdata")
 # Where Windows keeps that a file came from the network, and Linux where a deleted one lay.
 _LITTER_SUFFIXES = (":zone.identifier", ".zone.identifier", "_zone.identifier", ".trashinfo")
 _DELETED = re.compile(r"\$i[0-9a-z]{6}(\..*)?")  # Windows' note on the file that it renamed to $R...
+# Kinds of lists of what an application did to the photograph of the same name: of Apple's Photos, of Adobe's
+# programs and darktable, of RawTherapee, of DxO. They are neither images nor litter.
+EDIT_LISTS = frozenset({"AAE", "XMP", "PP3", "DOP"})
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 # Images by their first bytes: where their magic begins, and the magic. Two bytes make a BMP: it comes last.
 _FORMATS = (
@@ -76,21 +79,7 @@ _FORMATS = (
     ("TIFF", 0, b"II+\0"),  # BigTIFF
     ("AVIF", 4, b"ftypavif"),
     ("AVIF", 4, b"ftypavis"),
-    *(
-        ("HEIC", 4, b"ftyp" + brand)
-        for brand in (
-            b"heic",
-            b"heix",
-            b"heim",
-            b"heis",
-            b"hevc",
-            b"hevx",
-            b"hevm",
-            b"hevs",
-            b"mif1",
-            b"msf1",
-        )
-    ),
+    *(("HEIC", 4, b"ftyp" + brand) for brand in _HEIF_BRANDS),
     ("JPEG 2000", 4, b"jP  \r\n"),
     ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
     ("JPEG XL", 4, b"JXL \r\n"),
@@ -196,6 +185,15 @@ def is_litter(name: str | PurePath) -> bool:
     if name in _LITTER or name.startswith(_LITTER_PREFIXES) or name.endswith(_LITTER_SUFFIXES):
         return True
     return _DELETED.fullmatch(name) is not None
+
+
+def is_edit_list(name: str | PurePath) -> bool:
+    """Whether a name is one of EDIT_LISTS.
+
+    >>> is_edit_list("IMG_1.AAE"), is_edit_list("IMG_1.jpg")
+    (True, False)
+    """
+    return PurePath(name).suffix[1:].upper() in EDIT_LISTS
 
 
 def file_format(path: PurePath) -> tuple[MediaKind, str]:

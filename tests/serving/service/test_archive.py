@@ -252,6 +252,19 @@ def test_litter_is_left_out_before_anything_is_counted(
     )
 
 
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_lists_of_edits_do_not_count_and_are_members(
+    tmp_path: Path, limits: ServiceSettings, write: Callable[..., Path]
+) -> None:
+    photos = {f"IMG_{i}.jpg": b"x" for i in range(20)}  # as many as may be
+    edits = {f"IMG_{i}.{kind}": b"y" for i in range(20) for kind in ("AAE", "xmp")}
+    path = write(tmp_path / "a", photos | edits)
+    assert read(path, tmp_path / "out", limits) == photos | edits
+    fails(
+        write(tmp_path / "a", {f"{i}.aae": b"" for i in range(201)}), tmp_path, limits, "more than 20 entries"
+    )
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_a_full_disk_is_not_told_as_damage(

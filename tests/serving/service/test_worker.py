@@ -193,6 +193,18 @@ def test_a_bad_member_costs_no_other(store: Store) -> None:
     assert store.jobs.report(job.id, "html") == "<p>1 a.jpg<p>2 f.mp4"
 
 
+def test_lists_of_edits_are_named_by_kind_and_hide_no_image(store: Store) -> None:
+    members = {"a.jpg": b"good", "a.AAE": b"<plist/>", "b.aae": b"<plist/>", "c.xmp": b"\xff\xd8\xff\xe0"}
+    assert report(store, judged(store, zipped(**members), "archive")) == {
+        "reports": ["a.jpg"],
+        "errors": {
+            "c.xmp": "a JPEG file named as a list of edits: rename it",
+            "the file": "2 edit lists (AAE 2) were not read: such a file says how an application changed a "
+            "photograph",
+        },
+    }
+
+
 def test_a_name_that_is_a_guess_comes_with_its_bytes(store: Store) -> None:
     content = (
         zipped(aaaa=b"good", bbbb=b"bad").replace(b"aaaa", b"\xe4\xae\xe2\xae").replace(b"bbbb", b"\xff" * 4)

@@ -2,20 +2,22 @@
 
 Read are zip and tar, plain or packed as `tar_entries` knows it.
 Paths in an archive are labels. Links, devices, encrypted and damaged members and archives in it are refused
-one by one. The litter of operating systems (`is_litter`) is no member and does not count.
+one by one. The litter of operating systems (`is_litter`) is no member and does not count; lists of edits
+(`is_edit_list`) do not count either.
 """
 
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
 from forgerank.media.files import counted
-from forgerank.media.suffixes import archive_format, is_litter
+from forgerank.media.suffixes import archive_format, is_edit_list, is_litter
 from forgerank.media.tars import HEAD_BYTES, ArchiveError, begins_tar, tar_entries
 from forgerank.serving.service.zip_entries import (
     DamagedZipError,
@@ -28,7 +30,7 @@ from forgerank.serving.service.zip_entries import (
 from forgerank.serving.trouble import trouble
 
 _CHUNK = 1 << 18  # bytes copied at a time
-_LITTER = 10  # times the most entries: so many files of litter are passed over
+_UNCOUNTED = 10  # times the most entries: so many files of litter and lists of edits there may be beside them
 _FREE_BYTES = 10_000_000  # expanding to no more than this is harmless, whatever the ratio
 
 
@@ -41,7 +43,7 @@ class Limits(Protocol):
 
     @property
     def archive_entries(self) -> int:
-        """Most entries, folders included, litter apart."""
+        """Most entries, folders included, litter and lists of edits apart."""
 
     @property
     def archive_bytes(self) -> int:
@@ -120,15 +122,20 @@ class _Budget:
         self._entries = limits.archive_entries
         self._bytes = min(limits.archive_bytes, max(_FREE_BYTES, int(limits.archive_ratio * size)))
         self._spent = 0
-        self._seen = {False: 0, True: 0}
+        self._seen: Counter[bool] = Counter()  # entries, by whether they count
 
-    def count_entry(self, litter: bool) -> None:
+    def count_entry(self, name: str) -> None:
         """One more, of an archive that does not say beforehand how many there are."""
-        self._seen[litter] += 1
-        self.check_entries(self._seen[False], self._seen[True])
+        self._seen[_counts(name)] += 1
+        self._check_entries()
 
-    def check_entries(self, count: int, litter: int) -> None:
-        if count > self._entries or litter > _LITTER * self._entries:
+    def count_entries(self, names: Iterable[str]) -> None:
+        """All of them."""
+        self._seen.update(_counts(name) for name in names)
+        self._check_entries()
+
+    def _check_entries(self) -> None:
+        if self._seen[True] > self._entries or self._seen[False] > _UNCOUNTED * self._entries:
             raise ArchiveError(f"more than {counted(self._entries, 'entry', 'entries')}")
 
     def check_bytes(self, count: int) -> None:
@@ -138,6 +145,11 @@ class _Budget:
     def spend(self, count: int) -> None:
         self._spent += count
         self.check_bytes(self._spent)
+
+
+def _counts(name: str) -> bool:
+    """Whether an entry is one of those of which there may be so many."""
+    return not (is_litter(name) or is_edit_list(name))
 
 
 def _write(content: Iterator[bytes], path: Path) -> str | None:
@@ -196,7 +208,7 @@ def _zip_members(file: BinaryIO, budget: _Budget) -> _Members:
     except DamagedZipError as error:
         raise ArchiveError(str(error)) from None
     entries = [entry for entry in directory.entries if not is_litter(entry.name)]
-    budget.check_entries(len(entries), len(directory.entries) - len(entries))
+    budget.count_entries(entry.name for entry in directory.entries)
     budget.check_bytes(sum(entry.size for entry in entries))
     for number, entry in enumerate(entries):
         if not entry.is_folder:
@@ -209,9 +221,8 @@ def _zip_rest(file: BinaryIO, budget: _Budget) -> _Members:
     """As `_zip_members`, of a zip without a directory."""
     size = file.seek(0, os.SEEK_END)
     for entry in follow_headers(file):
-        litter = is_litter(entry.name)
-        budget.count_entry(litter)
-        if not (litter or entry.is_folder):
+        budget.count_entry(entry.name)
+        if not (entry.is_folder or is_litter(entry.name)):
             yield entry.name, entry.raw_name, entry.offset / size, _zip_content(file, entry, budget)
 
 
@@ -234,9 +245,8 @@ def _zip_content(file: BinaryIO, entry: ZipEntry, budget: _Budget) -> Iterator[b
 
 def _tar_members(file: BinaryIO, size: int, budget: _Budget) -> _Members:
     for archive, entry in tar_entries(file, budget.spend):
-        litter = is_litter(entry.name)
-        budget.count_entry(litter)
-        if not (litter or entry.isdir()):
+        budget.count_entry(entry.name)
+        if not (entry.isdir() or is_litter(entry.name)):
             yield *_tar_name(entry), file.tell() / size, _tar_content(archive, entry)
 
 

@@ -51,7 +51,9 @@ class ServiceSettings(BaseModel):
     photo_pixels: int = Field(80_000_000, ge=1, description="largest photograph, pixels")
     video_seconds: float = Field(3600.0, gt=0, description="longest video, seconds")
     video_fps: float = Field(2.0, gt=0, le=60, description="frames judged per second of video")
-    archive_entries: int = Field(200, ge=1, description="most entries of an archive, folders included")
+    archive_entries: int = Field(
+        200, ge=1, description="most entries of an archive, folders included; litter and edit lists apart"
+    )
     archive_bytes: int = Field(2_000_000_000, ge=1, description="most bytes that an archive may expand to")
     archive_ratio: float = Field(
         100.0, gt=1, description="most expanded bytes per byte of it; 10 MB are free"

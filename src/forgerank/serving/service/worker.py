@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self, TypeVar
@@ -17,6 +18,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from forgerank.detect.detector import Detector
 from forgerank.detect.videos import Cancelled
+from forgerank.media.files import edit_lists_left_out
+from forgerank.media.suffixes import file_format, is_edit_list
 from forgerank.media.tars import ArchiveError
 from forgerank.processes import this_process
 from forgerank.report.builder import ReportBuilder
@@ -211,18 +214,26 @@ def _add_members(
     limits: Limits,
     progress: Callable[[float], None],
 ) -> None:
+    edit_lists: Counter[str] = Counter()  # by kind
     try:
         for member in unpack(path, folder, limits):
             progress(member.before)
             if member.path is None:
                 report.fail(_label(member), str(member.reason))
-            else:
+                continue
+            if not is_edit_list(member.name):
                 _add_member(report, job, member, member.path, judge)
-                member.path.unlink()
+            elif (found := file_format(member.path))[0] == "other":
+                edit_lists[PurePath(member.name).suffix[1:].upper()] += 1
+            else:
+                report.fail(_label(member), f"a {found[1]} file named as a list of edits: rename it")
+            member.path.unlink()
     except ArchiveError as error:
         if not (report.results or report.errors):
             raise InputError(f"{job.name}: {error}") from None
         report.fail(job.name, f"{error}; the rest of it was not read")
+    if edit_lists:
+        report.fail(job.name, edit_lists_left_out(edit_lists))
     if not (report.results or report.errors):
         raise InputError(f"{job.name}: holds no file")
 
