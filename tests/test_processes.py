@@ -6,11 +6,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from forgerank.files import partial_file
-from forgerank.processes import clear_partial_folder, move_out, partial_folder, process_pool, sole_writer
+from forgerank.processes import (
+    clear_partial_folder,
+    move_out,
+    partial_folder,
+    process_pool,
+    sole_writer,
+    start_process,
+)
 from forgerank.types import InputError
 
 PARENT = """
@@ -85,6 +93,34 @@ def test_a_pool_that_is_broken_off_clears_away_what_it_writes(tmp_path: Path) ->
 def test_a_pool_whose_process_dies_says_so() -> None:
     with pytest.raises(InputError, match="a worker died"), process_pool(1) as pool:
         pool.submit(os._exit, 1).result()
+
+
+class NoMemoryToImport:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return no_memory_to_import, ()
+
+
+def no_memory_to_import(*_: object) -> None:
+    raise ImportError("a.so: failed to map segment from shared object")
+
+
+@pytest.mark.parametrize("start", [(no_memory_to_import,), (print, NoMemoryToImport())])
+def test_a_pool_whose_process_has_no_memory_to_begin_says_so_alone(
+    start: tuple[Any, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="a worker died"), process_pool(1, *start) as pool:
+        pool.submit(print).result()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("start", [(no_memory_to_import,), (print, NoMemoryToImport())])
+def test_a_process_without_memory_ends_with_one_line(
+    start: tuple[Any, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    process = start_process(*start)
+    process.join()
+    assert process.exitcode == 1
+    assert capfd.readouterr().err == "forgerank: a process ended: not enough memory\n"
 
 
 def test_a_folder_that_a_killed_process_filled_is_cleared_away(tmp_path: Path, dead_process: str) -> None:

@@ -24,16 +24,16 @@ def lacking(error: BaseException | None) -> str | None:
 
     Not every library says so: for want of memory torch.export and oneDNN name no reason.
     """
+    threads = False
     try:
         while error is not None:
             if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
                 return "not enough memory"
             if _NO_FILES in str(error).lower():
                 return f"{_NO_FILES}: raise the limit (ulimit -n), or use fewer workers"
-            if _NO_THREADS in str(error):
-                return "too many threads: raise the limit (ulimit -u)"
+            threads |= _NO_THREADS in str(error)  # for want of memory for their stacks, too
             error = error.__cause__ or error.__context__
         bytes(_SPARE)  # which touches none of its pages
     except MemoryError:
         return "not enough memory"
-    return None
+    return "too many threads: raise the limit (ulimit -u)" if threads else None

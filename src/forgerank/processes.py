@@ -8,9 +8,11 @@ whole however their process ends. Children are spawned: a fork would break ONNX 
 
 import json
 import os
+import pickle
 import platform
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,11 +22,13 @@ from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from forgerank.files import discard_partial_files, make_folder, os_reason, write_atomic
+from forgerank.limits import lacking
 from forgerank.types import InputError
 
 _SPAWN = get_context("spawn")
@@ -36,7 +40,7 @@ _CLEARING = 3.0  # seconds that the processes of a pool have to clear away what 
 
 @contextmanager
 def process_pool(
-    workers: int, start: Callable[..., None] | None = None, *arguments: Any
+    workers: int, start: Callable[..., object] | None = None, *arguments: Any
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool whose processes call `start(*arguments)` first. Raises InputError where one of them dies, and as
     `check_shared_memory` does.
@@ -46,7 +50,8 @@ def process_pool(
     """
     check_shared_memory()
     before = active_children()
-    with ProcessPoolExecutor(workers, _SPAWN, _begin, (start, arguments)) as pool:
+    packed: Any = _Packed(start, arguments)
+    with ProcessPoolExecutor(workers, _SPAWN, _begin, (packed,)) as pool:
         try:
             yield pool
         except BrokenProcessPool:
@@ -84,14 +89,31 @@ def start_process(
 
     Where the parent is gone it calls `orphaned()` and ends. Raises OSError where it cannot be started.
     """
-    process = _SPAWN.Process(target=_run_child, args=(target, arguments, orphaned), daemon=True)
+    process = _SPAWN.Process(target=_run_child, args=(_Packed(target, arguments), orphaned), daemon=True)
     process.start()
     return process
 
 
-def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+class _Packed:
+    """What a child is to call and with what: bytes, in the child. It unpacks them itself, since that imports
+    modules, for which there may be no memory.
+    """
+
+    def __init__(self, function: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
+        self._call = function, arguments
+
+    def __reduce__(self) -> tuple[type[bytes], tuple[bytes]]:
+        return bytes, (bytes(ForkingPickler.dumps(self._call)),)
+
+
+def _begin(packed: bytes) -> None:
     signal.signal(signal.SIGTERM, lambda *_: _leave())
-    _run(start, arguments, discard_partial_files)
+    try:
+        _run(packed, discard_partial_files)
+    except Exception as error:
+        if lacking(error) is None:
+            raise
+        _leave()  # the parent says that a worker died
 
 
 def _leave() -> None:
@@ -99,23 +121,24 @@ def _leave() -> None:
     os._exit(1)
 
 
-def _run_child(
-    target: Callable[..., None], arguments: tuple[Any, ...], orphaned: Callable[[], object] | None
-) -> None:
+def _run_child(packed: bytes, orphaned: Callable[[], object] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group of processes
-    _run(target, arguments, orphaned)
+    try:
+        _run(packed, orphaned)
+    except Exception as error:
+        lack = lacking(error)
+        if lack is None:
+            raise
+        sys.exit(f"forgerank: a process ended: {lack}")
 
 
-def _run(
-    target: Callable[..., None] | None,
-    arguments: tuple[Any, ...],
-    orphaned: Callable[[], object] | None = None,
-) -> None:
+def _run(packed: bytes, orphaned: Callable[[], object] | None) -> None:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes sends it to the whole group
     Thread(target=_end_with_parent, args=(orphaned,), daemon=True).start()
-    if target is not None:
-        target(*arguments)
+    function, arguments = pickle.loads(packed)
+    if function is not None:
+        function(*arguments)
 
 
 def _end_with_parent(orphaned: Callable[[], object] | None) -> None:

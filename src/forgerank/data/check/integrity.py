@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -235,7 +236,8 @@ def _look(
         for task in tasks:
             yield from passed(_look_at(task))
         return
-    with process_pool(workers) as pool:
+    # Each process imports this module as it starts, where the pool sees to what it lacks.
+    with process_pool(workers, import_module, __name__) as pool:
         for found in pool.map(_look_at, tasks, chunksize=8):
             yield from passed(found)
 
