@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,16 @@ from forgerank.extras import MissingExtraError, require
 from forgerank.media.files import MediaError, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
 from forgerank.media.mending import Mended, find_hole, is_corrupt, lacks_details, mend
-from forgerank.media.structure import StructureError, behind_jpeg, boxes, png_chunks, read_structure
+from forgerank.media.structure import (
+    JPEG_END,
+    JPEG_SCAN,
+    StructureError,
+    behind_jpeg,
+    boxes,
+    jpeg_scans,
+    png_chunks,
+    read_structure,
+)
 from forgerank.media.suffixes import (
     HEAD_BYTES,
     archive_format,
@@ -46,7 +56,6 @@ _MAX_SIDE = 1 << 24  # pixels; of some modes, Pillow cannot hold a longer row
 _MAX_EXIF = 1 << 17  # bytes; its entries may all name the same bytes, and Pillow copies them for each
 _TOO_MUCH_EXIF = f"more than {_MAX_EXIF} bytes of EXIF"
 _MAX_SCANNED = 4_000_000_000  # pixels times scans of a JPEG: seconds
-_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; 0 and the restart markers are data
 _HALVED = 4  # a JPEG of so many times the pixels allowed is decoded at half its size
 _MAX_PROGRESSIVE = 2 * MAX_PIXELS  # where it is progressive: its coefficients are all held in memory
 _SMALLER = 0.5  # a page with at most this share of the first one's pixels, in its shape, is a reduced copy
@@ -459,17 +468,12 @@ class _Content(BytesIO):
 
 
 def _scans(content: bytes) -> int:
-    """Number of scans of a JPEG up to the end of its first image, or a few more."""
+    """Number of scans of a JPEG up to the end of its first image, or a few more. Raises StructureError."""
     most = content.count(b"\xff\xda")
     if most < 20:  # the usual case, and fast
         return most
-    at, scans = 2, 0
-    while (found := _MARKER.search(content, at)) and (marker := found[1][0]) != 0xD9:
-        scans += marker == 0xDA
-        at = found.end()
-        if marker >= 0xC0 and marker != 0xD8:  # the others are no segments
-            at += int.from_bytes(content[at : at + 2], "big")
-    return scans
+    markers = (segment.marker for segment in jpeg_scans(content))
+    return sum(marker == JPEG_SCAN for marker in takewhile(lambda marker: marker != JPEG_END, markers))
 
 
 def _upright(image: PillowImage.Image, path: str | Path) -> PillowImage.Image:

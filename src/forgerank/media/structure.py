@@ -20,7 +20,7 @@ _MAX_FRAMES = 20_000  # frames and extensions of a GIF
 _SPARE_BLOCKS, _BYTES_PER_BLOCK = 10_000, 48  # of a GIF's data, which has blocks of at most 255 bytes
 _MAX_BOXES = 2_000  # of AVIF and HEIF, at the top
 _MAX_PAGES = 2_000  # directories of a TIFF
-JPEG_SCAN, JPEG_CODES, _JPEG_END = 0xDA, 0xC4, 0xD9  # markers of segments
+JPEG_SCAN, JPEG_CODES, JPEG_END = 0xDA, 0xC4, 0xD9  # markers of segments
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _NO_DATA = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # the other markers stand amid the codes of pixels
 
@@ -68,7 +68,7 @@ def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
         junk += found.start() - at
         _limit(junk, _MAX_JUNK, "bytes between the segments of a JPEG")
         marker, at = content[found.start() + 1], found.end()
-        if marker == 0x01 or 0xD0 <= marker <= _JPEG_END:
+        if marker == 0x01 or 0xD0 <= marker <= JPEG_END:
             junk += 2  # they have no content; decoders go on behind an end before the first scan
             continue
         size = max(2, int.from_bytes(content[at : at + 2], "big"))
@@ -113,7 +113,7 @@ def behind_jpeg(content: bytes) -> bytes:
     """
     if content.find(b"\xff\xd9") + 2 == len(content):  # the usual case, and fast
         return b""
-    end = next((segment.place + 2 for segment in jpeg_scans(content) if segment.marker == _JPEG_END), None)
+    end = next((segment.place + 2 for segment in jpeg_scans(content) if segment.marker == JPEG_END), None)
     return b"" if end is None else content[end:]
 
 

@@ -24,7 +24,13 @@ from forgerank.model.baselines import build_network
 from forgerank.train.config import TrainConfig, parse_config
 from forgerank.types import InputError, Terminated
 from forgerank.weights.description import find_description, read_description, sealed_json
-from forgerank.weights.hub import read_checkpoint, read_tensors, safetensors_bytes, sealed_checkpoint
+from forgerank.weights.hub import (
+    load_state,
+    read_checkpoint,
+    read_tensors,
+    safetensors_bytes,
+    sealed_checkpoint,
+)
 from forgerank.weights.renamed_keys import convert_settings
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -222,12 +228,7 @@ def load_network(path: Path) -> tuple[nn.Module, TrainConfig]:
     except InputError as error:
         raise InputError(f"{path}: holds no network of forgerank ({error})") from None
     network = build_network(config.model.model_copy(update={"pretrained": False}))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path}: does not fit its own settings: {str(error).splitlines()[-1].strip()}"
-        ) from error
+    load_state(network, state, path)
     return network.eval(), config
 
 

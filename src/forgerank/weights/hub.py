@@ -232,6 +232,15 @@ def read_tensors(
         raise InputError(f"{file or path.parent}: cannot be read as safetensors: {error}") from error
 
 
+def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Give a network its tensors. Raises InputError, which names `path` and the first that does not fit."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        _, *reasons = (line.strip() for line in str(error).splitlines())
+        raise InputError(f"{path}: does not fit its own settings: {reasons[0]}") from error
+
+
 def sealed_checkpoint(checkpoint: Mapping[str, Any]) -> bytes:
     """The content of a checkpoint file: torch's archive whose comment is the SHA-256 of all before it."""
     buffer = io.BytesIO()

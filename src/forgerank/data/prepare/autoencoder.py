@@ -22,7 +22,13 @@ from forgerank.files import write_together
 from forgerank.processes import sole_writer
 from forgerank.types import Image, InputError
 from forgerank.weights.description import read_description, sealed_json
-from forgerank.weights.hub import read_checkpoint, read_tensors, safetensors_bytes, sealed_checkpoint
+from forgerank.weights.hub import (
+    load_state,
+    read_checkpoint,
+    read_tensors,
+    safetensors_bytes,
+    sealed_checkpoint,
+)
 
 WEIGHTS, DESCRIPTION, CHECKPOINT = "autoencoder.safetensors", "autoencoder.json", "last.ckpt"
 _DECAY = 0.4  # the last share of a training over which the learning rate falls
@@ -219,12 +225,9 @@ def load_autoencoder(path: Path) -> Autoencoder:
     state = read_tensors(sidecar, description, file=path)
     try:
         model = Autoencoder(AutoencoderConfig.model_validate(description.get("settings")))
-        model.load_state_dict(state)
     except ValidationError as error:
         raise InputError(f"{sidecar}: does not describe an autoencoder") from error
-    except RuntimeError as error:  # torch raises it for a state of another shape
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{path}: does not fit its own settings: {reason}") from error
+    load_state(model, state, path)
     return model.to(memory_format=torch.channels_last).eval()
 
 
