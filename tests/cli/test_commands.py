@@ -164,7 +164,12 @@ def test_evaluate_and_export_pass_their_options_on(monkeypatch: pytest.MonkeyPat
     assert seen["others"] == [Path("x"), Path("run")]
     assert (seen["reverse"], seen["tune"], seen["dataset"]) == (False, "val/9", "shards")
     assert call("export", "w", "out", "--no-int8").stdout == "out: n 2, input 224 px\n"
-    assert (seen["int8"], seen["licence"], seen["name"]) == (False, "research", None)
+    assert (seen["int8"], seen["licence"], seen["name"], seen["sources"]) == (False, "research", None, None)
+    config = Path(__file__).resolve().parents[2] / "configs" / "evaluation.yaml"
+    call("export", "w", "out", "--sources", config)
+    assert "stylegan256" in [source.name for source in seen["sources"].sources]
+    error = call("export", "w", "out", "--sources", config, "--data", tmp_path).exception
+    assert "--data and --sources" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from forgerank.evaluation.calibration import (
     held_out_rates,
     verdict_rates,
 )
-from forgerank.evaluation.scorers import Predictions
+from forgerank.evaluation.scorers import Predictions, join
 from forgerank.types import InputError
 from forgerank.weights.description import Calibration
 
@@ -145,6 +145,40 @@ def test_many_images_of_one_person_do_not_decide_for_a_source() -> None:
     assert counted.forged < 0.95 < choose_thresholds(probability, scores, presence, sources=sources).forged
     few = [str(one % 49 if one < 1000 else one) for one in people]  # no rate of its own
     assert choose_thresholds(probability, scores, presence, sources=sources, groups=few).forged < 0.95
+
+
+def test_the_sources_of_a_mixture_weigh_the_same_however_many_data_sets_they_hold() -> None:
+    rng = np.random.default_rng(0)
+    made, found = (predictions(rng, count, separation=gap) for count, gap in ((8000, 2.0), (1000, 6.0)))
+    sets = [f"set {i % 8}" for i in range(8000)]
+    both = join(
+        replace(made, sources=sets, ingredients=["edits"] * 8000),
+        replace(found, sources=["swaps"] * 1000, ingredients=["swaps"] * 1000),
+    )
+    calibration, thresholds = calibrate(both)
+    values, forged, parts = (
+        calibrated(both.probability, calibration),
+        both.forged == 1,
+        np.array(both.balanced),
+    )
+    missed = [(values < thresholds.real)[forged & (parts == part)].mean() for part in ("edits", "swaps")]
+    assert np.mean(missed) == pytest.approx(0.10, abs=0.002)
+    assert list(held_out_rates(both, both)["sources"]) == ["edits", "swaps"]
+    apart = replace(both, ingredients=None)
+    assert list(apart.balanced) == list(apart.sources)
+    assert calibrate(apart)[1].real < thresholds.real  # there the edits are eight sources of nine
+
+
+def test_degraded_images_decide_with_the_others_but_not_on_what_is_called_real() -> None:
+    plain, degraded = (
+        predictions(np.random.default_rng(seed), 4000, separation=gap) for seed, gap in ((0, 2.0), (1, 1.0))
+    )
+    calibration, thresholds = calibrate(plain, degraded)
+    assert calibration == calibrate(join(plain, degraded))[0]
+    values = calibrated(plain.probability, calibration)[plain.forged == 1]
+    assert (values < thresholds.real).mean() == pytest.approx(0.10, abs=0.002)
+    assert thresholds.forged == calibrate(join(plain, degraded))[1].forged
+    assert calibrate(join(plain, degraded))[1].real < thresholds.real
 
 
 def test_a_rare_source_weighs_as_much_as_a_common_one_in_the_calibration() -> None:

@@ -312,6 +312,8 @@ def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {"reliability.png", "det.png"}
     with pytest.raises(InputError, match=r"name no data\.sources"):
         evaluate_sources(weights, config.data.model_copy(update={"sources": (), "roots": (pack_root,)}))
+    with pytest.raises(InputError, match=r"data\.vocabulary binary: the network has that of components"):
+        evaluate_sources(weights, config.data.model_copy(update={"vocabulary": "binary"}))
     assert identify_dataset(pack_root) == "pack"
     # All sources as one split, as `evaluate` takes them.
     _, source = open_split(config, (), "val", limit=None, workers=0)

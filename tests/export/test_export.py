@@ -21,7 +21,7 @@ from forgerank.model.config import ModelConfig
 from forgerank.model.network import Network
 from forgerank.train import fit
 from forgerank.train.checkpoints import load_network, save_weights
-from forgerank.train.config import parse_config
+from forgerank.train.config import SourceConfig, parse_config
 from forgerank.types import InputError
 from forgerank.weights.description import ASSETS, load_weights, seal
 from squares import tiny_settings, write_squares
@@ -196,6 +196,20 @@ def test_several_views_are_calibrated_where_that_is_asked_for(weights: Path, tmp
         assert open_scorer(path).calibration == metadata.calibration
         assert open_scorer(path, thorough=True).calibration == metadata.thorough.calibration
         assert open_scorer(path, thorough=True).thresholds == metadata.thorough.thresholds
+
+
+def test_calibrated_on_the_sources_of_other_settings(weights: Path, tmp_path: Path) -> None:
+    own = load_network(weights)[1].data
+    sources = [SourceConfig(name=name, dataset=own.dataset, roots=own.roots) for name in ("one", "two")]
+    options: dict[str, Any] = {"int8": False, "limit": 12, "resamples": 2, "progress": False}
+    data = own.model_copy(update={"sources": tuple(sources)})
+    metadata = export(weights, tmp_path / "out", sources=data, **options)
+    assert metadata.metrics["pictures"] == 24
+    assert set(metadata.metrics["held_out"]["sources"]) == {"one", "two"}
+    assert metadata.settings["data"]["sources"] == []  # those of the run
+    with pytest.raises(InputError, match=r"name no data\.sources"):
+        export(weights, tmp_path / "none", sources=own, **options)
+    assert not (tmp_path / "none").exists()
 
 
 def test_export_without_int8_and_of_nothing(weights: Path, tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ def export(
     weights: Annotated[Path, typer.Argument(help="Checkpoint or .safetensors.")],
     out: Annotated[Path, typer.Argument(help="Folder for forgerank.onnx, .safetensors and .json.")],
     data: EvaluatedData = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(help="Calibrate on each validation source of this config instead.", metavar="CONFIG"),
+    ] = None,
     split: EvaluatedSplit = "val",
     limit: Limit = None,
     workers: Readers = None,
@@ -38,11 +42,16 @@ def export(
     require("train")
     from forgerank.export.package import LICENCE
     from forgerank.export.package import export as export_weights
+    from forgerank.train.config import load_config
+
+    if data and sources is not None:
+        raise InputError("--data and --sources: name one")
 
     metadata = export_weights(
         weights,
         out,
         roots=data or (),
+        sources=None if sources is None else load_config(sources).data,
         split=split,
         limit=limit,
         workers=workers,

@@ -69,17 +69,18 @@ def choose_thresholds(
     forged: ArrayLike | None = None,
     sources: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    degraded: ArrayLike | None = None,
 ) -> Thresholds:
     """Thresholds on calibrated P(x), (M,), and on component probabilities, (M, L).
 
     `forged`: at most FALSE_POSITIVES of the real faces reach it, all sources weighing the same, and at most
     FALSE_POSITIVES_OF_ONE of those of a source with 50 or more groups of them, all its groups weighing the
     same, so that many images of one person do not decide; it is at least 0.5. `real`: at most FALSE_NEGATIVES
-    of the forged faces are below it, and it is at most `forged`. The threshold of a component maximises its
-    accuracy over the rows where its presence is 0 or 1 (negative: unknown); it is 0.5 where some rows are
-    unknown and the others are all of one class. forged (M,) in {0, 1}; None: where any component is present.
-    sources (M,): names, None: all of one. groups (M,): people, None: each row another. Raises ValueError
-    where a class is missing.
+    of the forged faces that are not `degraded` are below it, and it is at most `forged`. The threshold of a
+    component maximises its accuracy over the rows where its presence is 0 or 1 (negative: unknown); it is 0.5
+    where some rows are unknown and the others are all of one class. forged (M,) in {0, 1}; None: where any
+    component is present. sources (M,): names, None: all of one. groups (M,): people, None: each row another.
+    degraded (M,) bool: re-encoded and resized; None: no row. Raises ValueError where a class is missing.
     """
     values, truth = np.asarray(probability, dtype=np.float64), np.asarray(presence)
     labels = truth.max(axis=1) if forged is None else np.asarray(forged)
@@ -98,7 +99,8 @@ def choose_thresholds(
             alone = threshold_at_fpr(labels[rows], values[rows], FALSE_POSITIVES_OF_ONE, 1 / images[person])
             upper = max(upper, alone)
     upper = min(1.0, upper)
-    lower = min(upper, threshold_at_fnr(labels, values, FALSE_NEGATIVES, weights))
+    counted = weights if degraded is None else weights * ~np.asarray(degraded, dtype=bool)
+    lower = min(upper, threshold_at_fnr(labels, values, FALSE_NEGATIVES, counted))
     scores = np.asarray(components, dtype=np.float64)
     best = []
     for i, rows in enumerate((truth >= 0).T):
@@ -109,23 +111,28 @@ def choose_thresholds(
     return Thresholds(forged=upper, real=lower, components=tuple(best))
 
 
-def calibrate(predictions: Predictions) -> tuple[Calibration, Thresholds]:
-    """Calibration first, then the thresholds on its result; all sources weigh the same."""
-    calibration = fit_calibration(predictions.probability, predictions.forged, sources=predictions.sources)
+def calibrate(plain: Predictions, degraded: Predictions | None = None) -> tuple[Calibration, Thresholds]:
+    """Calibration first, then the thresholds on its result; all sources weigh the same.
+
+    degraded: of the same images, re-encoded and resized: all but the threshold `real` is chosen on both.
+    """
+    predictions = plain if degraded is None else join(plain, degraded)
+    calibration = fit_calibration(predictions.probability, predictions.forged, sources=predictions.balanced)
     probability = calibrated(predictions.probability, calibration)
     thresholds = choose_thresholds(
         probability,
         predictions.components,
         predictions.presence,
         forged=predictions.forged,
-        sources=predictions.sources,
+        sources=predictions.balanced,
         groups=predictions.groups,
+        degraded=np.arange(len(predictions.forged)) >= len(plain.forged),
     )
     return calibration, thresholds
 
 
 def held_out_rates(
-    predictions: Predictions, degraded: Predictions, *, folds: int = 5, seed: int = 0
+    plain: Predictions, degraded: Predictions, *, folds: int = 5, seed: int = 0
 ) -> dict[str, Any]:
     """How often faces pass the thresholds when these were chosen on other people: cross-validation.
 
@@ -133,26 +140,26 @@ def held_out_rates(
     and degraded images of the others. Returns the `Rates` of "plain" and "wild" (degraded) images, and under
     "sources" those of each source, both kinds together.
     """
-    both = join(predictions, degraded)
+    both = join(plain, degraded)
     names = sorted(set(both.groups))
     dealt = dict(zip(names, np.random.default_rng(seed).permutation(len(names)) % folds, strict=True))
     fold = np.array([dealt[group] for group in both.groups])
     found, passed = np.zeros(len(fold), dtype=bool), np.zeros(len(fold), dtype=bool)
+    undegraded = np.arange(len(fold)) < len(plain.forged)
     for number in range(folds):
-        calibration, thresholds = calibrate(both.rows(fold != number))
         out = fold == number
+        calibration, thresholds = calibrate(plain.rows(~out[undegraded]), degraded.rows(~out[~undegraded]))
         probability = calibrated(both.probability[out], calibration)
         found[out], passed[out] = probability >= thresholds.forged, probability < thresholds.real
-    plain = np.arange(len(fold)) < len(predictions.forged)
-    sources = np.asarray(both.sources)
+    sources = np.asarray(both.balanced)
 
     def rates(rows: NDArray[np.bool_]) -> dict[str, float]:
         return verdict_rates(both.forged[rows], found[rows], passed[rows], sources[rows])
 
     return {
-        "plain": rates(plain),
-        "wild": rates(~plain),
-        "sources": {name: rates(sources == name) for name in sorted(set(both.sources))},
+        "plain": rates(undegraded),
+        "wild": rates(~undegraded),
+        "sources": {name: rates(sources == name) for name in sorted(set(both.balanced))},
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from forgerank.files import make_folder, write_atomic
 from forgerank.metrics.detection import lacking_class
 from forgerank.train.checkpoints import BEST, say
 from forgerank.train.config import DataConfig, TrainConfig
-from forgerank.train.loaders import Joined, limited, open_source, open_validation, plain_loader
+from forgerank.train.loaders import Joined, open_validation, plain_loader
 from forgerank.types import InputError
 from forgerank.weights.description import METADATA_FILE
 
@@ -162,13 +163,11 @@ def evaluate_sources(
     come from one seed: every network is evaluated on the same images. thorough, abstain, plots: as for
     `evaluate`. Raises InputError for data without sources.
     """
-    if not data.sources:
-        raise InputError("the settings name no data.sources to evaluate on")
     scorer = open_scorer(weights, thorough=thorough)
-    changes: dict[str, Any] = {"val_images": limit or data.val_images, "mask_size": None}
+    changes: dict[str, Any] = {"val_images": limit or data.val_images}
     changes |= {} if workers is None else {"workers": workers}
     changes |= {} if split is None else {"val_split": split}
-    config = scorer.config.model_copy(update={"data": data.model_copy(update=changes), "seed": 0})
+    config = on_sources(scorer.config, data.model_copy(update=changes))
     found = {
         name: _predict(scorer, config, source, thorough=thorough, abstain=abstain, progress=False)
         for name, source in open_validation(config.data).items()
@@ -177,6 +176,20 @@ def evaluate_sources(
     if plots is not None:
         _plot(scorer, found, plots)
     return _rows(scorer, found, resamples)
+
+
+def on_sources(config: TrainConfig, data: DataConfig) -> TrainConfig:
+    """The settings of a network with the sources of `data`, to predict on; forgeries come from one seed.
+
+    Raises InputError for data without sources, or with other labels.
+    """
+    if not data.sources:
+        raise InputError("the settings name no data.sources to evaluate on")
+    if data.labels != config.data.labels:
+        raise InputError(
+            f"data.vocabulary {data.vocabulary}: the network has that of {config.data.vocabulary}"
+        )
+    return config.model_copy(update={"data": data.model_copy(update={"mask_size": None}), "seed": 0})
 
 
 def _say_one_class(sets: Mapping[str, Predictions]) -> None:
@@ -241,18 +254,17 @@ def predict_split(
     progress: bool = True,
     unread: list[str] | None = None,
 ) -> Predictions:
-    """Predictions on one split of `roots`, by default of the data set that the network was trained on."""
-    config, source = open_split(scorer.config, roots, split, dataset=dataset, limit=limit, workers=workers)
-    return _predict(
-        scorer,
-        config,
-        source,
-        thorough=thorough,
-        abstain=abstain,
-        augment=WILD if wild else None,
-        progress=progress,
-        unread=unread,
-    )
+    """Predictions on one split of `roots`, by default of the data that the network was trained on.
+
+    Where that data is a mixture of sources, `ingredients` of the predictions are their names.
+    """
+    config, parts = open_parts(scorer.config, roots, split, dataset=dataset, limit=limit, workers=workers)
+    options: dict[str, Any] = {"thorough": thorough, "abstain": abstain, "progress": progress}
+    options |= {"augment": WILD if wild else None, "unread": unread}
+    found = {name: _predict(scorer, config, source, **options) for name, source in parts.items()}
+    if not config.data.sources:
+        return _joined(found)
+    return _joined({name: replace(one, ingredients=[name] * len(one.groups)) for name, one in found.items()})
 
 
 def _predict_roots(
@@ -295,6 +307,14 @@ def _predict(
 
 
 def open_split(
+    config: TrainConfig, roots: Sequence[Path], split: str, **options: Any
+) -> tuple[TrainConfig, Source]:
+    """As `open_parts`, the sources of a mixture joined."""
+    config, parts = open_parts(config, roots, split, **options)
+    return config, Joined(list(parts.values())) if len(parts) > 1 else next(iter(parts.values()))
+
+
+def open_parts(
     config: TrainConfig,
     roots: Sequence[Path],
     split: str,
@@ -302,11 +322,11 @@ def open_split(
     dataset: str | None = None,
     limit: int | None,
     workers: int | None,
-) -> tuple[TrainConfig, Source]:
+) -> tuple[TrainConfig, dict[str, Source]]:
     """One split of `roots`, by default of the run's own validation data, and the settings to load it with.
 
-    dataset: a key of DATASETS; None: identified by the layout of the first root. Raises InputError for an
-    empty split.
+    Of a mixture each source by its name, else all under an empty name. dataset: a key of DATASETS; None:
+    identified by the layout of the first root. Raises InputError for an empty split.
     """
     changes: dict[str, Any] = {} if workers is None else {"workers": workers}
     if roots:
@@ -319,11 +339,8 @@ def open_split(
         changes |= {"dataset": kind, "options": options, "roots": tuple(roots), "val_roots": None}
         changes |= {"sources": ()}
     data = config.data.model_copy(update=changes)
-    if data.sources:
-        parts = open_validation(data.model_copy(update={"val_split": split, "val_images": limit}))
-        source: Source = Joined(list(parts.values()))
-    else:
-        source = limited(open_source(data, split, roots=data.val_roots, keep_faceless=True), limit)
-    if not len(source):
+    parts = open_validation(data.model_copy(update={"val_split": split, "val_images": limit}))
+    parts = {name: source for name, source in parts.items() if len(source)}
+    if not parts:
         raise InputError(f"the split {split} holds no usable image")
-    return config.model_copy(update={"data": data}), source
+    return config.model_copy(update={"data": data}), parts

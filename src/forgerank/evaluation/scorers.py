@@ -178,6 +178,7 @@ class Predictions:
     in_order: NDArray[np.bool_] | None = None  # (M,) the sequence is known; None: where all labels are
     whole: NDArray[np.bool_] | None = None  # (M,) judged on the whole image, not aligned; None: no image was
     judged: NDArray[np.bool_] | None = None  # (M,) `detect` would judge the face; None: not looked at
+    ingredients: Sequence[str] | None = None  # (M,) names of a mixture's sources; None: as `sources`
 
     @property
     def forged(self) -> NDArray[np.int64]:
@@ -199,6 +200,11 @@ class Predictions:
     def unaligned(self) -> NDArray[np.bool_]:
         """(M,): whether the whole image was judged, resized, in place of an aligned crop."""
         return np.zeros(len(self.groups), dtype=np.bool_) if self.whole is None else self.whole
+
+    @property
+    def balanced(self) -> Sequence[str]:
+        """(M,): names of what weighs the same in calibration."""
+        return self.sources if self.ingredients is None else self.ingredients
 
     def rows(self, chosen: NDArray[np.bool_]) -> "Predictions":
         """The rows where `chosen`, (M,), is true."""

@@ -22,6 +22,7 @@ from forgerank.weights.description import (
 
 if TYPE_CHECKING:
     from forgerank.evaluation.scorers import Predictions
+    from forgerank.train.config import DataConfig
 
 INT8_COST = 0.005  # AUC of P(x) that int8 may cost
 CALIBRATION_IMAGES = 256
@@ -33,6 +34,7 @@ def export(
     out: Path,
     *,
     roots: Sequence[Path] = (),
+    sources: "DataConfig | None" = None,
     split: str = "val",
     limit: int | None = None,
     int8: bool = True,
@@ -47,17 +49,18 @@ def export(
     """Write forgerank.onnx, forgerank.safetensors and forgerank.json to the folder `out`.
 
     The ONNX graph is compared with torch. Metrics come from its predictions on the validation `split` of
-    `roots`, by default of the training data; calibration and thresholds from these and from predictions on
-    the same images re-encoded and resized, so that the false-positive rate holds for other data too. `int8`
-    also tries static quantisation and keeps it where it costs less than INT8_COST of AUC. `thorough` also
-    chooses a calibration and thresholds for faces seen in several views (`Detector(thorough=True)`), which
-    takes several times as long. Raises InputError for unusable weights or data.
+    `roots` or of the sources of other settings, `sources`, by default of the training data; calibration and
+    thresholds from these and from predictions on the same images re-encoded and resized, so that the
+    false-positive rate holds for other data too; all sources of a mixture weigh the same there. `int8` also
+    tries static quantisation and keeps it where it costs less than INT8_COST of AUC. `thorough` also chooses
+    a calibration and thresholds for faces seen in several views (`Detector(thorough=True)`), which takes
+    several times as long. Raises InputError for unusable weights or data.
     """
     require("train")
     from forgerank.evaluation.calibration import calibrate, check_classes, held_out_rates
-    from forgerank.evaluation.evaluate import predict_split
+    from forgerank.evaluation.evaluate import on_sources, predict_split
     from forgerank.evaluation.protocols import summarize
-    from forgerank.evaluation.scorers import OnnxScorer, join
+    from forgerank.evaluation.scorers import OnnxScorer
     from forgerank.export.onnx_graph import export_onnx
     from forgerank.model.network import Network
     from forgerank.train.checkpoints import git_revision, load_network
@@ -74,22 +77,23 @@ def export(
         raise InputError(
             f"{weights}: was trained on whole images (data.align: false), a detector aligns faces"
         )
+    judged = config if sources is None else on_sources(config, sources)
     make_folder(out)
     options: dict[str, Any] = {"limit": limit, "workers": workers, "progress": progress}
     options |= {"roots": roots, "split": split}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.onnx"
         difference = export_onnx(network, config.loss.tau, path)
-        model, predictions, choice = _choose(path, config, int8=int8, **options)
+        model, predictions, choice = _choose(path, judged, int8=int8, **options)
     check_classes(predictions.forged, f"{', '.join(map(str, roots)) or weights}, {split} split")
-    scorer = OnnxScorer(model, config)
+    scorer = OnnxScorer(model, judged)
     degraded = predict_split(scorer, wild=True, **options)
-    calibration, thresholds = calibrate(join(predictions, degraded))
+    calibration, thresholds = calibrate(predictions, degraded)
     held_out = {"held_out": held_out_rates(predictions, degraded)}
     views = None
     if thorough:
         averaged = [predict_split(scorer, wild=wild, thorough=True, **options) for wild in (False, True)]
-        of_views = calibrate(join(*averaged))
+        of_views = calibrate(*averaged)
         views = Decision(calibration=of_views[0], thresholds=of_views[1])
         held_out["held_out_thorough"] = held_out_rates(*averaged)
     metrics = summarize(
