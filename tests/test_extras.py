@@ -45,7 +45,7 @@ def test_pytorch_needs_memory(kind: str, command: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(resource, "getrlimit", limited)
     with pytest.raises(InputError) as caught:
         require("train")
-    said = f"too little memory: {command} leaves 0 MB beside PyTorch, which needs 1024 MB at least"
+    said = f"too little memory: {command} leaves 0 MB beside PyTorch, which needs 1536 MB at least"
     assert str(caught.value) == said
     monkeypatch.setitem(extras.EXTRAS, "here", ("json", "JSON"))
     require("here")

@@ -24,7 +24,7 @@ EXTRAS = {
 
 # What a small run takes beside the library, most of it for code that is loaded later. Without it, code and
 # threads fail to start at places where PyTorch and Python crash instead of raising an error.
-_TORCH_BYTES = 1 << 30
+_TORCH_BYTES = 3 << 29
 
 
 class MissingExtraError(InputError):
