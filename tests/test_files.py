@@ -160,6 +160,51 @@ def test_a_write_through_a_link_leaves_the_link(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
+def test_an_output_goes_where_its_name_led_when_it_was_checked(tmp_path: Path, photo: Path) -> None:
+    new, link, report = tmp_path / "new.json", tmp_path / "link.json", tmp_path / "report.json"
+    link.symlink_to(report)
+    check_outputs([], [photo], texts=[new, link])
+    new.symlink_to(photo)
+    link.unlink()
+    link.symlink_to(photo)
+    for output in (new, link):
+        write_atomic(output, b"{}")
+    assert photo.read_bytes() == b"evidence"
+    assert not new.is_symlink()
+    assert (new.read_bytes(), report.read_bytes()) == (b"{}", b"{}")
+
+
+def test_nothing_is_written_into_what_bears_the_name_of_a_partial_file(tmp_path: Path, photo: Path) -> None:
+    output, partial = tmp_path / "r.json", tmp_path / "r.json.partial"
+    partial.symlink_to(photo)
+    with pytest.raises(InputError, match=r"r\.json\.partial: is an input, too"):
+        check_outputs([output], [photo])
+    write_atomic(output, b"{}")
+    assert (photo.read_bytes(), output.read_bytes()) == (b"evidence", b"{}")
+    assert not os.path.lexists(partial)
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="a system without names of streams")
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("mode", ["w", "a"])
+def test_a_standard_stream_is_written_where_it_stands(tmp_path: Path, name: str, mode: str) -> None:
+    code = """
+import sys
+from pathlib import Path
+from forgerank.files import check_outputs, write_atomic
+name = Path(sys.argv[1])
+print("before")
+check_outputs([], texts=[name, name])
+write_atomic(name, b"report\\n")
+print("after")
+"""
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"\xff\n")  # what a text would not replace
+    with log.open(mode) as file:
+        subprocess.run([sys.executable, "-c", code, name], check=True, stdout=file)
+    assert log.read_bytes() == (b"" if mode == "w" else b"\xff\n") + b"before\nreport\nafter\n"
+
+
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     """A photograph under four names."""

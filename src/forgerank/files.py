@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import sys
 import unicodedata
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE, getincrementaldecoder
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +23,14 @@ from forgerank.types import InputError
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # two letters at least: C:/ is a disk
 _HEAD_BYTES = 4096  # enough to tell text
 _LONGEST_YAML = 100_000  # characters; the parser takes seconds for them
+# Names of standard output and error on systems that have some, and the descriptors that they stand for.
+STREAMS = {
+    name: handle
+    for handle, own in ((1, "/dev/stdout"), (2, "/dev/stderr"))
+    for name in (own, f"/dev/fd/{handle}", f"/proc/self/fd/{handle}")
+}
 _partial: set[Path] = set()  # what this process is writing
+_led_to: dict[str, str] = {}  # outputs that were checked, and where their names led then
 _made: set[Path] = set()  # folders that this process made
 
 
@@ -45,10 +53,11 @@ def check_outputs(
 
     `texts` are outputs of text, which replace no file that holds anything else: `--html *.jpg` must not cost
     the first image. `folders` are outputs too, which may have to be made; files of `outputs` may lie in them.
-    None stands for what was not asked for. Raises InputError, one line, for an output that is an input,
-    another output or the file to which standard output or error goes, for a file whose folder does not exist,
-    for `-`, for an address and for a place that cannot be written to. Files are compared, not names: a link
-    is what it leads to. Several outputs may go to a pipe or to a device such as /dev/null.
+    None stands for what was not asked for. `write_atomic` writes these outputs where their names lead now,
+    whatever becomes of links. Raises InputError, one line, for an output that is an input, another output or
+    the file to which standard output or error goes, for a file whose folder does not exist, for `-`, for an
+    address and for a place that cannot be written to. Files are compared, not names: a link is what it leads
+    to. Several outputs may go to a pipe, to a device such as /dev/null or to a name in STREAMS.
     """
     known: dict[tuple[int, int] | str, str] = {}
     for handle, stream in ((2, "standard error"), (1, "standard output")):
@@ -56,8 +65,8 @@ def check_outputs(
             status = os.fstat(handle)
             known[status.st_dev, status.st_ino] = stream
     known |= {_identity(path): "an input" for path in inputs if path is not None}
-    written = [path for path in texts if path is not None]
-    files = [*(path for path in outputs if path is not None), *written]
+    written = [path for path in texts if path is not None and str(path) not in STREAMS]
+    files = [*(path for path in outputs if path is not None and str(path) not in STREAMS), *written]
     made = [folder for folder in folders if folder is not None]
     for path in (*files, *made):
         if str(path) == "-":
@@ -66,8 +75,9 @@ def check_outputs(
             raise InputError(f"{url}: addresses are not written to: name a place on this machine")
         if path.exists() and not (path.is_file() or path.is_dir()):
             continue
-        if role := known.get(_identity(path)):
-            raise InputError(f"{path}: is {role}, too: name another file for the output")
+        for place in (path, _partial_name(path)):
+            if role := known.get(_identity(place)):
+                raise InputError(f"{place}: is {role}, too: name another file for the output")
         known[_identity(path)] = "another output"
     for folder in made:
         there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
@@ -78,6 +88,7 @@ def check_outputs(
     for path in files:
         if path.parent not in made or path.parent.exists():
             _check_writable(path)
+        _led_to[os.path.abspath(path)] = os.path.realpath(path)
     for path in written:
         if path.is_file() and not _is_text(path):
             raise InputError(
@@ -212,8 +223,9 @@ def _check_writable(path: Path) -> None:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file atomically: readers see its old content or all of the new one.
 
-    A link stays, the file that it leads to is replaced. Raises OutputError, one line, where that fails, for
-    want of room say: the file is then as it was.
+    A link stays, the file that it leads to is replaced; of an output that `check_outputs` saw, the one that
+    it led to then. A name in STREAMS is written to as it stands. Raises OutputError, one line, where that
+    fails, for want of room say: the file is then as it was.
     """
     write_together({path: content})
 
@@ -225,11 +237,15 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     with ExitStack() as files:
         for path, content in reversed([*contents.items()]):  # the stack is left in the other order
             files.enter_context(writing(path))
-            if path.exists() and not path.is_file():  # a pipe or a device; the real path of some is none
+            if str(path) in STREAMS:
+                sys.stdout.flush()
+                with os.fdopen(os.dup(STREAMS[str(path)]), "wb") as stream:
+                    stream.write(content)
+            elif path.exists() and not path.is_file():  # a pipe or a device; the real path of some is none
                 with os.fdopen(_open_pipe(path), "wb") as pipe:
                     pipe.write(content)
             else:
-                target = Path(os.path.realpath(path))
+                target = Path(_led_to.get(os.path.abspath(path)) or os.path.realpath(path))
                 files.enter_context(partial_file(target)).write_bytes(content)
 
 
@@ -260,9 +276,10 @@ def writing(path: Path) -> Iterator[None]:
 def partial_file(path: Path) -> Iterator[Path]:
     """Where to write a file that appears whole at `path` when the context ends: PATH.partial.
 
-    It is removed where that fails, and written over by the next one where the process was killed.
+    It is removed where that fails, and by the next one where the process was killed.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = _partial_name(path)
+    partial.unlink(missing_ok=True)  # what is there, a link perhaps, is not written into
     _partial.add(partial)
     try:
         yield partial
@@ -272,6 +289,10 @@ def partial_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         _partial.discard(partial)
+
+
+def _partial_name(path: Path) -> Path:
+    return Path(f"{path}.partial")
 
 
 def discard_partial_files() -> None:

@@ -49,8 +49,9 @@ def test_table_of_a_folder(photos: Path, weights: list[str]) -> None:
     assert result.stderr == ""
 
 
-def test_json_on_standard_output_comes_alone(photos: Path, weights: list[str]) -> None:
-    result = detect(photos / "forged.png", "--json", "-", *weights)
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_json_on_standard_output_comes_alone(photos: Path, weights: list[str], output: str) -> None:
+    result = detect(photos / "forged.png", "--json", output, *weights)
     report = json.loads(result.stdout)
     assert [entry["verdict"] for entry in report["reports"]] == ["forged"]
     ranks = {

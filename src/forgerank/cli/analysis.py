@@ -14,6 +14,7 @@ from forgerank.cli.options import (
     MaxPixels,
     Thorough,
     Weights,
+    dashed,
     print_error,
     printing,
 )
@@ -84,7 +85,8 @@ def detect(
     out, err = Console(), Console(stderr=True)
     judge = Detector(weights, detector, detector_weights, thorough=thorough)
     sampling = Sampling(fps, max_frames)
-    outputs, shown = Outputs(json, heatmaps, html, csv), Shown(sort == "probability", quiet, case)
+    outputs = Outputs(dashed(json), heatmaps, html, dashed(csv))
+    shown = Shown(sort == "probability", quiet, case)
     code = detect_files(paths, judge, outputs, out, err, sampling, max_pixels, shown)
     raise typer.Exit(code)
 

@@ -21,6 +21,7 @@ from forgerank.cli.options import (
     FaceDetectorWeights,
     Processes,
     ReaderOptions,
+    dashed,
     local,
     parse_settings,
     print_error,
@@ -160,6 +161,7 @@ def check(
     from forgerank.data.check.integrity import check_dataset
     from forgerank.files import check_outputs
 
+    json = dashed(json)
     if json not in (None, "-"):
         inside = Path(json).is_file() and Path(json).resolve().is_relative_to(root.resolve())
         check_outputs([], [root, *([Path(json)] if inside else [])], texts=[Path(json)])

@@ -93,6 +93,13 @@ def local(command: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
+def dashed(output: str | None) -> str | None:
+    """`-` for a name of standard output, such as /dev/stdout; else the output as it was named."""
+    from forgerank.files import STREAMS
+
+    return "-" if STREAMS.get(str(output)) == 1 else output
+
+
 def print_error(err: Console, message: str) -> None:
     """One line on standard error, whatever the message holds."""
     err.print(Text(f"forgerank: {printable(message)}"), soft_wrap=True)
