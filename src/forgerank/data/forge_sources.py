@@ -72,15 +72,14 @@ class PackForge:
         if trace not in TRACES:
             raise InputError(f"trace must be one of {', '.join(TRACES)}, got {trace}")
         self.trace = TRACES[trace] if webp is None else replace(TRACES[trace], webp=webp)
-        chosen: dict[str, Any] = {"length": length, "sources": sources, "without": without, "label": "real"}
-        self.pack = Pack(root, split, **chosen)
+        self.pack = Pack(root, split, length=length, sources=sources, without=without, label="real")
         if self.reconstructions is not None and needy:
             self.reconstructions.check_made_of(self.pack)
-            held = self.reconstructions.keys
-            if held.isdisjoint(self.pack.entry(i).key for i in range(len(self.pack))):
+            held = self.pack.only(self.reconstructions.keys)
+            if not len(held):
                 raise InputError(f"{reconstructions}: holds none of the {split} faces of {root}")
             if self.kinds.keys() == needy:  # the faces that have a reconstruction are all there is
-                self.pack = Pack(root, split, **chosen, keys=held)
+                self.pack = held
         self._poses, self._eyes = _poses(self.pack)
         groups = [self.pack.entry(i).group for i in range(len(self.pack))]
         self._groups = np.unique(groups, return_inverse=True)[1]

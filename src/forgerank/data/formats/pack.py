@@ -14,6 +14,7 @@ import json
 import tarfile
 import zlib
 from collections.abc import Collection, Container, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -240,7 +241,7 @@ class Pack:
     """One split of a pack as a `Source`.
 
     sources, without: only faces of these data sets, all but these. label: real or fake alone. methods: only
-    forged faces made in these ways. keys: only these faces. Raises InputError for a root without parts, a
+    forged faces made in these ways. Raises InputError for a root without parts, a
     name that the pack does not hold, and nothing left; and as `check_listed` does.
     """
 
@@ -254,7 +255,6 @@ class Pack:
         without: Collection[str] = (),
         label: str | None = None,
         methods: Collection[str] | None = None,
-        keys: Container[str] | None = None,
     ) -> None:
         self.root, self.split, self.length = root, split, length
         manifest = read_manifest(root)
@@ -280,7 +280,6 @@ class Pack:
             and label in (None, entry.label)
             and (methods is None or entry.label == "real" or entry.method in methods)
             and entry.key not in dropped
-            and (keys is None or entry.key in keys)
         ]
         if not self._places:
             chosen = f" of {', '.join(sources)}" if sources else ""
@@ -289,6 +288,12 @@ class Pack:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def only(self, keys: Container[str]) -> "Pack":
+        """This split without the faces whose keys are not among these; it may be empty."""
+        chosen = copy(self)
+        chosen._places = [place for i, place in enumerate(self._places) if self.entry(i).key in keys]
+        return chosen
 
     @property
     def part_indexes(self) -> dict[str, int]:
