@@ -10,6 +10,7 @@ from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample
 from forgerank.faces import analyze
 from forgerank.faces.align import five_points
+from forgerank.types import InputError
 
 
 def make_samples(folder: Path) -> list[Sample]:
@@ -54,6 +55,14 @@ def test_points_are_detected_once_and_kept(tmp_path: Path, monkeypatch: pytest.M
     searched = detect_points(samples, cache=tmp_path / "cache")
     assert all(sample.points is not None for sample in searched)
     assert FakeAnalyzer.calls == 3
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"{", b"[]"])
+def test_a_damaged_cache_is_named(tmp_path: Path, content: bytes) -> None:
+    samples = make_samples(tmp_path)
+    (tmp_path / "points-blazeface.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"points-blazeface\.json:"):
+        detect_points(samples, cache=tmp_path)
 
 
 def test_nothing_is_written_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,14 @@ def test_an_unreadable_image_costs_no_other_and_is_listed(tmp_path: Path) -> Non
     assert row.startswith(f"train,{broken},") and "truncated or damaged image" in row  # noqa: PT018
 
 
+def test_a_damaged_list_of_what_was_left_out_is_named(tmp_path: Path) -> None:
+    samples = SeqDeepFake(write_squares(tmp_path / "squares", {"train": 3}), "train").samples
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / SKIPPED).write_bytes(b"split,file,reason\r\nval,\xff.png,lost\r\n")
+    with pytest.raises(InputError, match=r"skipped\.csv: cannot be read"):
+        shard_dataset(samples, tmp_path / "out", "train")
+
+
 def test_no_name_breaks_the_list_of_what_was_left_out(tmp_path: Path) -> None:
     samples = SeqDeepFake(write_squares(tmp_path / "squares", {"train": 3}), "train").samples
     names = ["=odd.png", 'a "b",\nc\udcff.png']

@@ -17,7 +17,7 @@ from PIL import Image as PILImage
 
 import layouts
 from forgerank.data.clip import Clip
-from forgerank.data.formats.prepared import read_index
+from forgerank.data.formats.prepared import SETTINGS, read_index
 from forgerank.data.formats.registry import CLIPS
 from forgerank.data.prepare.face_crops import CutConfig, cut_face
 from forgerank.data.prepare.video_faces import Summary, prepare
@@ -256,6 +256,9 @@ def test_another_request_does_not_go_into_the_same_folder(face: np.ndarray, tmp_
         prepare([clip], tmp_path / "out", CutConfig(frames=1, size=80), request={"dataset": "d"})
     with pytest.raises(InputError, match="was made with dataset=d, not e"):
         prepare([clip], tmp_path / "out", SMALL, request={"dataset": "e"})
+    (tmp_path / "out" / SETTINGS).write_text("[]")
+    with pytest.raises(InputError, match="cannot be used: it holds no settings"):
+        prepare([clip], tmp_path / "out", SMALL, request={"dataset": "d"})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from rich.progress import track
 
 from forgerank.data.sample import Sample, read_image
 from forgerank.faces.align import five_points
-from forgerank.files import make_folder, write_atomic
+from forgerank.files import make_folder, read_json, write_atomic
+from forgerank.types import InputError
 
 
 def detect_points(
@@ -40,7 +41,9 @@ def _detect_all(images: Iterable[Path], cache: Path | None, detector: str) -> di
     file = None if cache is None else cache / f"points-{detector}.json"
     found: dict[str, _Coordinates] = {}
     if file is not None and file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
+        if not isinstance(found, dict):
+            raise InputError(f"{file}: holds no facial points: remove it")
     todo = [image for image in images if _key(image) not in found]
     if not todo:
         return found

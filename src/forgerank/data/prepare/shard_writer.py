@@ -1,6 +1,5 @@
 """Images on disk as WebDataset shards, which `forgerank.data.formats.shards` reads."""
 
-import csv
 import hashlib
 import json
 import shutil
@@ -16,7 +15,7 @@ from forgerank.data.formats.shards import read_index
 from forgerank.data.prepare.points import detect_points
 from forgerank.data.sample import Sample, Samples, load_sample
 from forgerank.data.tar_files import tar_members, write_tar
-from forgerank.files import csv_bytes, csv_name, write_atomic, writing
+from forgerank.files import csv_bytes, csv_name, open_table, write_atomic, writing
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.types import InputError
 
@@ -163,8 +162,8 @@ def _skipped(out: Path) -> list[list[str]]:
     """The rows of skipped.csv."""
     if not (out / SKIPPED).exists():
         return []
-    with (out / SKIPPED).open(newline="", encoding="utf-8") as stream:
-        return [row for row in csv.reader(stream) if len(row) == len(_COLUMNS) and row != _COLUMNS]
+    with open_table(out / SKIPPED) as rows:
+        return [[row[name] for name in _COLUMNS] for row in rows if row.keys() >= {*_COLUMNS}]
 
 
 def _write_skipped(out: Path, split: str, skipped: Sequence[tuple[Path, str]]) -> None:

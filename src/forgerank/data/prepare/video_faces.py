@@ -84,6 +84,8 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
         make_folder(out / _PARTS)
         if path.exists():
             earlier = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(earlier, dict):
+                raise ValueError("it holds no settings")
             settings = json.loads(json.dumps(settings))
             for key in sorted(settings.keys() | earlier.keys()):
                 if settings.get(key) != earlier.get(key):
