@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from forgerank.media.files import MediaError, by_kind, check_file, find_media, find_photos
+from forgerank.media.suffixes import is_litter_file
 
 
 def test_find_photos_expands_folders_in_order(tmp_path: Path) -> None:
@@ -82,6 +83,18 @@ def test_litter_of_other_systems_is_no_evidence(tmp_path: Path) -> None:
     others: Counter[str] = Counter()
     assert find_media([tmp_path], others) == ([tmp_path / "a.jpg"], [])
     assert not others
+
+
+def test_an_image_with_the_name_of_litter_is_judged(tmp_path: Path) -> None:
+    for name in ("._a.jpg", "~$b.jpg", "@eaDir/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff\xe0")
+    others: Counter[str] = Counter()
+    assert find_media([tmp_path], others) == ([tmp_path / "._a.jpg", tmp_path / "~$b.jpg"], [])
+    assert not others
+    assert find_media([tmp_path / "@eaDir"])[0] == [tmp_path / "@eaDir/c.jpg"]
+    assert is_litter_file(tmp_path / "@eaDir/c.jpg")
+    assert not is_litter_file(tmp_path / "._a.jpg")
 
 
 def test_what_is_left_out_is_counted_by_kind(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
             b"\xef\xbb\xbf%PDF-1.7\n",
             r"a document \(PDF\): take its images out of it, or save its pages as PNG",
         ),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"a document \(Office or Outlook\): take its images out"),
+        (b"{\\rtf1\\ansi", r"a document \(RTF\): take its images out of it"),
+        (
+            b"\r\n<!DOCTYPE html><html>",
+            r"a web page \(HTML\), as a failed download leaves: download",
+        ),
+        (bytes(5000), "every byte of it is 0, as a failed copy leaves: get the file again"),
+        (b"text, and zeros", r"not an image \(JPEG, "),
     ],
 )
 def test_what_is_no_image_is_named(tmp_path: Path, head: bytes, reason: str) -> None:

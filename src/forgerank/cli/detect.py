@@ -24,7 +24,7 @@ from forgerank.files import OutputError, check_outputs, encodable, make_folder, 
 from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, counted, edit_lists_left_out, find_media
 from forgerank.media.images import MAX_PIXELS, with_remedy
-from forgerank.media.suffixes import EDIT_LISTS, is_litter, media_kind
+from forgerank.media.suffixes import EDIT_LISTS, is_litter_file, media_kind
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.report.builder import ReportBuilder
 from forgerank.types import InputError, printable
@@ -260,8 +260,12 @@ def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
     for path in paths:
         if not glob.has_magic(str(path)) or path.exists():
             named.append(path)
-        elif matches := [name for name in glob.glob(str(path), recursive=True) if not is_litter(name)]:
-            named += map(Path, sorted(matches))
+        elif matches := [
+            Path(name)
+            for name in sorted(glob.glob(str(path), recursive=True))
+            if not is_litter_file(Path(name))
+        ]:
+            named += matches
         else:
             errors.append(MediaError(path, "no file matches this pattern"))
     return named, errors

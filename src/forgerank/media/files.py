@@ -13,6 +13,7 @@ from forgerank.media.suffixes import (
     VIDEO_SUFFIXES,
     file_format,
     is_litter,
+    is_litter_file,
     kind_by_content,
 )
 from forgerank.types import InputError
@@ -135,7 +136,7 @@ def walk(
         visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not is_litter(name))
         for name in sorted(files):
-            if is_litter(name):
+            if is_litter_file(Path(name), Path(root)):
                 continue
             if suffixes is None or Path(name).suffix.lower() in suffixes:
                 yield Path(root, name)

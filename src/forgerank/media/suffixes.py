@@ -155,6 +155,10 @@ _UNREAD_VIDEOS = (
     ("DV", 0, b"\x1f\x07\x00"),
     ("Dahua", 0, b"DHAV"),
 )
+_DOCUMENTS = (
+    ("Office or Outlook", 0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),  # of before 2007, and messages
+    ("RTF", 0, b"{\\rtf"),
+)
 _ARCHIVES = (
     ("tar", 257, b"ustar"),  # whose first bytes are a name, and may be any
     ("ZIP", 0, b"PK\x03\x04"),
@@ -185,6 +189,11 @@ def is_litter(name: str | PurePath) -> bool:
     if name in _LITTER or name.startswith(_LITTER_PREFIXES) or name.endswith(_LITTER_SUFFIXES):
         return True
     return _DELETED.fullmatch(name) is not None
+
+
+def is_litter_file(path: Path, root: Path = Path()) -> bool:
+    """As `is_litter`, of a file below `root`: an image or a video is none, unless its folder is litter."""
+    return is_litter(path) and (is_litter(path.parent / "a") or kind_by_content(root / path) == "other")
 
 
 def is_edit_list(name: str | PurePath) -> bool:
@@ -313,9 +322,18 @@ def _is_tga(head: bytes) -> bool:
     )
 
 
-def is_document(head: bytes) -> bool:
-    """Whether a file is a PDF, by its first bytes; some begin with something else."""
-    return b"%PDF-" in head[:1024]
+def document_format(head: bytes) -> str | None:
+    """What a file is called, by its first bytes, that is no image and may hold some; None for any other.
+
+    >>> document_format(b"<!DOCTYPE html><html>...")
+    'HTML'
+    """
+    text = head[:1024]
+    if b"%PDF-" in text:  # some begin with something else
+        return "PDF"
+    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", text, re.IGNORECASE):
+        return "HTML"
+    return _named(_DOCUMENTS, head)
 
 
 def unread_video(head: bytes) -> str | None:

@@ -16,7 +16,14 @@ import fsspec  # type: ignore[import-untyped]
 
 from forgerank.files import as_on_disk, os_reason, text_encoding
 from forgerank.media.files import LeftOut, MediaError, walk
-from forgerank.media.suffixes import HEAD_BYTES, MEDIA_SUFFIXES, archive_format, is_litter, known_format
+from forgerank.media.suffixes import (
+    HEAD_BYTES,
+    MEDIA_SUFFIXES,
+    archive_format,
+    is_litter,
+    is_litter_file,
+    known_format,
+)
 from forgerank.types import InputError
 
 
@@ -153,7 +160,7 @@ def _broken(errors: list[MediaError]) -> Iterator[Item]:
 
 def _from_glob(pattern: str, extensions: frozenset[str] | None, left_out: LeftOut) -> Iterator[Item]:
     for path in iglob(pattern, recursive=True, include_hidden=True):
-        if is_litter(path) or os.path.isdir(path):
+        if is_litter_file(Path(path)) or os.path.isdir(path):
             continue
         if _is_wanted(path, extensions):
             yield _local(path)
