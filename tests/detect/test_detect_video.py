@@ -283,7 +283,11 @@ def test_a_damaged_middle_costs_only_itself(tiny_detector: Detector, forged: Pix
     [
         ("empty.mp4", b"", "empty file"),
         ("text.mp4", b"not a video" * 50, "not a video"),
-        ("playlist.mp4", b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n", "not a video"),
+        ("playlist.mp4", b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n", "a playlist, which holds no video"),
+        ("page.mp4", b"<!DOCTYPE html><html>" + bytes(99), r"a web page \(HTML\)"),
+        ("zeros.mp4", bytes(9000), "it begins with zeros alone"),
+        ("packed.avi", b"\x1f\x8b\x08" + bytes(99), r"an archive \(gzip\)"),
+        ("bare.avi", b"\0\0\0\1\x67" + bytes(99), r"a video of a kind that is not read \(bare H.264\)"),
         ("ffconcat.mkv", b"ffconcat version 1.0\nfile 'a.mp4'\n", "not a video"),
         ("no_index.mp4", b"\x00\x00\x00\x20ftypisom" + bytes(400), "damaged or no video"),
         ("matroska.mkv", b"\x1a\x45\xdf\xa3" + bytes(400), "damaged or no video"),

@@ -77,7 +77,7 @@ def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
             b"\r\n<!DOCTYPE html><html>",
             r"a web page \(HTML\), as a failed download leaves: download",
         ),
-        (bytes(5000), "every byte of it is 0, as a failed copy leaves: get the file again"),
+        (bytes(5000), "it begins with zeros alone, as a failed copy does: get the file again"),
         (b"text, and zeros", r"not an image \(JPEG, "),
     ],
 )

@@ -68,6 +68,15 @@ def test_samples_say_their_own_number_and_time(
     assert progress.seconds == progress.end == pytest.approx(COUNT / 25, abs=0.01)
 
 
+def test_a_recorders_header_before_a_program_stream_is_passed_over(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mpg", greys(), rate=25, codec="mpeg2video")
+    plain, _ = read(path, 5.0)
+    (tmp_path / "b.mp4").write_bytes(b"IMKH" + bytes(36) + path.read_bytes())
+    behind, progress = read(tmp_path / "b.mp4", 5.0)
+    assert [number_of(sample) for sample in behind] == [number_of(sample) for sample in plain]
+    assert progress.lost == 0
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.mpg", "mpeg2video"), ("a.ts", "libx264")])
 def test_time_goes_on_where_videos_were_joined(name: str, codec: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / name, greys(), rate=25, codec=codec, bf="2")
@@ -243,6 +252,14 @@ def test_a_file_that_ends_inside_its_index_says_so(tmp_path: Path) -> None:
         path.write_bytes(head + struct.pack(">I4s", 2000, b"moov") + content)
         with pytest.raises(MediaError, match=r"cut off inside its index \(moov\)"), open_video(path):
             pass
+
+
+@pytest.mark.parametrize("before", [b"", b"\0\0\0\x10stypmsdh\0\0\0\0", b"\0\0\0\x10ftypisom\0\0\0\0"])
+def test_a_piece_of_a_stream_says_so(tmp_path: Path, before: bytes) -> None:
+    path = tmp_path / "a.m4s"
+    path.write_bytes(before + b"\0\0\0\x18moof" + bytes(16) + b"\0\0\0\x18mdat" + bytes(16))
+    with pytest.raises(MediaError, match=r"a piece of a stream, without its first piece"), open_video(path):
+        pass
 
 
 def test_damage_is_counted_and_passed_over(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,
 # What may come before the index of an MP4 or QuickTime file.
 _BOXES = frozenset({b"ftyp", b"mdat", b"free", b"skip", b"wide", b"uuid"})
 _INDEX = b"moov"
+_PIECES = frozenset({b"moof", b"styp", b"sidx"})  # what a piece of a stream begins with
 _MOST_BOXES = 100
 _ROUNDED = 2  # pixels by which sizes of one shape may differ
 _IMAGE_CODECS = frozenset({"mjpeg", "png", "apng", "bmp", "gif", "webp", "tiff", "jpeg2000"})
@@ -83,7 +84,7 @@ def _holds_images(stream: "VideoStream") -> bool:
 
 def _cut_index(path: str | Path) -> str | None:
     """Says so of an MP4 or QuickTime file that ends before or inside its index, which many recorders write
-    last.
+    last, or that is a piece of a stream without one.
     """
     try:
         with open(path, "rb") as file:
@@ -91,6 +92,8 @@ def _cut_index(path: str | Path) -> str | None:
             for _ in range(_MOST_BOXES):
                 file.seek(at)
                 head = file.read(16)
+                if head[4:8] in _PIECES:
+                    return "a piece of a stream, without its first piece (moov): join it to that one (cat)"
                 if head[4:8] not in _BOXES | {_INDEX}:
                     return None
                 length = int.from_bytes(head[:4], "big")

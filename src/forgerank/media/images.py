@@ -256,8 +256,6 @@ _DECODERS: dict[str, Callable[[BytesIO], ImageFile]] = {
 
 
 def _unknown(content: bytes) -> str:
-    if content.count(0) == len(content):
-        return "every byte of it is 0, as a failed copy leaves: get the file again"
     return unread(content[:HEAD_BYTES]) or f"not an image ({READ} are read)"
 
 
@@ -272,10 +270,14 @@ def unread(head: bytes) -> str | None:
         return (
             f"a video of a kind that is not read ({video}): put it into MP4 or MKV, without encoding it again"
         )
+    if head.startswith(b"#EXTM3U"):
+        return "a playlist, which holds no video: download what it names"
     if (document := document_format(head)) == "HTML":
         return "a web page (HTML), as a failed download leaves: download the image itself"
     if document is not None:
         return f"a document ({document}): take its images out of it, or save its pages as PNG"
+    if not head.strip(b"\0"):
+        return "it begins with zeros alone, as a failed copy does: get the file again"
     if kind is None or image_format(head):
         return None
     return f"an image of a kind that is not read ({kind}): save it as JPEG or PNG"

@@ -26,11 +26,13 @@ _VIDEO_MAGICS = (
     b"\x1a\x45\xdf\xa3",  # Matroska, WebM
     b"\x00\x00\x01\xba",  # MPEG program stream
     b"\x00\x00\x01\xb3",  # MPEG video
+    b"IMKH",  # a program stream of Hikvision's recorders, behind a header
     b"FLV\x01",
     b"OggS",
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
 )
-_QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot")  # of files without a type
+# Of files without a type, and of pieces of a stream.
+_QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot", b"moof", b"styp", b"sidx")
 # What systems leave beside people's files, in lower case: no evidence, neither read nor counted.
 # Thumbnails that a NAS, a telephone or a desktop makes are copies. Bins are none of it: they hold what
 # somebody deleted, beside notes of where it came from, which are.

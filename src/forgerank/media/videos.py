@@ -8,11 +8,12 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from forgerank.files import os_reason
 from forgerank.media.containers import clock_was_reset, open_container, read_packets, states_no_times, upright
 from forgerank.media.files import MediaError, check_file
 from forgerank.media.hdr import TRANSFERS
-from forgerank.media.images import MAX_PIXELS
-from forgerank.media.suffixes import kind_by_content
+from forgerank.media.images import MAX_PIXELS, unread
+from forgerank.media.suffixes import HEAD_BYTES, kind_of_head
 from forgerank.types import Image
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+_READ = "MP4, MOV, MKV, WebM, AVI, MPEG, FLV, Ogg and WMV"
 _SPARSE = 8  # frames per sample from which on the decoder skips frames
 _MOST_SKIPPED = 16  # frames in a row that the decoder may skip; of more, all count as lost
 _MOST_PENDING = 256  # packets that wait for their frame; beyond it the time stamps are broken
@@ -49,8 +51,13 @@ def open_video(path: str | Path, *, threads: int = 1, max_pixels: int = MAX_PIXE
     Raises MediaError for what is no video, and MissingExtraError without PyAV.
     """
     check_file(path)
-    if kind_by_content(path) != "video":
-        raise MediaError(path, "not a video (MP4, MOV, MKV, WebM, AVI, MPEG, FLV, Ogg and WMV are read)")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise MediaError(path, os_reason(error)) from error
+    if kind_of_head(head) != "video":
+        raise MediaError(path, unread(head) or f"not a video ({_READ} are read)")
     with open_container(path, threads=threads, max_pixels=max_pixels) as (container, streams):
         yield Video(path, container, streams, max_pixels)
 
