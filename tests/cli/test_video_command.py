@@ -114,7 +114,7 @@ def test_bad_videos_are_one_line_each_and_stop_nothing(
     files: Path, weights: list[str], tmp_path: Path
 ) -> None:
     bad = {
-        "sound.m4a": "no video in the file",
+        "sound.m4a": "a sound recording (M4A)",
         "text.mp4": "not a video",
         "empty.mkv": "empty file",
         "missing.mp4": "no such file or folder",

@@ -72,6 +72,7 @@ def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
             r"a document \(PDF\): take its images out of it, or save its pages as PNG",
         ),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"a document \(Office or Outlook\): take its images out"),
+        (b"\0\0\0\x20ftypM4A ", r"a sound recording \(M4A\), which holds neither image nor video"),
         (b"{\\rtf1\\ansi", r"a document \(RTF\): take its images out of it"),
         (
             b"\r\n<!DOCTYPE html><html>",
@@ -456,3 +457,12 @@ def test_metadata_is_bounded_before_it_is_parsed(
 def test_what_cameras_write_is_far_from_the_limits() -> None:
     several = (b"\xff\xe2\xff\xff" + bytes(65_533)) * 200 + b"\xff" * 100
     assert read_photo("photo", data=jpeg_with(several)).shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_what_follows_the_end_of_another_image_is_counted(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    PILImage.fromarray(scene()).save(path)
+    for tail, said in ((b"", []), (bytes(99), []), (b"PK\3\4" + bytes(96), ["100 bytes"])):
+        [page] = read_pages(path, data=path.read_bytes() + tail)
+        assert page.warnings == tuple(f"not looked at: {number} after its end" for number in said)

@@ -25,7 +25,7 @@ from PIL import Image as PillowImage
 from PIL.ImageFile import ImageFile
 
 from forgerank.extras import MissingExtraError, require
-from forgerank.media.files import MediaError, read_file
+from forgerank.media.files import MediaError, counted, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
 from forgerank.media.mending import Mended, find_hole, is_corrupt, lacks_details, mend
 from forgerank.media.structure import (
@@ -44,6 +44,7 @@ from forgerank.media.suffixes import (
     document_format,
     image_format,
     known_format,
+    sound_format,
     unread_video,
 )
 from forgerank.types import Image
@@ -272,6 +273,8 @@ def unread(head: bytes) -> str | None:
         )
     if head.startswith(b"#EXTM3U"):
         return "a playlist, which holds no video: download what it names"
+    if (sound := sound_format(head)) is not None:
+        return f"a sound recording ({sound}), which holds neither image nor video"
     if (document := document_format(head)) == "HTML":
         return "a web page (HTML), as a failed download leaves: download the image itself"
     if document is not None:
@@ -341,6 +344,9 @@ def _further(image: ImageFile, content: bytes) -> list[str]:
     """What else telephones and programs put into the file of an image that is no page of it, in words."""
     if image.format == "HEIF":
         return [_MOTION] if b"mpvd" in boxes(content) else []
+    if image.format in ("PNG", "WEBP"):
+        behind = content[_end(image.format, content) :]
+        return [f"not looked at: {counted(len(behind), 'byte')} after its end"] if behind.strip(b"\0") else []
     if image.format not in ("JPEG", "MPO"):
         return []
     remarks = []
@@ -355,6 +361,13 @@ def _further(image: ImageFile, content: bytes) -> list[str]:
             another = "another image follows the end of this one"
             remarks.append(f"{_COPY if _is_copy(size, image.size) else another}, not judged")
     return remarks
+
+
+def _end(name: str, content: bytes) -> int:
+    """Where a PNG or a WebP ends, as it says. Behind that lies what an editor left, or somebody put there."""
+    if name == "WEBP":
+        return 8 + int.from_bytes(content[4:8], "little")
+    return max((at + size + 4 for _, at, size in png_chunks(content)), default=len(content))
 
 
 def _hdr(image: ImageFile, content: bytes) -> Transfer | None:

@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".ogv"}
-    | {".3gp", ".wmv"}
+    | {".3gp", ".3g2", ".wmv", ".asf", ".vob", ".m2v", ".mpe", ".m2t", ".f4v", ".qt", ".divx", ".ogm"}
 )
 MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
@@ -157,6 +157,17 @@ _UNREAD_VIDEOS = (
     ("DV", 0, b"\x1f\x07\x00"),
     ("Dahua", 0, b"DHAV"),
 )
+# Sound, in containers of videos too: voice messages and the recordings of telephones.
+_SOUNDS = (
+    *(("M4A", 4, b"ftyp" + brand) for brand in (b"M4A ", b"M4B ", b"M4P ", b"F4A ")),
+    *(("Ogg", 28, codec) for codec in (b"OpusHead", b"\x01vorbis", b"Speex   ", b"\x7fFLAC")),
+    ("MP3", 0, b"ID3"),
+    ("MP3", 0, b"\xff\xfb"),
+    ("WAV", 8, b"WAVE"),
+    ("AMR", 0, b"#!AMR"),
+    ("FLAC", 0, b"fLaC"),
+)
+_SOUND_SUFFIXES = frozenset({".m4a", ".m4b", ".opus", ".oga", ".ogg", ".mka", ".weba", ".wma", ".aac"})
 _DOCUMENTS = (
     ("Office or Outlook", 0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),  # of before 2007, and messages
     ("RTF", 0, b"{\\rtf"),
@@ -232,7 +243,9 @@ def file_format(path: PurePath) -> tuple[MediaKind, str]:
         return "video", video
     if suffix.lower() in _UNREAD_VIDEO_SUFFIXES and not _is_video(head):
         return "video", name
-    return ("video", "video") if kind_of_head(head) == "video" else (kind_by_name(path), name)
+    if kind_of_head(head) == "video" and suffix.lower() not in _SOUND_SUFFIXES:
+        return "video", "video"
+    return kind_by_name(path), name
 
 
 def media_kind(path: str | Path, name: str | PurePath | None = None) -> MediaKind:
@@ -351,6 +364,15 @@ def _named(formats: Iterable[tuple[str, int, bytes]], head: bytes) -> str | None
     return next((name for name, start, magic in formats if head[start:].startswith(magic)), None)
 
 
+def sound_format(head: bytes) -> str | None:
+    """What a sound recording is called, by its first bytes; None for any other file.
+
+    >>> sound_format(b"#!AMR...")
+    'AMR'
+    """
+    return None if re.search(b"theora|OVP80", head) else _named(_SOUNDS, head)
+
+
 def archive_format(head: bytes) -> str | None:
     """What an archive is called, by its first bytes; None for what is none.
 
@@ -369,6 +391,8 @@ def _is_old_tar(head: bytes) -> bool:
 
 
 def _is_video(head: bytes) -> bool:
+    if sound_format(head) is not None:
+        return False
     if head[4:8] == b"ftyp":
         return known_format(head) is None
     return (
