@@ -95,12 +95,12 @@ def test_sound_is_counted_by_kind_like_other_files(tmp_path: Path) -> None:
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content + bytes(99))
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    (tmp_path / "film.ogx").write_bytes(b"OggS" + bytes(24) + b"OpusHead" + bytes(30) + b"\x80theora")
+    (tmp_path / "film.ogg").write_bytes(b"OggS" + bytes(24) + b"OpusHead" + bytes(30) + b"\x80theora")
     others: Counter[str] = Counter()
     paths, [error] = find_media([tmp_path], others)
     assert paths == [tmp_path / "a.jpg"]
     assert by_kind(others) == "M4A 2, MP3 1, OPUS 1"
-    assert error.reason.endswith("video named .ogx 1")
+    assert error.reason.endswith("video named .ogg 1")
 
 
 def test_an_image_with_the_name_of_litter_is_judged(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ _SOUNDS = (
     ("AMR", 0, b"#!AMR"),
     ("FLAC", 0, b"fLaC"),
 )
-_SOUND_SUFFIXES = frozenset({".m4a", ".m4b", ".opus", ".oga", ".ogg", ".mka", ".weba", ".wma", ".aac"})
+_SOUND_SUFFIXES = frozenset({".m4a", ".m4b", ".opus", ".oga", ".mka", ".weba", ".wma", ".aac"})
 _DOCUMENTS = (
     ("Office or Outlook", 0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),  # of before 2007, and messages
     ("RTF", 0, b"{\\rtf"),
