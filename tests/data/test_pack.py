@@ -123,6 +123,19 @@ def test_a_folder_holds_the_pack_of_one_recipe(
     assert (tmp_path / "copy/recipe.json").read_bytes() == (pack_root / "recipe.json").read_bytes()
 
 
+def test_a_pack_that_failed_before_its_first_part_may_be_begun_anew(
+    pack_root: Path, pack_sources: Path, tmp_path: Path, inline: None
+) -> None:
+    recipe = tmp_path / "out/recipe.json"
+    recipe.parent.mkdir()
+    recipe.write_text("{}")  # no recipe of a pack
+    with pytest.raises(InputError, match="holds the pack of another recipe"):
+        write_pack(recipe_of(pack_sources), recipe.parent)
+    recipe.write_bytes((pack_root / "recipe.json").read_bytes().replace(b'"quality": ', b'"quality": 1'))
+    write_pack(recipe_of(pack_sources), recipe.parent)
+    assert contents(recipe.parent) == contents(pack_root)
+
+
 def test_some_of_the_parts_are_a_smaller_pack(pack_root: Path, tmp_path: Path) -> None:
     shutil.copy(pack_root / "00001.tar", tmp_path)
     early = Pack(tmp_path, "train")  # before the manifest has come

@@ -34,7 +34,7 @@ from forgerank.data.tar_files import read_member, write_tar
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.faces.regions import hair_mask
-from forgerank.files import make_folder, read_json, read_yaml, write_atomic
+from forgerank.files import read_json, read_yaml, write_atomic
 from forgerank.labels import COMPONENTS
 from forgerank.processes import process_pool, sole_writer
 from forgerank.types import SPLITS, Image, InputError, Points
@@ -127,8 +127,8 @@ def write_pack(
     listed or a worker dies.
     """
     listed = list_faces(recipe)
-    _own(recipe, out)
     with sole_writer(out):
+        _own(recipe, out)
         numbers = range(0, len(listed), recipe.faces_per_part)
         jobs = {
             out / f"{number:05d}.tar": [
@@ -175,13 +175,15 @@ def _own(recipe: PackRecipe, out: Path) -> None:
     kept = out / "recipe.json"
     # Where a source lies does not change what is in it.
     described = recipe.model_dump(mode="json")
+    begun = any(path != kept for path in out.iterdir())
     if kept.is_file():
-        if _without_roots(read_json(kept)) != _without_roots(described):
+        there = _without_roots(read_json(kept))
+        if there == _without_roots(described):
+            return
+        if begun or there is None:  # else that pack failed before its first part
             raise InputError(f"{out}: holds the pack of another recipe: choose another folder")
-        return
-    if out.exists() and any(out.iterdir()):
+    elif begun:
         raise InputError(f"{out}: not empty, and no pack")
-    make_folder(out)
     write_atomic(kept, (json.dumps(described, indent=1) + "\n").encode())
 
 
