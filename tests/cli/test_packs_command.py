@@ -14,6 +14,7 @@ from forgerank.cli.main import app
 from forgerank.data.formats.pack import Pack, Reconstructions
 from forgerank.train.curve import COLUMNS
 from forgerank.types import InputError
+from forgerank.weights.description import ASSETS
 from packs import recipe_of
 
 
@@ -121,7 +122,7 @@ def test_a_curve_is_shown_and_drawn(tmp_path: Path) -> None:
 def test_evaluate_by_source_needs_sources(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps({"output": "runs/x", "data": {"roots": [str(tmp_path)]}}))
-    result = call("evaluate", tmp_path / "none.ckpt", "--sources", config)
+    result = call("evaluate", ASSETS, "--sources", config)
     assert isinstance(result.exception, InputError)
     assert "name no data.sources" in str(result.exception)
 
