@@ -91,7 +91,7 @@ def test_no_room_for_a_copy_is_not_the_fault_of_the_file(
 ) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
-    MemoryFileSystem().pipe("/disk/a.jpg", bytes(200_000))
+    MemoryFileSystem().pipe("/disk/a.jpg", b"text" * 50_000)
     judge = TaskWorker(settings("unused").judging, small_disk)
     fill(small_disk / "filler")
     with pytest.raises(StoppedError, match="no space left on the disk for copies"):
