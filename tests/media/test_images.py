@@ -10,6 +10,7 @@ import pytest
 from PIL import Image as PILImage
 from PIL import ImageCms
 
+from forgerank.media import images
 from forgerank.media.files import MediaError
 from forgerank.media.hdr import Transfer, tone_map
 from forgerank.media.images import read_pages, read_photo, with_remedy
@@ -316,6 +317,20 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr("builtins.open", refuse)
     assert_refused(tmp_path / "a.png", "permission denied")
+
+
+def test_a_few_bytes_of_a_huge_image_are_not_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 75 million pixels a part of the first row is there."""
+    path = tmp_path / "a.tif"
+    PILImage.fromarray(gradient(18, 24)).save(path)
+    content = path.read_bytes()
+    width = struct.pack("<HHI", 256, 4, 1)  # the tag, a number of 32 bits
+    assert content.count(width) == 1
+    at = content.index(width) + len(width)
+    path.write_bytes(content[:at] + struct.pack("<I", 4_194_328) + content[at + 4 :])
+    monkeypatch.setattr(images, "mend", lambda *_: pytest.fail("it takes gigabytes"))
+    with pytest.raises(MediaError, match="truncated or damaged"):
+        next(read_pages(path))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])

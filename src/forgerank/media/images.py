@@ -59,6 +59,7 @@ _TOO_MUCH_EXIF = f"more than {_MAX_EXIF} bytes of EXIF"
 _MAX_SCANNED = 4_000_000_000  # pixels times scans of a JPEG: seconds
 _HALVED = 4  # a JPEG of so many times the pixels allowed is decoded at half its size
 _MAX_PROGRESSIVE = 2 * MAX_PIXELS  # where it is progressive: its coefficients are all held in memory
+_MAX_PIXELS_PER_BYTE = 10_000  # of a damaged file; PNG stores up to 8,256 of one colour in a byte
 _SMALLER = 0.5  # a page with at most this share of the first one's pixels, in its shape, is a reduced copy
 _MISSING = 128  # what libjpeg puts in place of blocks that are not there; Pillow inverts it in CMYK
 _NO_DETAILS = "too little left to judge (the file ends before the details of its image)"
@@ -324,6 +325,9 @@ def _first_page(image: ImageFile, path: str | Path, content: bytes, max_pixels: 
         corrupt = is_corrupt(image, content)  # before the pixels take memory
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+        # Of what it states next to nothing is there, and mending takes as much memory as the whole.
+        if width * height > _MAX_PIXELS_PER_BYTE * len(content):
+            raise
         mended = mend(image, content[:hole])
         if mended is None:
             raise
