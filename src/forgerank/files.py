@@ -65,8 +65,8 @@ def check_outputs(
             status = os.fstat(handle)
             known[status.st_dev, status.st_ino] = stream
     known |= {_identity(path): "an input" for path in inputs if path is not None}
-    written = [path for path in texts if path is not None and str(path) not in STREAMS]
-    files = [*(path for path in outputs if path is not None and str(path) not in STREAMS), *written]
+    written = _files(texts)
+    files = [*_files(outputs), *written]
     made = [folder for folder in folders if folder is not None]
     for path in (*files, *made):
         if str(path) == "-":
@@ -208,6 +208,11 @@ def open_table(path: Path) -> Iterator["csv.DictReader[str]"]:
         raise InputError(f"{path}: cannot be read: neither UTF-8 nor UTF-16") from None
     except csv.Error as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def _files(outputs: Iterable[Path | None]) -> list[Path]:
+    """Those that were asked for and are not standard output or error."""
+    return [path for path in outputs if path is not None and str(path) not in STREAMS]
 
 
 def _check_writable(path: Path) -> None:

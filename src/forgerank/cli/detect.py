@@ -261,9 +261,9 @@ def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
         if not glob.has_magic(str(path)) or path.exists():
             named.append(path)
         elif matches := [
-            Path(name)
-            for name in sorted(glob.glob(str(path), recursive=True))
-            if not is_litter_file(Path(name))
+            match
+            for match in map(Path, sorted(glob.glob(str(path), recursive=True)))
+            if not is_litter_file(match)
         ]:
             named += matches
         else:

@@ -27,7 +27,7 @@ from forgerank.files import make_folder, write_atomic
 from forgerank.metrics.detection import lacking_class
 from forgerank.train.checkpoints import BEST, say
 from forgerank.train.config import DataConfig, TrainConfig
-from forgerank.train.loaders import Joined, open_validation, plain_loader
+from forgerank.train.loaders import joined, open_validation, plain_loader
 from forgerank.types import InputError
 from forgerank.weights.description import METADATA_FILE
 
@@ -99,9 +99,9 @@ def evaluate(
         thresholds = "saved" if scorer.thresholds else "0.5"
         if tuning:
             known = _predict_roots(scorer, roots, tuning[0], limit=tuning[1], unread=unread, **options)
-            joined = _joined(known)
-            check_classes(joined.forged, f"--tune {tune}")
-            scorer.calibration, scorer.thresholds = calibrate(joined)
+            tuned_on = _joined(known)
+            check_classes(tuned_on.forged, f"--tune {tune}")
+            scorer.calibration, scorer.thresholds = calibrate(tuned_on)
             thresholds = f"chosen on {tune}"
         found = _predict_roots(scorer, roots, split, limit=limit, unread=unread, **options)
         about = {"weights": str(path), "split": split, "wild": wild, "thresholds": thresholds}
@@ -164,13 +164,16 @@ def evaluate_sources(
     `evaluate`. Raises InputError for data without sources.
     """
     scorer = open_scorer(weights, thorough=thorough)
-    changes: dict[str, Any] = {"val_images": limit or data.val_images}
-    changes |= {} if workers is None else {"workers": workers}
-    changes |= {} if split is None else {"val_split": split}
-    config = on_sources(scorer.config, data.model_copy(update=changes))
+    config, parts = open_parts(
+        on_sources(scorer.config, data),
+        (),
+        split or data.val_split,
+        limit=limit or data.val_images,
+        workers=workers,
+    )
     found = {
         name: _predict(scorer, config, source, thorough=thorough, abstain=abstain, progress=False)
-        for name, source in open_validation(config.data).items()
+        for name, source in parts.items()
     }
     _say_one_class(found)
     if plots is not None:
@@ -262,9 +265,9 @@ def predict_split(
     options: dict[str, Any] = {"thorough": thorough, "abstain": abstain, "progress": progress}
     options |= {"augment": WILD if wild else None, "unread": unread}
     found = {name: _predict(scorer, config, source, **options) for name, source in parts.items()}
-    if not config.data.sources:
-        return _joined(found)
-    return _joined({name: replace(one, ingredients=[name] * len(one.groups)) for name, one in found.items()})
+    if config.data.sources:
+        found = {name: replace(one, ingredients=[name] * len(one.groups)) for name, one in found.items()}
+    return _joined(found)
 
 
 def _predict_roots(
@@ -311,7 +314,7 @@ def open_split(
 ) -> tuple[TrainConfig, Source]:
     """As `open_parts`, the sources of a mixture joined."""
     config, parts = open_parts(config, roots, split, **options)
-    return config, Joined(list(parts.values())) if len(parts) > 1 else next(iter(parts.values()))
+    return config, joined(list(parts.values()))
 
 
 def open_parts(

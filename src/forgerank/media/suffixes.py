@@ -370,7 +370,8 @@ def sound_format(head: bytes) -> str | None:
     >>> sound_format(b"#!AMR...")
     'AMR'
     """
-    return None if re.search(b"theora|OVP80", head) else _named(_SOUNDS, head)
+    name = _named(_SOUNDS, head)
+    return None if name is None or re.search(b"theora|OVP80", head) else name
 
 
 def archive_format(head: bytes) -> str | None:

@@ -39,8 +39,8 @@ from forgerank.train.checkpoints import (
 from forgerank.train.config import DataConfig, TrainConfig, parse_config
 from forgerank.train.curve import Curve
 from forgerank.train.loaders import (
-    Joined,
     batches_per_epoch,
+    joined,
     limited,
     missing_class,
     open_mixture,
@@ -122,7 +122,7 @@ def _run(config: TrainConfig, *, resume: bool, progress: bool, unread: list[str]
     with _one_line("the data cannot be opened"):
         source = _open_training(config.data)
         parts = open_validation(config.data)
-        validation = Joined(list(parts.values()))
+        validation = joined(list(parts.values()))
         _check_classes(source, parts)
     steps = config.epochs * batches_per_epoch(config, len(source))
     with _one_line("the settings cannot be trained with"):

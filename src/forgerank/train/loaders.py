@@ -57,6 +57,11 @@ class Joined:
         raise IndexError(index)
 
 
+def joined(parts: Sequence[Source]) -> Source:
+    """Several sources, at least one, as one."""
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
 def open_source(
     config: DataConfig, split: str, *, roots: Sequence[Path] | None = None, keep_faceless: bool = False
 ) -> Source:
@@ -71,7 +76,7 @@ def open_source(
     on_disk = [part for part in parts if isinstance(part, Samples)]
     samples = [sample for part in on_disk for sample in part.samples]
     if not config.align or len(on_disk) < len(parts) or all(s.points is not None for s in samples):
-        return parts[0] if len(parts) == 1 else Joined(parts)
+        return joined(parts)
     searched = detect_points(samples, cache=config.points_cache)
     kept = [sample for sample in searched if sample.points is not None]
     if len(kept) < len(searched):
@@ -188,7 +193,7 @@ def open_validation(config: DataConfig) -> dict[str, Source]:
                 for partner, places in zip(partners, indices, strict=True)
                 if len(places)
             ]
-        whole = parts[0] if len(parts) == 1 else Joined(parts)
+        whole = joined(parts)
         levelled = len(parts) > 1 or wanted.level == 1
         if levelled and len({whole.sample(index).forged for index in range(len(whole))}) == 2:
             whole = Levelled(whole, config.augment, seed=0)

@@ -241,8 +241,8 @@ class Pack:
     """One split of a pack as a `Source`.
 
     sources, without: only faces of these data sets, all but these. label: real or fake alone. methods: only
-    forged faces made in these ways. Raises InputError for a root without parts, a
-    name that the pack does not hold, and nothing left; and as `check_listed` does.
+    forged faces made in these ways. Raises InputError for a root without parts, a name that the pack does not
+    hold, and nothing left; and as `check_listed` does.
     """
 
     def __init__(
