@@ -111,8 +111,9 @@ def test_an_image_with_the_name_of_litter_is_judged(tmp_path: Path) -> None:
     assert find_media([tmp_path], others) == ([tmp_path / "._a.jpg", tmp_path / "~$b.jpg"], [])
     assert not others
     assert find_media([tmp_path / "@eaDir"])[0] == [tmp_path / "@eaDir/c.jpg"]
-    assert is_litter_file(tmp_path / "@eaDir/c.jpg")
-    assert not is_litter_file(tmp_path / "._a.jpg")
+    assert is_litter_file("@eaDir/c.jpg", lambda: "image")
+    assert not is_litter_file("._a.jpg", lambda: "image")
+    assert is_litter_file("._a.jpg", lambda: "other")
 
 
 def test_what_is_left_out_is_counted_by_kind(tmp_path: Path) -> None:

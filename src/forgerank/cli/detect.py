@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,7 @@ from forgerank.files import OutputError, check_outputs, encodable, make_folder, 
 from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, counted, edit_lists_left_out, find_media
 from forgerank.media.images import MAX_PIXELS, with_remedy
-from forgerank.media.suffixes import EDIT_LISTS, is_litter_file, media_kind
+from forgerank.media.suffixes import EDIT_LISTS, is_litter_file, kind_by_content, media_kind
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.report.builder import ReportBuilder
 from forgerank.types import InputError, printable
@@ -263,7 +264,7 @@ def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
         elif matches := [
             match
             for match in map(Path, sorted(glob.glob(str(path), recursive=True)))
-            if not is_litter_file(match)
+            if not is_litter_file(match, partial(kind_by_content, match))
         ]:
             named += matches
         else:

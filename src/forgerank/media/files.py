@@ -4,6 +4,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePath
 
 from forgerank.files import address, as_on_disk, os_reason
@@ -136,7 +137,7 @@ def walk(
         visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not is_litter(name))
         for name in sorted(files):
-            if is_litter_file(Path(name), Path(root)):
+            if is_litter_file(name, partial(kind_by_content, Path(root, name))):
                 continue
             if suffixes is None or Path(name).suffix.lower() in suffixes:
                 yield Path(root, name)

@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -195,18 +195,27 @@ def is_litter(name: str | PurePath) -> bool:
     >>> is_litter("trip/__MACOSX/._IMG_1.jpg"), is_litter("Thumbs.db"), is_litter("IMG_1.jpg")
     (True, True, False)
     """
-    parts = str(name).replace("\\", "/").lower().removesuffix("/").split("/")
-    if not LITTER_FOLDERS.isdisjoint(parts):
+    if _in_litter_folder(name):
         return True
-    name = parts[-1]
+    name = _parts(name)[-1]
     if name in _LITTER or name.startswith(_LITTER_PREFIXES) or name.endswith(_LITTER_SUFFIXES):
         return True
     return _DELETED.fullmatch(name) is not None
 
 
-def is_litter_file(path: Path, root: Path = Path()) -> bool:
-    """As `is_litter`, of a file below `root`: an image or a video is none, unless its folder is litter."""
-    return is_litter(path) and (is_litter(path.parent / "a") or kind_by_content(root / path) == "other")
+def is_litter_file(name: str | PurePath, kind: Callable[[], MediaKind]) -> bool:
+    """As `is_litter`, of a file whose content is of a `kind`, asked for where it matters: an image or a video
+    is none, unless its folder is.
+    """
+    return is_litter(name) and (_in_litter_folder(name) or kind() == "other")
+
+
+def _in_litter_folder(name: str | PurePath) -> bool:
+    return not LITTER_FOLDERS.isdisjoint(_parts(name))
+
+
+def _parts(name: str | PurePath) -> list[str]:
+    return str(name).replace("\\", "/").lower().removesuffix("/").split("/")
 
 
 def is_edit_list(name: str | PurePath) -> bool:

@@ -253,6 +253,28 @@ def test_litter_is_left_out_before_anything_is_counted(
 
 
 @pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_an_image_with_the_name_of_litter_is_a_member_that_counts(
+    tmp_path: Path, limits: ServiceSettings, write: Callable[..., Path]
+) -> None:
+    image = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 2000  # longer than what is read at a time
+    images = {"trip/._a.jpg": image, "~$b.jpg": image}
+    litter = {"._c.jpg": b"\0\5\x16\7", "~$d.docx": b"", "._e.zip": b"PK\3\4", "@eaDir/f.jpg": image}
+    path = write(tmp_path / "a", images | litter)
+    assert read(path, tmp_path / "out", limits) == images
+    many = write(tmp_path / "a", {f"._{i}.jpg": b"\xff\xd8\xff" for i in range(21)})
+    fails(many, tmp_path, limits, "more than 20 entries")
+
+
+def test_litter_that_cannot_be_read_is_litter(tmp_path: Path, limits: ServiceSettings) -> None:
+    path = write_zip(tmp_path / "a", {"a.jpg": b"1", "._a.jpg": b"2", "._b.jpg": b"\xff\xd8\xff" * 10})
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"._a.jpg", content.index(b"PK\1\2"))
+    content[entry - 46 + 8] |= 1  # encrypted
+    path.write_bytes(content)
+    assert read(path, tmp_path / "out", limits) == {"a.jpg": b"1", "._b.jpg": b"\xff\xd8\xff" * 10}
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_lists_of_edits_do_not_count_and_are_members(
     tmp_path: Path, limits: ServiceSettings, write: Callable[..., Path]
 ) -> None:

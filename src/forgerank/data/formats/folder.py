@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from forgerank.data.sample import Sample, Samples
 from forgerank.files import as_on_disk, composed, open_table
 from forgerank.labels import VOCABULARIES, Parts, check_sequence, face_labels
 from forgerank.media.files import LeftOut, by_kind, counted
-from forgerank.media.suffixes import IMAGE_SUFFIXES, is_litter
+from forgerank.media.suffixes import IMAGE_SUFFIXES, is_litter_file, kind_by_content
 from forgerank.types import SPLITS, InputError
 
 Label = Literal["real", "fake"]
@@ -125,7 +125,7 @@ def _read_folders(root: Path, table: str, length: int, parts: Parts | None) -> I
         paths = []
         for path in (root / name).rglob("*"):
             inside = path.relative_to(root)
-            if is_litter(inside):
+            if is_litter_file(inside, partial(kind_by_content, path)):
                 continue
             if is_image(path):
                 paths.append(inside)

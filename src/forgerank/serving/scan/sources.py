@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from glob import has_magic, iglob
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -19,9 +20,11 @@ from forgerank.media.files import LeftOut, MediaError, walk
 from forgerank.media.suffixes import (
     HEAD_BYTES,
     MEDIA_SUFFIXES,
+    MediaKind,
     archive_format,
-    is_litter,
     is_litter_file,
+    kind_by_content,
+    kind_of_head,
     known_format,
 )
 from forgerank.types import InputError
@@ -160,7 +163,7 @@ def _broken(errors: list[MediaError]) -> Iterator[Item]:
 
 def _from_glob(pattern: str, extensions: frozenset[str] | None, left_out: LeftOut) -> Iterator[Item]:
     for path in iglob(pattern, recursive=True, include_hidden=True):
-        if is_litter_file(Path(path)) or os.path.isdir(path):
+        if is_litter_file(path, partial(kind_by_content, path)) or os.path.isdir(path):
             continue
         if _is_wanted(path, extensions):
             yield _local(path)
@@ -196,7 +199,8 @@ def _from_storage(
                 for info in inside.values()
             )
         for info in found:
-            if info["type"] != "file" or is_litter(info["name"].removeprefix(root)):
+            kind = partial(_kind_in_storage, files, info["name"])
+            if info["type"] != "file" or is_litter_file(info["name"].removeprefix(root), kind):
                 continue
             if _is_wanted(info["name"], extensions):
                 yield Item(files.unstrip_protocol(info["name"]), info.get("size"), _stamp(info))
@@ -207,6 +211,10 @@ def _from_storage(
         raise InputError(f"{url}: no such place") from None
     except Exception as error:  # every store has errors of its own
         raise InputError(f"{url}: cannot be listed ({_one_line(error)})") from None
+
+
+def _kind_in_storage(files: Any, name: str) -> MediaKind:
+    return kind_of_head(files.cat_file(name, 0, HEAD_BYTES))
 
 
 def _stamp(info: dict[str, Any]) -> str:

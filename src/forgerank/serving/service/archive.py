@@ -2,7 +2,7 @@
 
 Read are zip and tar, plain or packed as `tar_entries` knows it.
 Paths in an archive are labels. Links, devices, encrypted and damaged members and archives in it are refused
-one by one. The litter of operating systems (`is_litter`) is no member and does not count; lists of edits
+one by one. The litter of operating systems (`is_litter_file`) is no member and does not count; lists of edits
 (`is_edit_list`) do not count either.
 """
 
@@ -11,14 +11,24 @@ import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
 from forgerank.media.files import counted
-from forgerank.media.suffixes import archive_format, is_edit_list, is_litter
-from forgerank.media.tars import HEAD_BYTES, ArchiveError, begins_tar, tar_entries
+from forgerank.media.suffixes import (
+    HEAD_BYTES,
+    MediaKind,
+    archive_format,
+    is_edit_list,
+    is_litter,
+    is_litter_file,
+    kind_of_head,
+)
+from forgerank.media.tars import ArchiveError, begins_tar, tar_entries
 from forgerank.serving.service.zip_entries import (
     DamagedZipError,
     ZipEntry,
@@ -93,9 +103,9 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
         size = archive.stat().st_size
         budget = _Budget(limits, size)
         tar = begins_tar(head)
-        members = _tar_members(file, size, budget) if tar else _zip_members(file, budget)
+        entries = _tar_entries(file, size, budget) if tar else _zip_entries(file, budget)
         try:
-            for number, (name, raw, before, content) in enumerate(members, start=1):
+            for number, (name, raw, before, content) in enumerate(_members(entries, budget), start=1):
                 path = folder / f"member-{number}"
                 reason = _write(content, path)
                 label = name or f"member {number}, which has no name"
@@ -108,7 +118,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Member]:
 
 
 # name, its bytes where it is a guess, share of the archive before it, content
-_Members = Iterator[tuple[str, bytes | None, float, Iterator[bytes]]]
+_Entries = Iterator[tuple[str, bytes | None, float, Iterator[bytes]]]
 
 
 class _RefusedError(Exception):
@@ -127,6 +137,11 @@ class _Budget:
     def count_entry(self, name: str) -> None:
         """One more, of an archive that does not say beforehand how many there are."""
         self._seen[_counts(name)] += 1
+        self._check_entries()
+
+    def count_after_all(self) -> None:
+        """One that does not count by its name."""
+        self._seen[True] += 1
         self._check_entries()
 
     def count_entries(self, names: Iterable[str]) -> None:
@@ -150,6 +165,24 @@ class _Budget:
 def _counts(name: str) -> bool:
     """Whether an entry is one of those of which there may be so many."""
     return not (is_litter(name) or is_edit_list(name))
+
+
+def _members(entries: _Entries, budget: _Budget) -> _Entries:
+    """The entries that are no litter."""
+    for name, raw, before, content in entries:
+        head: list[bytes] = []
+        if is_litter_file(name, partial(_kind, content, head)):
+            continue
+        if is_litter(name):
+            budget.count_after_all()
+        yield name, raw, before, chain(head, content)
+
+
+def _kind(content: Iterator[bytes], head: list[bytes]) -> MediaKind:
+    """By its beginning, which goes into `head`; "other" for what is refused."""
+    with suppress(_RefusedError):
+        head.append(next(content, b""))
+    return kind_of_head(b"".join(head)[:HEAD_BYTES])
 
 
 def _write(content: Iterator[bytes], path: Path) -> str | None:
@@ -199,7 +232,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def _zip_members(file: BinaryIO, budget: _Budget) -> _Members:
+def _zip_entries(file: BinaryIO, budget: _Budget) -> _Entries:
     try:
         directory = read_directory(file)
         if directory is None:
@@ -207,9 +240,9 @@ def _zip_members(file: BinaryIO, budget: _Budget) -> _Members:
             return
     except DamagedZipError as error:
         raise ArchiveError(str(error)) from None
-    entries = [entry for entry in directory.entries if not is_litter(entry.name)]
-    budget.count_entries(entry.name for entry in directory.entries)
-    budget.check_bytes(sum(entry.size for entry in entries))
+    entries = directory.entries
+    budget.count_entries(entry.name for entry in entries)
+    budget.check_bytes(sum(entry.size for entry in entries if not is_litter(entry.name)))
     for number, entry in enumerate(entries):
         if not entry.is_folder:
             yield entry.name, entry.raw_name, number / len(entries), _zip_content(file, entry, budget)
@@ -217,12 +250,12 @@ def _zip_members(file: BinaryIO, budget: _Budget) -> _Members:
         raise ArchiveError(f"damaged archive ({directory.damage})")
 
 
-def _zip_rest(file: BinaryIO, budget: _Budget) -> _Members:
-    """As `_zip_members`, of a zip without a directory."""
+def _zip_rest(file: BinaryIO, budget: _Budget) -> _Entries:
+    """As `_zip_entries`, of a zip without a directory."""
     size = file.seek(0, os.SEEK_END)
     for entry in follow_headers(file):
         budget.count_entry(entry.name)
-        if not (entry.is_folder or is_litter(entry.name)):
+        if not entry.is_folder:
             yield entry.name, entry.raw_name, entry.offset / size, _zip_content(file, entry, budget)
 
 
@@ -243,10 +276,10 @@ def _zip_content(file: BinaryIO, entry: ZipEntry, budget: _Budget) -> Iterator[b
         raise _RefusedError(f"damaged ({_line(error)})") from None
 
 
-def _tar_members(file: BinaryIO, size: int, budget: _Budget) -> _Members:
+def _tar_entries(file: BinaryIO, size: int, budget: _Budget) -> _Entries:
     for archive, entry in tar_entries(file, budget.spend):
         budget.count_entry(entry.name)
-        if not (entry.isdir() or is_litter(entry.name)):
+        if not entry.isdir():
             yield *_tar_name(entry), file.tell() / size, _tar_content(archive, entry)
 
 
