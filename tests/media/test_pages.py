@@ -78,6 +78,10 @@ def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
             b"\r\n<!DOCTYPE html><html>",
             r"a web page \(HTML\), as a failed download leaves: download",
         ),
+        (
+            b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\2",
+            r"an image of a kind that is not read \(CgBI, the PNG of iOS apps\): save it as",
+        ),
         (bytes(5000), "it begins with zeros alone, as a failed copy does: get the file again"),
         (b"text, and zeros", r"not an image \(JPEG, "),
     ],
@@ -224,6 +228,49 @@ def test_a_progressive_jpeg_without_its_details_is_not_judged(
     assert face.sequence == ()
 
 
+@pytest.mark.parametrize("options", [{"lossless": True}, {"exif": bytes(501)}])
+def test_what_is_missing_of_a_webp_is_grey(tmp_path: Path, options: dict[str, object]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 160, 3), dtype=np.uint8)
+    path = saved(tmp_path / "a.webp", noise, **options)
+    whole, content = read_photo(path), path.read_bytes()
+    [page] = read_pages(path, data=content[: len(content) // 2])
+    row = int((page.image == 128).all(axis=(1, 2)).argmax())
+    assert 60 < row < 120
+    assert (page.image[: row - 2] == whole[: row - 2]).all()
+    assert (page.image[row:] == 128).all()
+
+
+def test_a_webp_of_which_no_pixel_is_there_is_refused(tmp_path: Path) -> None:
+    content = saved(tmp_path / "a.webp", scene()).read_bytes()
+    assert content[12:16] == b"VP8 "
+    end = 20 + 10 + (int.from_bytes(content[20:23], "little") >> 5)  # of the modes of its blocks
+    with pytest.raises(MediaError, match="its end is missing"):
+        next(read_pages(tmp_path / "a.webp", data=content[: end - 1]))
+
+
+def test_the_byte_that_pads_a_webp_may_be_missing(tmp_path: Path) -> None:
+    for width in range(60, 90):
+        content = saved(tmp_path / "a.webp", scene(width=width), lossless=True).read_bytes()
+        if content[16] % 2:
+            break
+    assert content[16] % 2
+    [page] = read_pages(tmp_path / "a.webp", data=content[:-1])
+    assert not page.warnings
+    assert (page.image == scene(width=width)).all()
+    assert (read_photo(tmp_path / "a.webp", data=content[:-1]) == page.image).all()
+
+
+def test_a_frame_that_a_webp_lacks_is_counted(tmp_path: Path) -> None:
+    frames = [PILImage.fromarray(np.roll(scene(), 8 * step, axis=1)) for step in range(5)]
+    path = tmp_path / "a.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert is_animation(path)
+    with open_animation(path) as animation:
+        assert len(list(animation.samples(10))) == 4
+        assert animation.progress.lost == 1
+
+
 def test_the_rows_of_a_png_before_a_wrong_checksum(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     content = bytearray(saved(tmp_path / "a.png", noise).read_bytes())
@@ -236,7 +283,7 @@ def test_the_rows_of_a_png_before_a_wrong_checksum(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.999, 0.9, 1.0), (0.6, 0.3, 0.75), (0.3, 0.1, 0.45)])
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
 def test_a_missing_end_costs_only_itself(
     tmp_path: Path, name: str, share: float, low: float, high: float
 ) -> None:

@@ -27,7 +27,15 @@ from PIL.ImageFile import ImageFile
 from forgerank.extras import MissingExtraError, require
 from forgerank.media.files import MediaError, counted, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
-from forgerank.media.mending import Mended, find_hole, is_corrupt, lacks_details, mend
+from forgerank.media.mending import (
+    Mended,
+    close_webp,
+    find_hole,
+    is_corrupt,
+    is_cut_webp,
+    lacks_details,
+    mend,
+)
 from forgerank.media.structure import (
     JPEG_END,
     JPEG_SCAN,
@@ -37,6 +45,7 @@ from forgerank.media.structure import (
     jpeg_scans,
     png_chunks,
     read_structure,
+    webp_end,
 )
 from forgerank.media.suffixes import (
     HEAD_BYTES,
@@ -124,7 +133,7 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
     content = read_file(path) if data is None else data
     with opened(path, content) as image:
         _check_size(image, path, content, max_pixels)
-        image.load()
+        _load(image, content)
         return pixels(image, path, _hdr(image, content))
 
 
@@ -190,7 +199,8 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
             structure = read_structure(content)
             if structure.format is None:
                 raise UnknownFormatError(path, _unknown(content))
-            image = _decoder(structure.format, path)(_Content(content))
+            whole = close_webp(content) if structure.format == "WebP" else content
+            image = _decoder(structure.format, path)(_Content(whole))
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             kind = known_format(content[:HEAD_BYTES])
             if kind in (None, "BMP"):  # two bytes make a BMP: it only begins like one
@@ -302,6 +312,13 @@ def _check_scans(image: ImageFile, path: str | Path, content: bytes) -> None:
         raise MediaError(path, f"more scans than an image of {width} x {height} pixels needs")
 
 
+def _load(image: ImageFile, content: bytes) -> None:
+    """Raises what the decoder does where pixels are missing."""
+    if image.format == "WEBP" and is_cut_webp(content):
+        raise OSError("its end is missing")
+    image.load()
+
+
 def _first_page(image: ImageFile, path: str | Path, content: bytes, max_pixels: int) -> Page:
     """The first image of a file as far as it can be decoded, and what is missing of it in words."""
     remarks = []
@@ -323,7 +340,7 @@ def _first_page(image: ImageFile, path: str | Path, content: bytes, max_pixels: 
         if hole is not None:
             raise OSError("parts of it were never written")
         corrupt = is_corrupt(image, content)  # before the pixels take memory
-        image.load()
+        _load(image, content)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
         # Of what it states next to nothing is there, and mending takes as much memory as the whole.
         if width * height > _MAX_PIXELS_PER_BYTE * len(content):
@@ -370,7 +387,7 @@ def _further(image: ImageFile, content: bytes) -> list[str]:
 def _end(name: str, content: bytes) -> int:
     """Where a PNG or a WebP ends, as it says. Behind that lies what an editor left, or somebody put there."""
     if name == "WEBP":
-        return 8 + int.from_bytes(content[4:8], "little")
+        return webp_end(content)
     return max((at + size + 4 for _, at, size in png_chunks(content)), default=len(content))
 
 
@@ -400,6 +417,9 @@ def _decode_mended(
             whole.draft(image.mode, image.size)
         whole.load()
         share = mended.share
+        if share is not None and whole.format == "WEBP":  # what was filled in looks like an image
+            grey = (_MISSING,) * len(whole.getbands())
+            whole.paste(grey, (0, round(share * whole.height), *whole.size))
         if share is None:
             stored = np.asarray(whole).reshape(whole.height, -1)
             missing = stored == _MISSING

@@ -3,16 +3,29 @@
 import re
 import struct
 import zlib
+from io import BytesIO
 from typing import NamedTuple
 
+import numpy as np
 import simplejpeg
 from PIL.ImageFile import ImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-from forgerank.media.structure import JPEG_CODES, JPEG_SCAN, jpeg_scans, jpeg_segments, png_chunks
+from forgerank.media.structure import (
+    JPEG_CODES,
+    JPEG_SCAN,
+    jpeg_scans,
+    jpeg_segments,
+    png_chunks,
+    webp_chunks,
+    webp_end,
+)
 
 _HOLE = bytes(512)  # in the pixels of most JPEGs these were never written
 _TABLES = frozenset((0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))  # may stand between two scans
 _COEFFICIENTS = 64  # of a block
+_WEBP_PIXELS = (b"VP8 ", b"VP8L")  # chunks
+_MOST_MISSING = 1 << 26  # bytes of a WebP that are filled in
 # What libjpeg warns of, and decodes on: bits that are no code of the image, codes too many or too few.
 _CORRUPT = re.compile(
     r"Corrupt JPEG data(?:: (\d+) extraneous bytes before marker 0xd9)?|Inconsistent progression"
@@ -33,6 +46,8 @@ def mend(image: ImageFile, content: bytes) -> Mended | None:
         return Mended(content[: _end(content)] + b"\xff\xd9", None)
     if image.format == "PNG":
         return _mend_png(content)
+    if image.format == "WEBP":
+        return _mend_webp(content)
     if image.format == "BMP" and image.tile and image.tile[0][0] == "raw":
         start, stride = int(image.tile[0][2]), -(-int.from_bytes(content[28:30], "little") * width // 32) * 4
     elif image.format == "TIFF" and image.tile and image.tile[0][0] == "raw":
@@ -108,6 +123,57 @@ def _mend_png(content: bytes) -> Mended | None:
     for name, part in ((b"IDAT", packed), (b"IEND", b"")):
         before += struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
     return Mended(bytes(before), min(1.0, share))
+
+
+def is_cut_webp(content: bytes) -> bool:
+    """Whether the end of a WebP is missing; the byte that makes its size even may be."""
+    missing = webp_end(content) - len(content)
+    return missing > 1 or (
+        missing == 1 and any(at + size > len(content) for _, at, size in webp_chunks(content))
+    )
+
+
+def close_webp(content: bytes, filling: bytes = b"") -> bytes:
+    """A WebP whose end is missing as a decoder takes it, with `filling` and zeros in place of its pixels.
+
+    Other chunks that are cut, such as a frame of an animation, are left out. Any other file comes back as it
+    is.
+    """
+    if len(content) >= webp_end(content):
+        return content
+    body = bytearray(b"WEBP")
+    for name, at, size in webp_chunks(content):
+        data = content[at : at + size]
+        if len(data) < size:
+            if name not in _WEBP_PIXELS:
+                break
+            data += filling + bytes(min(size - len(data), _MOST_MISSING))
+        body += name + len(data).to_bytes(4, "little") + data + bytes(len(data) % 2)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def _lacks_modes(content: bytes) -> bool:
+    """Whether a lossy WebP ends before the codes of its pixels, in the part that tells how they are made."""
+    return any(
+        name == b"VP8 " and at + 10 + (int.from_bytes(content[at : at + 3], "little") >> 5) > len(content)
+        for name, at, _ in webp_chunks(content)
+    )
+
+
+def _mend_webp(content: bytes) -> Mended | None:
+    """Of a WebP the rows that are the same whatever follows; None where nothing can be decoded."""
+    if _lacks_modes(content):
+        return None
+    decoded = []
+    try:
+        for filling in (b"", b"\xff"):
+            with WebPImageFile(BytesIO(close_webp(content, filling))) as image:
+                decoded.append(np.asarray(image))
+    except OSError:  # without loss, not every code makes sense
+        return None
+    differing = np.flatnonzero((decoded[0] != decoded[1]).any(axis=(1, 2)))
+    share = differing[0] / len(decoded[0]) if len(differing) else 1.0
+    return Mended(close_webp(content), float(share))
 
 
 def find_hole(image: ImageFile, content: bytes) -> int | None:

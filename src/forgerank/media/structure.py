@@ -128,6 +128,20 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += 12 + size
 
 
+def webp_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks of a WebP, of which the last may be cut: name, place and size of the data."""
+    at = 12
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        yield content[at : at + 4], at + 8, size
+        at += 8 + size + size % 2
+
+
+def webp_end(content: bytes) -> int:
+    """Where a WebP ends, as it says."""
+    return 8 + int.from_bytes(content[4:8], "little")
+
+
 def _walk_png(content: bytes) -> int:
     most, metadata, frames = _SPARE_CHUNKS + len(content) // _BYTES_PER_CHUNK, 0, 1
     in_animation = False  # whether the image that programs show that know no animations is its first frame
@@ -147,13 +161,10 @@ def _walk_png(content: bytes) -> int:
 
 
 def _walk_webp(content: bytes) -> int:
-    most, at, chunks, frames = _SPARE_CHUNKS + len(content) // _BYTES_PER_CHUNK, 12, 0, 0
-    while at + 8 <= len(content):
-        size = int.from_bytes(content[at + 4 : at + 8], "little")
-        frames += content[at : at + 4] == b"ANMF"
-        chunks += 1
-        _limit(chunks, most, "chunks in a WebP of its size")
-        at += 8 + size + size % 2
+    most, frames = _SPARE_CHUNKS + len(content) // _BYTES_PER_CHUNK, 0
+    for number, (name, _, _) in enumerate(webp_chunks(content)):
+        _limit(number, most, "chunks in a WebP of its size")
+        frames += name == b"ANMF"
     return max(1, frames)
 
 

@@ -67,6 +67,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 # Images by their first bytes: where their magic begins, and the magic. Two bytes make a BMP: it comes last.
 _FORMATS = (
     ("JPEG", 0, b"\xff\xd8\xff"),
+    ("CgBI, the PNG of iOS apps", 0, b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI"),
     ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
     ("raw", 0, b"II*\0\x10\0\0\0CR"),  # Canon's, which begins as TIFF
     ("raw", 4, b"ftypcrx "),
