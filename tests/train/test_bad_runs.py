@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from forgerank.cli.main import app
 from forgerank.evaluation.evaluate import evaluate
 from forgerank.train import fit
-from forgerank.train.checkpoints import Checkpoints, load_network, logged_steps
+from forgerank.train.checkpoints import Checkpoints, MetricsLog, load_network, logged_steps
 from forgerank.train.config import TrainConfig
 from forgerank.train.fit import _differences
 from forgerank.types import InputError
@@ -361,6 +361,34 @@ def test_damaged_metrics_of_a_session_cost_nothing(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == (content not in (b"", b"a,b\n1,2\n"))
     assert all("version_1/metrics.csv: " in line for line in lines)
+
+
+def test_metrics_are_not_written_through_a_link(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"evidence")
+    log = MetricsLog(tmp_path, every=100)
+    path = tmp_path / "csv/version_0/metrics.csv"
+    for step in range(3):
+        log.log_metrics({"train/total": 0.5, f"val/{step}": 1.0}, step)
+        log.save()
+        if step == 0:
+            path.unlink()
+            path.symlink_to(photo)
+    assert photo.read_bytes() == b"evidence"
+    assert not path.is_symlink()
+    assert logged_steps(tmp_path) == {1, 2}
+
+
+def test_a_session_that_logged_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, every=100)
+    assert log.experiment is not None
+    assert (tmp_path / "csv/version_0").is_dir()
+    log.finalize("failed")
+    assert list(tmp_path.iterdir()) == []
+    log = MetricsLog(tmp_path, every=100)
+    log.log_metrics({"train/total": 0.5}, 0)
+    log.finalize("success")
+    assert logged_steps(tmp_path) == {0}
 
 
 def test_the_row_that_a_kill_lost_is_written_again(fresh: Path, finished: Path) -> None:

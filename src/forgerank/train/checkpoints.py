@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.text import Text
 from torch import Tensor, nn
@@ -101,6 +104,33 @@ class Checkpoints(Callback):
         for logger in trainer.loggers:
             logger.save()
         trainer.save_checkpoint(self.folder / name)
+
+
+class MetricsLog(CSVLogger):
+    """The CSV file of a session, `csv/version_N/metrics.csv` of the run's folder.
+
+    Lightning opens it anew for each writing: a link that came into its place is replaced, not followed. A
+    session that logged nothing leaves no folder.
+    """
+
+    def __init__(self, output: Path, *, every: int) -> None:
+        super().__init__(output, name="csv", flush_logs_every_n_steps=every)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what was logged since the last time."""
+        path = Path(self.log_dir, "metrics.csv")
+        if path.is_symlink():
+            path.unlink()
+        super().save()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """The last writing."""
+        super().finalize(status)
+        with suppress(OSError):  # a folder that is not empty stays
+            os.rmdir(self.log_dir)
+            os.rmdir(Path(self.log_dir).parent)
 
 
 def logged_steps(folder: Path) -> set[int]:

@@ -14,7 +14,7 @@ import torch
 import yaml
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
@@ -29,6 +29,7 @@ from forgerank.train.checkpoints import (
     LAST,
     Checkpoints,
     EndOnSigterm,
+    MetricsLog,
     SealedCheckpoints,
     TimeLimit,
     environment,
@@ -332,7 +333,7 @@ def _build_trainer(config: TrainConfig, max_steps: int, *, progress: bool) -> L.
         callbacks=callbacks,
         logger=[
             TensorBoardLogger(config.output, name="tensorboard", version=""),
-            CSVLogger(config.output, name="csv", flush_logs_every_n_steps=config.log_steps),
+            MetricsLog(config.output, every=config.log_steps),
         ],
         default_root_dir=config.output,
         plugins=[SealedCheckpoints()],
