@@ -150,9 +150,9 @@ def test_evaluate_and_export_pass_their_options_on(monkeypatch: pytest.MonkeyPat
     printing = {"print_evaluation": lambda result: print("measured"), "print_sets": print, "sets_csv": str}
     replace_module(monkeypatch, "forgerank.evaluation.printing", **printing)
     replace_module(monkeypatch, "forgerank.export.package", export=export, LICENCE="research")
-    result = call("evaluate", "w", "--data", tmp_path, "--split", "test", "--wild", "--limit", 9)
+    result = call("evaluate", "w", "--data", tmp_path, "--split", "test", "--copies", "grey", "--limit", 9)
     assert result.stdout == "measured\n"
-    assert (seen["roots"], seen["split"], seen["wild"], seen["limit"]) == ([tmp_path], "test", True, 9)
+    assert (seen["roots"], seen["split"], seen["copies"], seen["limit"]) == ([tmp_path], "test", "grey", 9)
     assert (seen["others"], seen["reverse"], seen["tune"], seen["dataset"]) == ([], None, None, None)
     assert (seen["thorough"], seen["plots"]) == (False, None)
     table = tmp_path / "new" / "sets.csv"

@@ -130,7 +130,7 @@ def test_evaluate_by_source_needs_sources(tmp_path: Path) -> None:
 def test_evaluate_by_source_refuses_what_would_say_nothing(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps({"output": "runs/x", "data": {"roots": [str(tmp_path)]}}))
-    options = ("--sources", config, "--data", tmp_path, "--wild", "--no-reverse", "--tune", "train")
+    options = ("--sources", config, "--data", tmp_path, "--no-reverse", "--tune", "train")
     result = call("evaluate", tmp_path / "none.ckpt", tmp_path / "other.ckpt", *options)
     assert isinstance(result.exception, InputError)
-    assert str(result.exception).endswith(": leave out --data, --wild, --reverse, --tune, further weights")
+    assert str(result.exception).endswith(": leave out --data, --reverse, --tune, further weights")

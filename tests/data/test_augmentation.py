@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from forgerank.data.augmentation import AugmentConfig, Level, _sampled, degrade, draw_level, to_tensors
 from forgerank.data.sample import LabelledImage
 from forgerank.faces.align import TEMPLATE, estimate_alignment
+from forgerank.types import Image
 
 STILL = AugmentConfig(rotation=0, scale=0, shift=0, flip=0, wild=0, colour=0)
 SIDE = 128
@@ -278,3 +280,43 @@ def test_crops_of_training_are_those_of_inference(face: float) -> None:
         crop = _sampled(image, alignment, np.random.default_rng(seed)).astype(int)
         difference = np.abs(crop - alignment.crop(image))[4:-4, 4:-4]
         assert difference.mean() < 1.0
+
+
+@pytest.mark.parametrize("toned", [0.0, 1.0])
+def test_without_its_colours_a_crop_runs_along_one_line(toned: float) -> None:
+    """From black to white, or from one colour to another."""
+    image = make_image()
+    augment = STILL.model_copy(update={"grey": 1.0, "toned": toned, "tint": 0.3})
+    crop = to_tensors(image, size=SIDE, length=5, augment=augment, rng=np.random.default_rng(1)).image
+    pixels = crop[8:-8, 8:-8].reshape(-1, 3).astype(float)
+    apart = np.linalg.svd(pixels - pixels.mean(axis=0), compute_uv=False) / np.sqrt(len(pixels))
+    assert apart[1] < 0.5 < 5 < apart[0]  # grey levels, rounded
+    assert (np.ptp(pixels, axis=1).max() == 0) == (toned == 0)
+
+
+def test_so_many_crops_lose_their_colours() -> None:
+    augment, rng = STILL.model_copy(update={"grey": 0.3, "toned": 0.0}), np.random.default_rng(0)
+    crops = [to_tensors(make_image(), size=32, length=5, augment=augment, rng=rng).image for _ in range(300)]
+    assert 60 < sum(int(np.ptp(crop, axis=2).max() == 0) for crop in crops) < 120
+
+
+def test_a_film_s_grain_is_grey_and_its_neighbours_are_alike_and_sharpening_raises_edges() -> None:
+    quality = {"quality": (100, 100), "webp": 0, "resize": (1, 1)}
+    still = STILL.model_copy(update={"wild": 1.0, "blur": 0, "noise": 0} | quality)
+    flat, image = np.full((256, 256, 3), 120, dtype=np.uint8), make_image().image
+    deviations = []
+    for seed in range(20):
+
+        def changed(image: Image, seed: int = seed, **chance: float) -> NDArray[np.int64]:
+            augment = still.model_copy(update=chance)
+            return degrade(image, augment, np.random.default_rng(seed))[0].astype(int)
+
+        grain = changed(flat, film=12) - 120
+        deviations.append(grain.std())
+        assert np.abs(grain - grain[..., :1]).max() <= 1
+        if deviations[-1] > 2:
+            assert np.corrcoef(grain[:, 1:, 0].ravel(), grain[:, :-1, 0].ravel())[0, 1] > 0.05
+        assert np.diff(changed(image, sharpen=2), axis=1).std() > np.diff(changed(image), axis=1).std()
+        assert np.array_equal(changed(image), changed(image, film=0, sharpen=0))
+    assert min(deviations) < 3
+    assert 9 < max(deviations) < 12.5

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
+from forgerank.data.augmentation import to_tensors
 from forgerank.data.formats.prepared import schema
 from forgerank.data.formats.registry import identify_dataset
+from forgerank.data.sample import LabelledImage
 from forgerank.evaluation.evaluate import (
+    COPIES,
     evaluate,
     evaluate_sources,
     find_checkpoints,
@@ -28,7 +31,7 @@ from forgerank.model.baselines import build_network
 from forgerank.train.checkpoints import load_network, save_weights
 from forgerank.train.config import parse_config
 from forgerank.train.loaders import open_source
-from forgerank.types import InputError
+from forgerank.types import Copies, InputError
 from packs import mixture_of
 from squares import SIDE, tiny_settings, write_squares
 
@@ -74,12 +77,12 @@ def test_a_trained_checkpoint_is_evaluated(trained: Path, squares: Path, tmp_pat
         trained / "weights.safetensors",
         roots=[squares],
         split="train",
-        wild=True,
+        copies="reencoded",
         limit=10,
         resamples=5,
         progress=False,
     )
-    assert (other["pictures"], other["wild"]) == (10, True)
+    assert (other["pictures"], other["copies"]) == (10, "reencoded")
     text = io.StringIO()
     print_evaluation(result, Console(file=text, width=120))
     assert "multi label accuracy" in text.getvalue()
@@ -320,3 +323,38 @@ def test_every_source_has_a_row(pack_root: Path, tmp_path: Path) -> None:
     assert len(source) == 8
     _, one = open_split(config, [pack_root], "val", limit=None, workers=0)
     assert {one.sample(i).source for i in range(len(one))} == {"alpha", "beta", "gamma", "delta"}
+
+
+def test_copies_of_every_source_are_measured(pack_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    data = {"roots": [], "sources": mixture_of(pack_root)}
+    config = parse_config(tiny_settings(pack_root, tmp_path / "run", data=data), "test")
+    weights = tmp_path / "w.safetensors"
+    save_weights(build_network(config.model), config, weights, {})
+    seen = []
+
+    def rows(scorer: Any, sets: dict[str, Any], resamples: int) -> dict[str, Any]:
+        seen.append(np.concatenate([found.probability for found in sets.values()]))
+        return {}
+
+    monkeypatch.setattr("forgerank.evaluation.evaluate._rows", rows)
+    for kind in ("grey", "grey", None):
+        evaluate_sources(weights, config.data, copies=kind)
+    assert np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[0], seen[2])
+
+
+@pytest.mark.parametrize("kind", get_args(Copies))
+def test_a_copy_of_each_kind_is_another_image_and_always_the_same(kind: Copies) -> None:
+    image = np.random.default_rng(0).integers(0, 255, size=(96, 96, 3), dtype=np.uint8)
+    whole, first, again = (
+        to_tensors(
+            LabelledImage(image, None, (), None),
+            size=96,
+            length=5,
+            augment=augment,
+            rng=np.random.default_rng(4),
+        ).image
+        for augment in (None, COPIES[kind], COPIES[kind])
+    )
+    assert np.array_equal(first, again)
+    assert np.abs(first.astype(int) - whole).mean() > 1

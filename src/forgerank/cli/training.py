@@ -18,7 +18,7 @@ from forgerank.cli.options import (
     print_unread,
 )
 from forgerank.extras import require
-from forgerank.types import InputError
+from forgerank.types import Copies, InputError
 
 
 def train(
@@ -68,9 +68,14 @@ def evaluate(
         str | None,
         typer.Option(help="train, val or test.", show_default="val, or the val_split of --sources"),
     ] = None,
-    wild: Annotated[
-        bool, typer.Option("--wild", help="Re-encode at quality 40 to 95 and resize by 0.5 to 2 first.")
-    ] = False,
+    copies: Annotated[
+        Copies | None,
+        typer.Option(
+            help="Measure on copies: re-encoded at quality 40 to 95 and resized by 0.5 to 2, colourless, "
+            "in two tones, with a cast, a film's grain, or sharpened.",
+            show_default="the images as they are",
+        ),
+    ] = None,
     reverse: Annotated[
         bool | None,
         typer.Option(
@@ -134,7 +139,6 @@ def evaluate(
             {
                 "--data": data,
                 "--dataset": dataset,
-                "--wild": wild,
                 "--reverse": reverse is not None,
                 "--tune": tune,
                 "further weights": weights[1:],
@@ -146,14 +150,14 @@ def evaluate(
     inputs = [sources, *(data or ()), *(file for place in weights for file in _files_of(place))]
     check_outputs([], inputs, folders=[plots], texts=[json, csv])
     options: dict[str, Any] = {"limit": limit, "workers": workers, "plots": plots}
-    options |= {"thorough": thorough, "abstain": abstain, "split": split}
+    options |= {"thorough": thorough, "abstain": abstain, "split": split, "copies": copies}
     result: dict[str, Any] = {}
     if sources is not None:
         rows = _evaluate_sources(weights[0], sources, json, **options)
     else:
         from forgerank.evaluation.evaluate import evaluate as evaluate_weights
 
-        options |= {"dataset": dataset, "split": split or "val", "wild": wild}
+        options |= {"dataset": dataset, "split": split or "val"}
         options |= {"reverse": reverse, "tune": tune}
         result = evaluate_weights(weights[0], others=weights[1:], roots=data or (), output=json, **options)
         rows = result["sets"]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from forgerank.data.sample import LabelledImage
 from forgerank.faces.align import Alignment, estimate_alignment, whole_image
+from forgerank.forge.filters import unsharp_mask
 from forgerank.forge.saves import Save, add_grain, encode
 from forgerank.types import Image, Points
 
@@ -18,10 +19,11 @@ from forgerank.types import Image, Points
 _SAMPLES_PER_CELL = 4
 _WARP_CELLS = 4  # cells of the bent grid along a side
 _LIGHT_CELLS = 4  # values of the light along a side
-_LOWEST_LEVEL, _LEAST_EYES = (
-    0.5,
-    28.0,
-)  # how far a pair is shrunk: share of the smaller, and pixels between the eyes
+# How far a pair is shrunk: share of the smaller, and pixels between the eyes.
+_LOWEST_LEVEL, _LEAST_EYES = 0.5, 28.0
+_SHARPENED = (0.5, 2.0)  # pixels: the radius of an unsharp mask
+_GRAIN_SIZES = (0.4, 0.8, 1.2)  # pixels: deviations of the blur of a film's grain
+_DARKEST, _LIGHTEST = 96, 128  # grey levels: of two tones, each channel is at most, and at least so much
 _FILTERS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 
@@ -50,6 +52,11 @@ class AugmentConfig(BaseModel):
     warp: float = Field(default=0.0, ge=0, lt=0.125)  # bend of the whole face, share of the crop's side
     light: float = Field(default=0.0, ge=0, lt=1)  # relative, changing slowly over the crop
     tint: float = Field(default=0.0, ge=0, lt=1)  # relative, of each channel
+    # What people do to photographs: without it, a network takes the lack of colour for a sign of real ones.
+    sharpen: float = Field(default=0.0, ge=0)  # amount of an unsharp mask, with probability `wild`
+    film: float = Field(default=0.0, ge=0)  # standard deviation of a film's grain, with probability `wild`
+    grey: float = Field(default=0.0, ge=0, le=1)  # probability that the colours are taken out
+    toned: float = Field(default=0.4, ge=0, le=1)  # share of those that run from one colour to another
 
     @field_validator("brightness", "contrast", "saturation")
     @classmethod
@@ -134,8 +141,8 @@ def _placed(points: Points | None, image: Image, size: int, zoom: float) -> Alig
 def degrade(
     image: Image, augment: AugmentConfig, rng: np.random.Generator, level: Level | None = None
 ) -> tuple[Image, tuple[float, float]]:
-    """Degrade an image as apps and platforms do: resize, blur, noise, encoding, each with probability `wild`,
-    after `level`.
+    """Degrade an image as apps and platforms do: resize, blur, sharpening, grain, noise, encoding, each with
+    probability `wild`, after `level`.
 
     Returns the image and the factors by which its width and height grew.
     """
@@ -148,6 +155,11 @@ def degrade(
     if rng.random() < augment.wild:
         sigma = rng.uniform(0, augment.blur)
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), max(sigma, 0.01)), dtype=np.uint8)
+    if augment.sharpen > 0 and rng.random() < augment.wild:
+        image = unsharp_mask(image, rng.uniform(0, augment.sharpen), rng.uniform(*_SHARPENED))
+    if augment.film > 0 and rng.random() < augment.wild:
+        seed, size = int(rng.integers(2**31)), float(rng.choice(_GRAIN_SIZES))
+        image = add_grain(image, rng.uniform(0, augment.film), seed, size)
     if rng.random() < augment.wild:
         image = add_grain(image, rng.uniform(0, augment.noise), int(rng.integers(2**31)))
     if rng.random() < augment.wild:
@@ -264,23 +276,32 @@ def _masks(
 
 
 def _recolour(crop: Image, augment: AugmentConfig, rng: np.random.Generator) -> Image:
-    """Brightness, contrast and saturation as one affine map of the colours, then uneven light and tint."""
+    """Brightness, contrast and saturation as one affine map of the colours, then uneven light, and a tint or
+    what becomes of a photograph without colours.
+    """
     usual = (1 - augment.colour, 1 + augment.colour)
     ranges = np.array([augment.brightness or usual, augment.contrast or usual, augment.saturation or usual])
     brightness, contrast, saturation = rng.uniform(ranges[:, 0], ranges[:, 1])
+    colourless = augment.grey > 0 and rng.random() < augment.grey
+    if colourless:
+        saturation = 0.0
     luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
     linear = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * luma
     centre = float(np.mean(cv2.mean(crop)[:3]))
     offset = np.full((3, 1), centre * brightness * (1 - contrast))
     matrix = np.hstack([linear * (brightness * contrast), offset])
-    if augment.light == augment.tint == 0:
+    if augment.light == augment.tint == 0 and not colourless:
         return np.asarray(cv2.transform(crop, matrix), dtype=np.uint8)
     values = np.asarray(cv2.transform(crop.astype(np.float32), matrix), dtype=np.float32)
     if augment.light > 0:
         coarse = rng.uniform(1 - augment.light, 1 + augment.light, size=(_LIGHT_CELLS, _LIGHT_CELLS))
         light = PILImage.fromarray(coarse.astype(np.float32))
         values *= np.asarray(light.resize(crop.shape[1::-1], PILImage.Resampling.BICUBIC))[:, :, None]
-    if augment.tint > 0:
+    if colourless:
+        if rng.random() < augment.toned:
+            dark, bright = rng.uniform(0, _DARKEST, size=3), rng.uniform(_LIGHTEST, 255, size=3)
+            values = (dark + values / 255 * (bright - dark)).astype(np.float32)
+    elif augment.tint > 0:
         values *= rng.uniform(1 - augment.tint, 1 + augment.tint, size=3).astype(np.float32)
     recoloured: Image = np.rint(values).clip(0, 255).astype(np.uint8)
     return recoloured

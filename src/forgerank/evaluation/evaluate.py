@@ -28,22 +28,20 @@ from forgerank.metrics.detection import lacking_class
 from forgerank.train.checkpoints import BEST, say
 from forgerank.train.config import DataConfig, TrainConfig
 from forgerank.train.loaders import joined, open_validation, plain_loader
-from forgerank.types import InputError
+from forgerank.types import Copies, InputError
 from forgerank.weights.description import METADATA_FILE
 
-# What happens to images that are shared: one resize and one encoding, on every image.
-WILD = AugmentConfig(
-    rotation=0,
-    scale=0,
-    shift=0,
-    flip=0,
-    wild=1,
-    resize=(0.5, 2.0),
-    blur=0,
-    quality=(40, 95),
-    noise=0,
-    colour=0,
-)
+_STILL = ("rotation", "scale", "shift", "flip", "blur", "noise", "colour")
+_UNCHANGED: dict[str, Any] = dict.fromkeys(_STILL, 0)
+# What happens to images that are shared: one resize and one encoding; and what people do to photographs.
+COPIES: dict[Copies, AugmentConfig] = {
+    "reencoded": AugmentConfig(**_UNCHANGED, wild=1, resize=(0.5, 2.0), quality=(40, 95)),
+    "grey": AugmentConfig(**_UNCHANGED, wild=0, grey=1, toned=0),
+    "toned": AugmentConfig(**_UNCHANGED, wild=0, grey=1, toned=1),
+    "tinted": AugmentConfig(**_UNCHANGED, wild=0, tint=0.3),
+    "film": AugmentConfig(**_UNCHANGED, wild=1, resize=(1, 1), quality=(85, 95), film=12),
+    "sharpened": AugmentConfig(**_UNCHANGED, wild=1, resize=(1, 1), quality=(85, 95), sharpen=2),
+}
 
 REVERSIBLE = ("seqdeepfake", "shards")  # data sets with the option `reverse`
 
@@ -55,7 +53,7 @@ def evaluate(
     roots: Sequence[Path] = (),
     dataset: str | None = None,
     split: str = "val",
-    wild: bool = False,
+    copies: Copies | None = None,
     reverse: bool | None = None,
     tune: str | None = None,
     limit: int | None = None,
@@ -71,8 +69,8 @@ def evaluate(
 
     others: further weights, or folders of runs with their checkpoints; the result then has, under `best_of`,
     the best value of every metric over all of them. dataset: a key of DATASETS, by default identified by its
-    layout. wild: re-encode every image at quality 40 to 95 and resize it by 0.5 to 2 first. reverse: compare
-    sequences from the last manipulation to the first; None: as the network was trained. tune: SPLIT or
+    layout. copies: change every image first, a key of `COPIES`. reverse: compare sequences from the last
+    manipulation to the first; None: as the network was trained. tune: SPLIT or
     SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones. limit: images of
     each root. thorough: as `Detector(thorough=True)` judges. abstain: no verdict in `sets` for faces that
     `detect` would not judge. plots: a folder for the plots of `save_plots`.
@@ -82,7 +80,7 @@ def evaluate(
     listed under `unread`, as are those of `others` that cannot be opened. Raises InputError for unusable
     `weights`, for an empty split, and for a `tune` that names the evaluated one.
     """
-    options: dict[str, Any] = {"dataset": dataset, "wild": wild, "workers": workers, "progress": progress}
+    options: dict[str, Any] = {"dataset": dataset, "copies": copies, "workers": workers, "progress": progress}
     options |= {"thorough": thorough, "abstain": abstain}
     tuning = _parse_tune(tune, split) if tune else None
     paths = [path for place in (weights, *others) for path in find_checkpoints(place)]
@@ -104,8 +102,12 @@ def evaluate(
             scorer.calibration, scorer.thresholds = calibrate(tuned_on)
             thresholds = f"chosen on {tune}"
         found = _predict_roots(scorer, roots, split, limit=limit, unread=unread, **options)
-        about = {"weights": str(path), "split": split, "wild": wild, "thresholds": thresholds}
-        about |= {"roots": [str(root) for root in roots or scorer.config.data.roots], "thorough": thorough}
+        about: dict[str, Any] = {"weights": str(path), "split": split, "thresholds": thresholds}
+        about |= {
+            "copies": copies,
+            "roots": [str(root) for root in roots or scorer.config.data.roots],
+            "thorough": thorough,
+        }
         about |= _metrics(scorer, _joined(found), reverse, resamples)
         if not results:
             _say_one_class(found)
@@ -154,14 +156,15 @@ def evaluate_sources(
     workers: int | None = None,
     thorough: bool = False,
     abstain: bool = False,
+    copies: Copies | None = None,
     resamples: int = 500,
     plots: Path | None = None,
 ) -> dict[str, dict[str, float]]:
     """The row of `set_metrics` for one split of every validation source of `data`, by the source's name.
 
     split: None: the `val_split` of `data`. limit: images of each source. Images that are forged on the fly
-    come from one seed: every network is evaluated on the same images. thorough, abstain, plots: as for
-    `evaluate`. Raises InputError for data without sources.
+    come from one seed: every network is evaluated on the same images. thorough, abstain, copies, plots: as
+    for `evaluate`. Raises InputError for data without sources.
     """
     scorer = open_scorer(weights, thorough=thorough)
     config, parts = open_parts(
@@ -171,10 +174,9 @@ def evaluate_sources(
         limit=limit or data.val_images,
         workers=workers,
     )
-    found = {
-        name: _predict(scorer, config, source, thorough=thorough, abstain=abstain, progress=False)
-        for name, source in parts.items()
-    }
+    options: dict[str, Any] = {"thorough": thorough, "abstain": abstain, "progress": False}
+    options["augment"] = COPIES[copies] if copies else None
+    found = {name: _predict(scorer, config, source, **options) for name, source in parts.items()}
     _say_one_class(found)
     if plots is not None:
         _plot(scorer, found, plots)
@@ -249,7 +251,7 @@ def predict_split(
     split: str,
     *,
     dataset: str | None = None,
-    wild: bool = False,
+    copies: Copies | None = None,
     limit: int | None = None,
     workers: int | None = None,
     thorough: bool = False,
@@ -263,7 +265,7 @@ def predict_split(
     """
     config, parts = open_parts(scorer.config, roots, split, dataset=dataset, limit=limit, workers=workers)
     options: dict[str, Any] = {"thorough": thorough, "abstain": abstain, "progress": progress}
-    options |= {"augment": WILD if wild else None, "unread": unread}
+    options |= {"augment": COPIES[copies] if copies else None, "unread": unread}
     found = {name: _predict(scorer, config, source, **options) for name, source in parts.items()}
     if config.data.sources:
         found = {name: replace(one, ingredients=[name] * len(one.groups)) for name, one in found.items()}

@@ -87,12 +87,14 @@ def export(
         model, predictions, choice = _choose(path, judged, int8=int8, **options)
     check_classes(predictions.forged, f"{', '.join(map(str, roots)) or weights}, {split} split")
     scorer = OnnxScorer(model, judged)
-    degraded = predict_split(scorer, wild=True, **options)
+    degraded = predict_split(scorer, copies="reencoded", **options)
     calibration, thresholds = calibrate(predictions, degraded)
     held_out = {"held_out": held_out_rates(predictions, degraded)}
     views = None
     if thorough:
-        averaged = [predict_split(scorer, wild=wild, thorough=True, **options) for wild in (False, True)]
+        averaged = [
+            predict_split(scorer, copies=copies, thorough=True, **options) for copies in (None, "reencoded")
+        ]
         of_views = calibrate(*averaged)
         views = Decision(calibration=of_views[0], thresholds=of_views[1])
         held_out["held_out_thorough"] = held_out_rates(*averaged)

@@ -124,10 +124,14 @@ def apply_save(image: Image, save: Save) -> tuple[Image, bytes]:
     return encode(image, save)
 
 
-def add_grain(image: Image, sigma: float, seed: int) -> Image:
-    """Gaussian noise, independent per channel: cut from a fixed field: ten times faster than drawing."""
+def add_grain(image: Image, sigma: float, seed: int, size: float = 0.0) -> Image:
+    """Gaussian noise of a standard deviation of `sigma` grey levels, independent per channel; with a `size`,
+    a film's: alike in all channels, blurred by that deviation in pixels.
+
+    It is cut from a fixed field, ten times faster than drawing.
+    """
     height, width = image.shape[:2]
-    field = _grain_field()
+    field = _grain_field(size)
     top, left = seed % _GRAIN_SIDE, seed // _GRAIN_SIDE % _GRAIN_SIDE
     rows = np.arange(top, top + height) % _GRAIN_SIDE
     if left + width <= _GRAIN_SIDE:
@@ -139,9 +143,13 @@ def add_grain(image: Image, sigma: float, seed: int) -> Image:
     return np.asarray(cv2.add(image, grain * np.float32(sigma), dtype=cv2.CV_8U), dtype=np.uint8)
 
 
-@lru_cache(maxsize=1)
-def _grain_field() -> NDArray[np.float32]:
-    return np.random.default_rng(0).standard_normal((_GRAIN_SIDE, _GRAIN_SIDE, 3), np.float32)
+@lru_cache(maxsize=4)
+def _grain_field(size: float) -> NDArray[np.float32]:
+    noise = np.random.default_rng(0).standard_normal((_GRAIN_SIDE, _GRAIN_SIDE, 3), np.float32)
+    if size == 0:
+        return noise
+    soft = cv2.GaussianBlur(noise[..., 0], (0, 0), size)
+    return np.asarray(np.repeat(soft[..., None] / soft.std(), 3, axis=2), dtype=np.float32)
 
 
 def encode(image: Image, save: Save) -> tuple[Image, bytes]:
