@@ -1,5 +1,6 @@
 """The commands beside `detect`."""
 
+import os
 import subprocess
 import sys
 import types
@@ -257,6 +258,29 @@ def test_a_limit_of_memory_is_one_line() -> None:
     """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (2, "forgerank: not enough memory\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of addresses")
+def test_under_a_limit_of_memory_blas_has_what_it_needs() -> None:
+    """It ends the process where it gets none."""
+    program = """if True:
+        import os, resource
+
+        def leave(spare):
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + spare, resource.RLIM_INFINITY))
+
+        leave(1 << 30)
+        import forgerank.cli.main
+        import numpy as np
+        leave(8 << 20)
+        print(os.environ["OPENBLAS_NUM_THREADS"], (np.ones((200, 200)) @ np.ones((200, 200))).sum())
+    """
+    environment = {name: value for name, value in os.environ.items() if "_NUM_THREADS" not in name}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1 8000000.0\n", "")
 
 
 def test_no_memory_to_load_anything_is_one_line() -> None:
