@@ -104,6 +104,7 @@ def test_formats_that_are_known_though_not_read(head: bytes, expected: str | Non
         (b"\0\0\0\x01\x40\x01\x0c", "bare HEVC"),
         (b"YUV4MPEG2 W64", "Y4M"),
         (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "MXF"),
+        (b"CWS\x09", "Flash"),
     ],
 )
 def test_videos_that_are_known_though_not_read(head: bytes, kind: str, tmp_path: Path) -> None:
@@ -131,6 +132,21 @@ def test_unreadable_files_are_of_no_kind(tmp_path: Path) -> None:
     assert kind_by_content(tmp_path / "missing") == "other"
     assert kind_by_content(tmp_path) == "other"
     assert kind_by_content("a\0b") == "other"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (".IMG_0001.HEIC.icloud", ("image", "ICLOUD")),
+        ("IMG-1.jpg.crypt14", ("image", "CRYPT14")),
+        ("a.MP4.gpg", ("video", "GPG")),
+        ("msgstore.db.crypt14", ("other", "CRYPT14")),
+        ("IMG_0001.jpg.json", ("other", "JSON")),
+    ],
+)
+def test_what_is_withheld_counts_as_what_it_is(name: str, expected: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x85\x01\x0c")
+    assert file_format(tmp_path / name) == file_format(Path(name)) == expected
 
 
 def test_suffixes_in_upper_and_lower_case() -> None:

@@ -290,6 +290,8 @@ def unread(head: bytes) -> str | None:
         return "a web page (HTML), as a failed download leaves: download the image itself"
     if document is not None:
         return f"a document ({document}): take its images out of it, or save its pages as PNG"
+    if head.startswith(b"bplist00") and b"NSURL" in head:
+        return "a file that is still in iCloud: download it first"
     if head and not head.strip(b"\0"):
         return "it begins with zeros alone, as a failed copy does: get the file again"
     if kind is None or image_format(head):

@@ -71,6 +71,7 @@ _FORMATS = (
     ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
     ("raw", 0, b"II*\0\x10\0\0\0CR"),  # Canon's, which begins as TIFF
     ("raw", 4, b"ftypcrx "),
+    ("raw", 6, b"HEAPCCDR"),  # of Canon's first cameras
     *(
         ("raw", 0, magic)
         for magic in (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
@@ -134,7 +135,22 @@ _FORMATS = (
 )
 _READ_FORMATS = frozenset({"JPEG", "PNG", "GIF", "WebP", "TIFF", "AVIF", "HEIC", "BMP"})
 _RAW_SUFFIXES = frozenset(
-    {".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".rwl", ".raf", ".pef"}
+    {
+        ".dng",
+        ".crw",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".nrw",
+        ".arw",
+        ".sr2",
+        ".srf",
+        ".orf",
+        ".rw2",
+        ".rwl",
+        ".raf",
+        ".pef",
+    }
     | {".srw", ".x3f", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".iiq", ".gpr", ".mef", ".mos"}
 )
 _UNREAD_SUFFIXES = _RAW_SUFFIXES | frozenset(
@@ -146,6 +162,12 @@ _UNREAD_SUFFIXES = _RAW_SUFFIXES | frozenset(
 )
 _UNREAD_VIDEO_SUFFIXES = frozenset(
     {".mxf", ".dv", ".dif", ".rm", ".rmvb", ".h264", ".264", ".h265", ".265", ".hevc", ".dav", ".y4m", ".ivf"}
+    # of conferences, recorders of surveillance, television and the web
+    | {".zoom", ".arf", ".wrf", ".g64", ".g64x", ".ave", ".bvr", ".wtv", ".swf", ".nut"}
+)
+# What stands behind the suffix of an image or a video that is encrypted, or that a cloud has not sent yet.
+_WITHHELD_SUFFIXES = frozenset(
+    {".icloud", ".crypt12", ".crypt14", ".crypt15", ".enc", ".gpg", ".pgp", ".p7m", ".aes", ".axx"}
 )
 # As `_FORMATS`; of bare streams, a start code and the unit that comes first.
 _UNREAD_VIDEOS = (
@@ -157,6 +179,13 @@ _UNREAD_VIDEOS = (
     ("RealMedia", 0, b".RMF"),
     ("DV", 0, b"\x1f\x07\x00"),
     ("Dahua", 0, b"DHAV"),
+    ("NUT", 0, b"nut/multimedia container\0"),
+    ("Windows television", 0, b"\xb7\xd8\x00\x20\x37\x49\xda\x11"),
+    *(
+        ("Flash", 0, packed + b"WS" + bytes([version]))
+        for packed in (b"F", b"C", b"Z")
+        for version in range(1, 50)
+    ),
 )
 # Sound, in containers of videos too: voice messages and the recordings of telephones.
 _SOUNDS = (
@@ -169,9 +198,17 @@ _SOUNDS = (
     ("FLAC", 0, b"fLaC"),
 )
 _SOUND_SUFFIXES = frozenset({".m4a", ".m4b", ".opus", ".oga", ".mka", ".weba", ".wma", ".aac"})
+_EMAIL = re.compile(
+    rb"(\xef\xbb\xbf|From \S.*\n)?"
+    rb"(Return-Path|Received|Delivered-To|Message-ID|MIME-Version|From|To|Date|Subject|X-[\w-]+): .*"
+    rb"(\n[ \t].*)*\n([\w-]+:|[ \t]|\r?\n)",
+    re.IGNORECASE,
+)
 _DOCUMENTS = (
     ("Office or Outlook", 0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),  # of before 2007, and messages
     ("RTF", 0, b"{\\rtf"),
+    ("Outlook", 0, b"!BDN"),  # a mailbox
+    ("e-mail", 0, b"\x78\x9f\x3e\x22"),  # winmail.dat
 )
 _ARCHIVES = (
     ("tar", 257, b"ustar"),  # whose first bytes are a name, and may be any
@@ -187,6 +224,13 @@ _ARCHIVES = (
     ("bzip2", 0, b"BZh"),
     ("xz", 0, b"\xfd7zXZ\0"),
     ("Zstandard", 0, b"\x28\xb5\x2f\xfd"),
+    *(("EnCase image", 0, magic + b"\x09\x0d\x0a\xff\0") for magic in (b"EVF", b"LVF")),
+    *(("EnCase image", 0, magic + b"\x0d\x0a\x81\0") for magic in (b"EVF2", b"LEF2")),
+    ("AFF image", 0, b"AFF10\r\n\0"),
+    ("AD1 image", 0, b"ADSEGMENTEDFILE\0"),
+    ("VMDK disk", 0, b"KDMV"),
+    ("VHDX disk", 0, b"vhdxfile"),
+    ("QCOW disk", 0, b"QFI\xfb"),
 )
 
 
@@ -249,6 +293,8 @@ def file_format(path: PurePath) -> tuple[MediaKind, str]:
         return "image", name if raw else str(known)
     if suffix.lower() in _UNREAD_SUFFIXES:
         return "image", name
+    if suffix.lower() in _WITHHELD_SUFFIXES and (kind := kind_by_name(path.stem)) != "other":
+        return kind, name
     if (video := unread_video(head)) is not None:
         return "video", video
     if suffix.lower() in _UNREAD_VIDEO_SUFFIXES and not _is_video(head):
@@ -358,6 +404,8 @@ def document_format(head: bytes) -> str | None:
         return "PDF"
     if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", text, re.IGNORECASE):
         return "HTML"
+    if _EMAIL.match(text):
+        return "e-mail"
     return _named(_DOCUMENTS, head)
 
 
