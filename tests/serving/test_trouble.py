@@ -27,6 +27,8 @@ MEMORY, FILES = "it is out of memory", "it has too many open files"
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "its disk is full"),
         (OSError(errno.EROFS, "Read-only file system"), "its disk cannot be written to"),
         (OSError(errno.EMFILE, "Too many open files"), FILES),
+        (FileExistsError(errno.EEXIST, "File exists"), "its folder cannot be used"),
+        (PermissionError(errno.EACCES, "Permission denied"), "its folder cannot be used"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory"), None),
         (RuntimeError("can't start new thread"), "it has too much in work"),
         (RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc"), MEMORY),

@@ -19,6 +19,10 @@ _TROUBLES = {
     errno.EAGAIN: _BUSY,
     errno.EIO: "its disk fails",
     errno.EROFS: "its disk cannot be written to",
+    # Of its own folders alone: what it is sent has no paths.
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ELOOP), "its folder cannot be used"
+    ),
 }
 _LACKING = {"memory": _MEMORY, "files": _FILES, "threads": _BUSY}  # by a word of what `lacking` says
 

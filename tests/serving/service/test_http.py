@@ -249,7 +249,7 @@ def test_a_job_takes_archives_and_refuses_what_is_not_read(start: Start, photo: 
     assert (job["kind"], job["name"]) == ("archive", "archive")
     problem(live.client.post("/v1/jobs", content=b"just text"), 415)
     packed = problem(live.client.post("/v1/jobs", content=b"Rar!\x1a\x07\x01\0" + bytes(99)), 415)
-    assert "a RAR archive, which is not read: pack it as zip or tar" in str(packed)
+    assert "an archive (RAR) of a kind that is not read: pack its files as zip or tar" in str(packed)
     psd = problem(live.client.post("/v1/jobs", content=b"8BPS\0\1" + bytes(99)), 415)
     assert "an image of a kind that is not read (PSD): save it as JPEG or PNG" in str(psd)
     problem(live.client.post("/v1/jobs", content=photo), 413)

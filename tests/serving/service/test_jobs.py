@@ -119,6 +119,19 @@ def test_who_lost_the_lease_can_write_no_more(store: Store) -> None:
     assert ends(store, job) == ["done"]
 
 
+def test_a_clock_that_was_set_back_holds_up_no_job(store: Store) -> None:
+    job = store.submit()
+    first = claimed(store, "first 1")
+    store.now -= 29  # as much as the clocks of two machines may differ
+    assert store.jobs.claim("second 1") is None
+    store.now -= 86_400
+    second = claimed(store, "second 1")
+    assert (second.job.id, second.job.attempts) == (job.id, 2)
+    assert not store.jobs.finish(first, "first", "first")
+    assert store.jobs.finish(second, "second", "second")
+    assert ends(store, job) == ["done"]
+
+
 def test_a_late_sign_of_life_counts_while_nobody_else_has_the_job(store: Store) -> None:
     store.submit()
     claim = claimed(store)

@@ -167,7 +167,9 @@ class Jobs:
         end of the queue first: a job that kills its workers does not hold up the others.
         """
         now = self._clock()
-        lapsed = and_(jobs.c.state == "running", jobs.c.lease_until < now)
+        # A lease that far ahead was given before the clock was set back: it would end in months.
+        soon = now + 2 * self._settings.lease_seconds
+        lapsed = and_(jobs.c.state == "running", ~jobs.c.lease_until.between(now, soon))
         wanted = select(jobs.c.id).where(or_(jobs.c.state == "queued", lapsed)).limit(1)
         with self._reader.begin() as connection:  # an idle worker takes no write lock
             if connection.scalar(wanted) is None:

@@ -223,7 +223,7 @@ def _unread(path: Path) -> str:
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     if (packed := archive_format(head)) is not None:
-        return f"a {packed} archive, which is not read: pack it as zip or tar"
+        return f"an archive ({packed}) of a kind that is not read: pack its files as zip or tar"
     return unread(head) or "no photograph, video or archive (zip, tar) of a kind that is read"
 
 
