@@ -128,5 +128,6 @@ def test_warnings_name_every_weakness() -> None:
     weak = Quality(size=70, sharpness=10, brightness=0.1, clipped=0.5, yaw=40, pitch=-30, roll=0)
     assert len(quality_warnings(weak)) == 6
     assert quality_warnings(replace(GOOD, brightness=0.95)) == ("very bright",)
+    assert quality_warnings(replace(GOOD, colours=0.2)) == ("without colours: forgeries are harder to tell",)
     assert quality_warnings(replace(GOOD, roll=-178)) == ("upside down: judged turned upright",)
     assert quality_warnings(replace(GOOD, roll=88)) == ("lies on its side: judged turned upright",)

@@ -31,6 +31,7 @@ QUALITY = {
     "reduced": 0.0,
     "shade": 1.0,
     "eyes": 0.0,
+    "colours": 255.0,
 }
 COMPONENTS = [
     {"name": "nose", "probability": 0.9, "rank": 1},

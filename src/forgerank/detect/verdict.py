@@ -38,6 +38,7 @@ TURNED_PITCH = 25.0
 SIDEWAYS, UPSIDE_DOWN = 45.0, 135.0  # roll in degrees
 DARK, BRIGHT = 0.15, 0.85  # mean luma
 CLIPPED = 0.25  # share of face pixels
+COLOURLESS = 1.0  # grey levels
 
 _LOGIT_FLOOR = 1e-6
 
@@ -151,5 +152,6 @@ def quality_warnings(quality: Quality) -> tuple[str, ...]:
         (quality.brightness < DARK, "very dark"),
         (quality.brightness > BRIGHT, "very bright"),
         (quality.clipped > CLIPPED, f"{quality.clipped:.0%} of the face is pure black or white"),
+        (quality.colours < COLOURLESS, "without colours: forgeries are harder to tell"),
     )
     return tuple(text for holds, text in checks if holds)

@@ -48,6 +48,9 @@ _FINEST_SHADE, _SHADE = 2.0, 12.0  # pixels: deviations of the blurs that leave 
 _EYE_ROWS, _CHEEK_ROWS = slice(88, 112), slice(122, 146)
 _EYE_COLUMNS = slice(64, 102), slice(122, 160)  # brows and lids are in them
 _CHEEK_COLUMNS = slice(60, 98), slice(126, 164)
+_BLOCK = 4  # pixels of the crop's blocks whose colours are compared
+_FEWEST_BLOCKS = 50
+_TONES = 4  # degree of the polynomial that tells a tone from its luma
 _RINGS = 24  # of the spectrum, up to half of the pixels' frequency
 
 # A logistic regression on real faces of sixteen sources after up to four ordinary changes, on faces out of
@@ -99,6 +102,7 @@ def measure_quality(
         roll=roll,
         **reduction(image, landmarks),
         **light_and_shade(crop, inside),
+        **colourfulness(crop, inside),
     )
 
 
@@ -122,6 +126,32 @@ def light_and_shade(crop: Image, inside: NDArray[np.bool_]) -> dict[str, float]:
         for eye, cheek in zip(_EYE_COLUMNS, _CHEEK_COLUMNS, strict=True)
     ]
     return {"shade": float(shade[inside].std()) / contrast, "eyes": sum(lighter) / 2 / contrast}
+
+
+def colourfulness(crop: Image, inside: NDArray[np.bool_]) -> dict[str, float]:
+    """What tells a photograph in colour from one in black and white, or toned: the field `colours` of
+    `Quality`, of the aligned crop (`CROP_SIZE`, `CROP_SIZE`, 3) and where in it the face is seen.
+
+    Of a toned photograph, luma tells the colour. Its fit by a polynomial is taken from the differences
+    between blue or red and luma, over blocks that leave out what noise and a save in JPEG add.
+    """
+    whole = _block_means(inside[..., None].astype(np.float32))[..., 0] == 1
+    colours = _block_means(crop.astype(np.float32))[whole]  # (n, 3)
+    luma = colours @ _LUMA
+    unclipped = (luma > _DARK) & (luma < _BRIGHT)
+    colours, luma = colours[unclipped], luma[unclipped]
+    if len(luma) < _FEWEST_BLOCKS:
+        return {}
+    powers = np.vander(luma.astype(np.float64) / 127.5 - 1, _TONES + 1)
+    differences = colours[:, ::2].astype(np.float64) - luma[:, None]
+    rest = differences - powers @ np.linalg.lstsq(powers, differences, rcond=None)[0]
+    return {"colours": math.sqrt(float((rest**2).sum(axis=1).mean()))}
+
+
+def _block_means(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of pixels (H, W, C), sides multiples of `_BLOCK`, (H / `_BLOCK`, W / `_BLOCK`, C)."""
+    height, width = (side // _BLOCK for side in pixels.shape[:2])
+    return np.asarray(pixels.reshape(height, _BLOCK, width, _BLOCK, -1).mean(axis=(1, 3)))
 
 
 def reduction(image: Image, landmarks: Points) -> dict[str, float]:

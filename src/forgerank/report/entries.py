@@ -58,6 +58,11 @@ class QualityEntry(Entry):
     eyes: float = Field(
         default=0.0, description="how much lighter the eyes are than the cheeks, in deviations of the luma"
     )
+    colours: float = Field(
+        default=255.0,
+        description="deviation of the colours that luma does not tell, grey levels; near 0 without colours "
+        "or in one tone",
+    )
 
 
 class ComponentEntry(Entry):
