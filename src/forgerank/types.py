@@ -75,6 +75,7 @@ class Quality:
     shade: float = 1.0  # share of the contrast that is light and shade of more than a feature's size, >= 0
     eyes: float = 0.0  # how much lighter the eyes are than the cheeks, in deviations of the luma
     colours: float = 255.0  # deviation of the colours that luma does not tell, grey levels, >= 0
+    tone: float = 0.0  # deviation of the colours that luma does tell, grey levels, >= 0
 
 
 @dataclass(frozen=True, slots=True)

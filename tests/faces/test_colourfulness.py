@@ -7,8 +7,9 @@ import pytest
 from PIL import Image as PILImage
 from PIL import ImageEnhance, ImageOps
 
-from forgerank.detect.verdict import COLOURLESS
+from forgerank.detect.verdict import COLOURLESS, MAX_TONE, unusable
 from forgerank.faces.quality import CROP_SIZE, colourfulness
+from forgerank.types import Quality
 
 Photo = PILImage.Image
 INSIDE = np.zeros((CROP_SIZE, CROP_SIZE), dtype=bool)
@@ -52,6 +53,25 @@ def test_skin_has_colours_of_its_own_also_pale_dark_or_saved(face: Photo) -> Non
         ImageEnhance.Brightness(face).enhance(0.5),
     ):
         assert colours(image) > COLOURLESS
+
+
+def refusal(image: Photo) -> str | None:
+    quality = Quality(200, 250, 0.5, 0, 0, 0, 0, **colourfulness(np.asarray(image.convert("RGB")), INSIDE))
+    return unusable(quality)
+
+
+@pytest.mark.parametrize(("dark", "light"), [("navy", "orange"), ("purple", "yellow"), ("blue", "white")])
+def test_of_two_colours_too_little_is_left_to_judge(face: Photo, dark: str, light: str) -> None:
+    image = ImageOps.colorize(face.convert("L"), dark, light)
+    assert refusal(image) == "too little left to judge (two colours are left)"
+
+
+def test_old_photographs_and_any_light_are_judged(face: Photo) -> None:
+    warm = PILImage.fromarray((np.asarray(face) * (1, 0.8, 0.5)).astype(np.uint8))
+    sepia = ImageOps.colorize(face.convert("L"), "#2b1400", "#ffdca0")
+    for image in (face, warm, sepia, face.convert("L"), ImageEnhance.Color(face).enhance(2.5)):
+        assert refusal(image) is None
+    assert colourfulness(np.asarray(sepia), INSIDE)["tone"] < MAX_TONE
 
 
 def test_nothing_is_measured_where_next_to_no_face_is_seen(face: Photo) -> None:

@@ -32,6 +32,7 @@ QUALITY = {
     "shade": 1.0,
     "eyes": 0.0,
     "colours": 255.0,
+    "tone": 0.0,
 }
 COMPONENTS = [
     {"name": "nose", "probability": 0.9, "rank": 1},

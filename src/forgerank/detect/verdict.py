@@ -29,6 +29,10 @@ MAX_REDUCED = 2.2  # log-odds
 # Nor does one that only holds edges, or a negative: of 1,662 real faces one is beyond these two.
 MIN_SHADE = 0.35
 MAX_EYES = 0.3
+# Nor one of which two colours are left, as of a duotone. Sepia has a tone of up to 18 grey levels; skin, in
+# warm light too, has colours of its own.
+MAX_TONE = 18.0  # grey levels
+MAX_TONE_RATIO = 10.0  # over the colours of its own, and half a grey level
 
 # Beyond these it is judged, with a warning.
 SMALL_SIZE = 96.0
@@ -75,6 +79,7 @@ def unusable(quality: Quality) -> str | None:
         (quality.blocks > MAX_BLOCKS, "the face is made of blocks"),
         (quality.shade < MIN_SHADE, "light and shade are gone"),
         (quality.eyes > MAX_EYES, "a negative, or edges alone"),
+        (quality.tone > max(MAX_TONE, MAX_TONE_RATIO * (quality.colours + 0.5)), "two colours are left"),
     )
     seen = [what for holds, what in reduced if holds]
     if not seen and quality.reduced > MAX_REDUCED:

@@ -129,11 +129,12 @@ def light_and_shade(crop: Image, inside: NDArray[np.bool_]) -> dict[str, float]:
 
 
 def colourfulness(crop: Image, inside: NDArray[np.bool_]) -> dict[str, float]:
-    """What tells a photograph in colour from one in black and white, or toned: the field `colours` of
-    `Quality`, of the aligned crop (`CROP_SIZE`, `CROP_SIZE`, 3) and where in it the face is seen.
+    """What tells a photograph in colour from one in black and white, or toned: the fields `colours` and
+    `tone` of `Quality`, of the aligned crop (`CROP_SIZE`, `CROP_SIZE`, 3) and where in it the face is seen.
 
-    Of a toned photograph, luma tells the colour. Its fit by a polynomial is taken from the differences
-    between blue or red and luma, over blocks that leave out what noise and a save in JPEG add.
+    Of a toned photograph, luma tells the colour: `tone` is the deviation of what a polynomial of it fits of
+    the differences between blue or red and luma, `colours` that of the rest, over blocks that leave out what
+    noise and a save in JPEG add.
     """
     whole = _block_means(inside[..., None].astype(np.float32))[..., 0] == 1
     colours = _block_means(crop.astype(np.float32))[whole]  # (n, 3)
@@ -144,8 +145,11 @@ def colourfulness(crop: Image, inside: NDArray[np.bool_]) -> dict[str, float]:
         return {}
     powers = np.vander(luma.astype(np.float64) / 127.5 - 1, _TONES + 1)
     differences = colours[:, ::2].astype(np.float64) - luma[:, None]
-    rest = differences - powers @ np.linalg.lstsq(powers, differences, rcond=None)[0]
-    return {"colours": math.sqrt(float((rest**2).sum(axis=1).mean()))}
+    fit = powers @ np.linalg.lstsq(powers, differences, rcond=None)[0]
+    return {
+        "colours": math.sqrt(float(((differences - fit) ** 2).sum(axis=1).mean())),
+        "tone": math.sqrt(float(fit.var(axis=0).sum())),
+    }
 
 
 def _block_means(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

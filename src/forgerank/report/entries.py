@@ -63,6 +63,10 @@ class QualityEntry(Entry):
         description="deviation of the colours that luma does not tell, grey levels; near 0 without colours "
         "or in one tone",
     )
+    tone: float = Field(
+        default=0.0,
+        description="deviation of the colours that luma does tell, grey levels; high in two colours",
+    )
 
 
 class ComponentEntry(Entry):
