@@ -120,6 +120,7 @@ class MetricsLog(CSVLogger):
     def save(self) -> None:
         """Write what was logged since the last time."""
         path = Path(self.log_dir, "metrics.csv")
+        path.parent.mkdir(parents=True, exist_ok=True)  # what ended before this may have removed it
         if path.is_symlink():
             path.unlink()
         super().save()
