@@ -70,10 +70,10 @@ def evaluate(
     others: further weights, or folders of runs with their checkpoints; the result then has, under `best_of`,
     the best value of every metric over all of them. dataset: a key of DATASETS, by default identified by its
     layout. copies: change every image first, a key of `COPIES`. reverse: compare sequences from the last
-    manipulation to the first; None: as the network was trained. tune: SPLIT or
-    SPLIT/LIMIT of the same data, on which thresholds are chosen in place of the saved ones. limit: images of
-    each root. thorough: as `Detector(thorough=True)` judges. abstain: no verdict in `sets` for faces that
-    `detect` would not judge. plots: a folder for the plots of `save_plots`.
+    manipulation to the first; None: as the network was trained. tune: SPLIT or SPLIT/LIMIT of the same data,
+    on which thresholds are chosen in place of the saved ones. limit: images of each root. thorough: as
+    `Detector(thorough=True)` judges. abstain: no verdict in `sets` for faces that `detect` would not judge.
+    plots: a folder for the plots of `save_plots`.
 
     The result, JSON-ready, is also written to `output`; under `sets` it has the row of `set_metrics` for each
     root, by its name, of the first weights. Images that cannot be read are left out of the metrics, and
@@ -102,12 +102,9 @@ def evaluate(
             scorer.calibration, scorer.thresholds = calibrate(tuned_on)
             thresholds = f"chosen on {tune}"
         found = _predict_roots(scorer, roots, split, limit=limit, unread=unread, **options)
-        about: dict[str, Any] = {"weights": str(path), "split": split, "thresholds": thresholds}
-        about |= {
-            "copies": copies,
-            "roots": [str(root) for root in roots or scorer.config.data.roots],
-            "thorough": thorough,
-        }
+        about: dict[str, Any] = {"weights": str(path), "split": split, "copies": copies}
+        about |= {"thresholds": thresholds, "thorough": thorough}
+        about["roots"] = [str(root) for root in roots or scorer.config.data.roots]
         about |= _metrics(scorer, _joined(found), reverse, resamples)
         if not results:
             _say_one_class(found)
@@ -174,8 +171,7 @@ def evaluate_sources(
         limit=limit or data.val_images,
         workers=workers,
     )
-    options: dict[str, Any] = {"thorough": thorough, "abstain": abstain, "progress": False}
-    options["augment"] = COPIES[copies] if copies else None
+    options: dict[str, Any] = {"thorough": thorough, "abstain": abstain, "copies": copies, "progress": False}
     found = {name: _predict(scorer, config, source, **options) for name, source in parts.items()}
     _say_one_class(found)
     if plots is not None:
@@ -265,7 +261,7 @@ def predict_split(
     """
     config, parts = open_parts(scorer.config, roots, split, dataset=dataset, limit=limit, workers=workers)
     options: dict[str, Any] = {"thorough": thorough, "abstain": abstain, "progress": progress}
-    options |= {"augment": COPIES[copies] if copies else None, "unread": unread}
+    options |= {"copies": copies, "unread": unread}
     found = {name: _predict(scorer, config, source, **options) for name, source in parts.items()}
     if config.data.sources:
         found = {name: replace(one, ingredients=[name] * len(one.groups)) for name, one in found.items()}
@@ -294,17 +290,18 @@ def _predict(
     *,
     thorough: bool,
     abstain: bool,
-    augment: AugmentConfig | None = None,
+    copies: Copies | None = None,
     progress: bool = True,
     unread: list[str] | None = None,
 ) -> Predictions:
     """Predictions on a source: of its aligned crops or, `thorough`, averaged over the views of each."""
+    changes = COPIES[copies] if copies else None
     views: list[Predictions] = []
     for scale in SCALES if thorough else (1.0,):
         model = config.model.model_copy(update={"zoom": config.model.zoom * scale})
         scaled = config.model_copy(update={"model": model})
         judgeable = Judgeable() if abstain and not views else None
-        loader = plain_loader(scaled, source, augment=augment, judgeable=judgeable)
+        loader = plain_loader(scaled, source, augment=changes, judgeable=judgeable)
         told = [] if views else unread  # once is enough
         judge: Scorer = BothWays(scorer) if thorough else scorer
         views.append(predict(judge, source, loader, progress=progress, unread=told))

@@ -164,16 +164,16 @@ def _mend_webp(content: bytes) -> Mended | None:
     """Of a WebP the rows that are the same whatever follows; None where nothing can be decoded."""
     if _lacks_modes(content):
         return None
-    decoded = []
+    closed, decoded = [close_webp(content, filling) for filling in (b"", b"\xff")], []
     try:
-        for filling in (b"", b"\xff"):
-            with WebPImageFile(BytesIO(close_webp(content, filling))) as image:
+        for whole in closed:
+            with WebPImageFile(BytesIO(whole)) as image:
                 decoded.append(np.asarray(image))
     except OSError:  # without loss, not every code makes sense
         return None
     differing = np.flatnonzero((decoded[0] != decoded[1]).any(axis=(1, 2)))
     share = differing[0] / len(decoded[0]) if len(differing) else 1.0
-    return Mended(close_webp(content), float(share))
+    return Mended(closed[0], float(share))
 
 
 def find_hole(image: ImageFile, content: bytes) -> int | None:

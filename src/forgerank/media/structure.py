@@ -162,7 +162,7 @@ def _walk_png(content: bytes) -> int:
 
 def _walk_webp(content: bytes) -> int:
     most, frames = _SPARE_CHUNKS + len(content) // _BYTES_PER_CHUNK, 0
-    for number, (name, _, _) in enumerate(webp_chunks(content)):
+    for number, (name, _, _) in enumerate(webp_chunks(content), start=1):
         _limit(number, most, "chunks in a WebP of its size")
         frames += name == b"ANMF"
     return max(1, frames)

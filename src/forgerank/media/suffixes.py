@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -64,6 +64,7 @@ _DELETED = re.compile(r"\$i[0-9a-z]{6}(\..*)?")  # Windows' note on the file tha
 # programs and darktable, of RawTherapee, of DxO. They are neither images nor litter.
 EDIT_LISTS = frozenset({"AAE", "XMP", "PP3", "DOP"})
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+_Formats = tuple[tuple[str, int, bytes | tuple[bytes, ...]], ...]
 # Images by their first bytes: where their magic begins, and the magic. Two bytes make a BMP: it comes last.
 _FORMATS = (
     ("JPEG", 0, b"\xff\xd8\xff"),
@@ -135,23 +136,8 @@ _FORMATS = (
 )
 _READ_FORMATS = frozenset({"JPEG", "PNG", "GIF", "WebP", "TIFF", "AVIF", "HEIC", "BMP"})
 _RAW_SUFFIXES = frozenset(
-    {
-        ".dng",
-        ".crw",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".nrw",
-        ".arw",
-        ".sr2",
-        ".srf",
-        ".orf",
-        ".rw2",
-        ".rwl",
-        ".raf",
-        ".pef",
-    }
-    | {".srw", ".x3f", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".iiq", ".gpr", ".mef", ".mos"}
+    {".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".rwl", ".raf", ".pef"}
+    | {".crw", ".srw", ".x3f", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".iiq", ".gpr", ".mef", ".mos"}
 )
 _UNREAD_SUFFIXES = _RAW_SUFFIXES | frozenset(
     {".jp2", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf", ".jpm", ".jxl", ".jxr", ".wdp", ".hdp", ".psd", ".psb"}
@@ -170,7 +156,7 @@ _WITHHELD_SUFFIXES = frozenset(
     {".icloud", ".crypt12", ".crypt14", ".crypt15", ".enc", ".gpg", ".pgp", ".p7m", ".aes", ".axx"}
 )
 # As `_FORMATS`; of bare streams, a start code and the unit that comes first.
-_UNREAD_VIDEOS = (
+_UNREAD_VIDEOS: _Formats = (
     *(("bare H.264", 0, b"\0\0\0\1" + unit) for unit in (b"\x09", b"\x27", b"\x47", b"\x67")),
     *(("bare HEVC", 0, b"\0\0\0\1" + unit + b"\1") for unit in (b"\x40", b"\x42", b"\x46")),
     ("IVF", 0, b"DKIF"),
@@ -181,10 +167,10 @@ _UNREAD_VIDEOS = (
     ("Dahua", 0, b"DHAV"),
     ("NUT", 0, b"nut/multimedia container\0"),
     ("Windows television", 0, b"\xb7\xd8\x00\x20\x37\x49\xda\x11"),
-    *(
-        ("Flash", 0, packed + b"WS" + bytes([version]))
-        for packed in (b"F", b"C", b"Z")
-        for version in range(1, 50)
+    (
+        "Flash",
+        0,
+        tuple(packed + b"WS" + bytes([version]) for packed in (b"F", b"C", b"Z") for version in range(1, 50)),
     ),
 )
 # Sound, in containers of videos too: voice messages and the recordings of telephones.
@@ -418,8 +404,8 @@ def unread_video(head: bytes) -> str | None:
     return _named(_UNREAD_VIDEOS, head)
 
 
-def _named(formats: Iterable[tuple[str, int, bytes]], head: bytes) -> str | None:
-    return next((name for name, start, magic in formats if head[start:].startswith(magic)), None)
+def _named(formats: _Formats, head: bytes) -> str | None:
+    return next((name for name, start, magic in formats if head.startswith(magic, start)), None)
 
 
 def sound_format(head: bytes) -> str | None:
