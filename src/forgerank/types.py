@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 Verdict = Literal["real", "forged", "undetermined"]
 Image = NDArray[np.uint8]  # (H, W, 3) RGB, 0..255
 Points = NDArray[np.float32]  # (K, 2) x, y in pixels of the image, origin at the top left corner
-Copies = Literal["reencoded", "grey", "toned", "tinted", "film", "sharpened"]  # what a network is measured on
+Copies = Literal[  # what a network is measured on
+    "reencoded", "grey", "toned", "tinted", "film", "sharpened", "captioned", "screen", "printed"
+]
 SPLITS = ("train", "val", "test")  # of a data set
 
 

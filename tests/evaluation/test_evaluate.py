@@ -357,4 +357,4 @@ def test_a_copy_of_each_kind_is_another_image_and_always_the_same(kind: Copies) 
         for augment in (None, COPIES[kind], COPIES[kind])
     )
     assert np.array_equal(first, again)
-    assert np.abs(first.astype(int) - whole).mean() > 1
+    assert np.abs(first.astype(int) - whole).mean() > 0.5

@@ -124,3 +124,31 @@ def test_offline_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_choices_are_named(name: str, options: dict[str, object], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         Backbone(name, **options)  # type: ignore[arg-type]
+
+
+def test_frozen_layers_are_those_of_their_maps_and_the_others_learn_as_before() -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for stride in (None, 8):
+        torch.manual_seed(2)
+        backbone = Backbone(PACKAGED_BACKBONE, input_size=64, fold_norm=True)
+        if stride:
+            backbone.freeze(stride)
+        assert backbone.training
+        maps = backbone(images)
+        assert [one.requires_grad for one in maps] == [stride is None, stride is None, True, True]
+        torch.stack([one.square().mean() for one in maps]).sum().backward()
+        gradients.append({name: value.grad for name, value in backbone.named_parameters()})
+    whole, frozen = gradients
+    kept = [name for name, gradient in frozen.items() if gradient is None]
+    assert {name.split(".")[1] for name in kept} == {"conv_stem", "blocks"}
+    assert {name.split(".")[2] for name in kept if "blocks" in name} == {"0", "1", "2"}
+    for name, gradient in frozen.items():
+        if gradient is not None:
+            torch.testing.assert_close(gradient, whole[name])
+
+
+def test_layers_without_maps_cannot_be_frozen() -> None:
+    backbone = Backbone(PACKAGED_BACKBONE, strides=(8, 16), input_size=64, fold_norm=True)
+    with pytest.raises(InputError, match=r"no maps at stride 4, only at \[8, 16\]"):
+        backbone.freeze(4)

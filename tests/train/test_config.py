@@ -97,6 +97,7 @@ def test_broken_files(tmp_path: Path, text: str, reason: str) -> None:
     [
         (["compile=true", "checkpoint_activations=true"], "compile goes neither"),
         (["compile=true", "strategy=fsdp"], "compile goes neither"),
+        (["optim.frozen_stride=8"], "optim.frozen_stride needs model.fold_norm"),
         (["precision=16-mixed", "strategy=fsdp"], "fsdp takes precision 32-true or bf16-mixed"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from forgerank.model.network import Network
 from forgerank.train import fit
 from forgerank.train.checkpoints import load_network
 from forgerank.train.config import TrainConfig, load_config, parse_config
@@ -182,6 +183,29 @@ def test_each_metric_can_keep_its_best(tiny_config: Callable[..., TrainConfig]) 
     fit.run(config, progress=False)
     names = {path.name for path in config.output.glob("*.ckpt")}
     assert names == {"best.ckpt", "best-fixed.ckpt", "best-adaptive.ckpt", "last.ckpt"}
+
+
+def test_frozen_layers_keep_their_weights(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    small = {"model": {"fold_norm": True}, "data": {"train_images": 8, "val_images": 8}}
+    start = fit.run(tiny_config(**small), progress=False)
+    second = tiny_config(init_from=str(start), optim={"frozen_stride": 8}, **small)
+    second = second.model_copy(update={"output": tmp_path / "second"})
+    before, after = load_file(start), load_file(fit.run(second, progress=False))
+    network = load_network(start)[0]
+    assert isinstance(network, Network)
+    network.backbone.freeze(8)
+    kept = {name for name, values in before.items() if torch.equal(after[name], values)}
+    assert kept == {name for name, value in network.named_parameters() if not value.requires_grad}
+    changed = second.model_copy(update={"optim": second.optim.model_copy(update={"frozen_stride": 4})})
+    with pytest.raises(InputError, match=r"was trained with optim\.frozen_stride 8, not 4"):
+        fit.run(changed, resume=True, progress=False)
+
+
+def test_a_network_without_maps_has_no_layers_to_freeze(tiny_config: Callable[..., TrainConfig]) -> None:
+    model = {"fold_norm": True, "kind": "multicls", "mask_head": False}
+    config = tiny_config(model=model, optim={"frozen_stride": 8}, loss={"lambda_mask": 0.0})
+    with pytest.raises(InputError, match="frozen_stride: a network of kind multicls"):
+        fit.run(config, progress=False)
 
 
 def test_an_order_head_may_begin_anew(tiny_config: Callable[..., TrainConfig], trained: Path) -> None:

@@ -72,7 +72,8 @@ def evaluate(
         Copies | None,
         typer.Option(
             help="Measure on copies: re-encoded at quality 40 to 95 and resized by 0.5 to 2, colourless, "
-            "in two tones, with a cast, a film's grain, or sharpened.",
+            "in two tones, with a cast or a film's grain, sharpened, under text, photographed from a screen "
+            "or scanned from a print.",
             show_default="the images as they are",
         ),
     ] = None,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from forgerank.data.copies import captioned, of_print, of_screen
 from forgerank.data.sample import LabelledImage
 from forgerank.faces.align import Alignment, estimate_alignment, whole_image
 from forgerank.forge.filters import unsharp_mask
@@ -57,6 +58,9 @@ class AugmentConfig(BaseModel):
     film: float = Field(default=0.0, ge=0)  # standard deviation of a film's grain, with probability `wild`
     grey: float = Field(default=0.0, ge=0, le=1)  # probability that the colours are taken out
     toned: float = Field(default=0.4, ge=0, le=1)  # share of those that run from one colour to another
+    caption: float = Field(default=0.0, ge=0, le=1)  # probability of text over the image
+    screen: float = Field(default=0.0, ge=0, le=1)  # probability of a picture of a screen
+    printed: float = Field(default=0.0, ge=0, le=1)  # probability of a scan of a print
 
     @field_validator("brightness", "contrast", "saturation")
     @classmethod
@@ -141,14 +145,21 @@ def _placed(points: Points | None, image: Image, size: int, zoom: float) -> Alig
 def degrade(
     image: Image, augment: AugmentConfig, rng: np.random.Generator, level: Level | None = None
 ) -> tuple[Image, tuple[float, float]]:
-    """Degrade an image as apps and platforms do: resize, blur, sharpening, grain, noise, encoding, each with
-    probability `wild`, after `level`.
+    """Degrade an image as people, apps and platforms do: `level`, then text, a screen or a print with the
+    probability of each, and resize, blur, sharpening, grain, noise, encoding, each with probability `wild`.
 
     Returns the image and the factors by which its width and height grew.
     """
     height, width = image.shape[:2]
     if level is not None:
         image = levelled(image, level)
+    for probability, copied in (
+        (augment.caption, captioned),
+        (augment.screen, of_screen),
+        (augment.printed, of_print),
+    ):
+        if probability > 0 and rng.random() < probability:
+            image = copied(image, rng)
     if rng.random() < augment.wild:
         factor = float(np.exp(rng.uniform(*np.log(augment.resize))))
         image = resized(image, factor, int(rng.integers(len(_FILTERS))))

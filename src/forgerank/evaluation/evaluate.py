@@ -41,6 +41,9 @@ COPIES: dict[Copies, AugmentConfig] = {
     "tinted": AugmentConfig(**_UNCHANGED, wild=0, tint=0.3),
     "film": AugmentConfig(**_UNCHANGED, wild=1, resize=(1, 1), quality=(85, 95), film=12),
     "sharpened": AugmentConfig(**_UNCHANGED, wild=1, resize=(1, 1), quality=(85, 95), sharpen=2),
+    "captioned": AugmentConfig(**_UNCHANGED, wild=0, caption=1),
+    "screen": AugmentConfig(**_UNCHANGED, wild=0, screen=1),
+    "printed": AugmentConfig(**_UNCHANGED, wild=0, printed=1),
 }
 
 REVERSIBLE = ("seqdeepfake", "shards")  # data sets with the option `reverse`

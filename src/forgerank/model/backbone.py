@@ -61,7 +61,26 @@ class Backbone(_TimmNetwork):
         net: Any = _build(name, strides, pretrained, input_size)
         super().__init__(name, net, input_size=input_size, fold_norm=fold_norm)
         self.channels: list[int] = net.feature_info.channels()
+        self.strides, self.input_size = strides, input_size
         self._channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
+
+    def freeze(self, stride: int) -> None:
+        """Keep the weights of all layers that the maps at `stride` come from.
+
+        Raises InputError where it is none of the strides that this backbone was built for.
+        """
+        if stride not in self.strides:
+            raise InputError(f"the backbone has no maps at stride {stride}, only at {list(self.strides)}")
+        training = self.training
+        maps = self.eval()(torch.zeros(1, 3, self.input_size, self.input_size))
+        parameters = list(self.parameters())
+        found = maps[self.strides.index(stride)].sum()
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(found, parameters, allow_unused=True), strict=True
+        ):
+            if gradient is not None:
+                parameter.requires_grad_(False)
+        self.train(training)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images (B, 3, S, S), RGB in [0, 1]; returns one (B, C, S/stride, S/stride) per stride."""

@@ -97,6 +97,7 @@ class OptimConfig(_Strict):
 
     lr: float = Field(default=1e-3, gt=0)
     backbone_lr: float = Field(default=1e-4, ge=0)
+    frozen_stride: int | None = None  # the backbone's layers up to its maps at this stride stay as they are
     weight_decay: float = Field(default=1e-4, ge=0)
     clip: float | None = Field(default=1.0, gt=0)  # largest norm of the gradient
     schedule: Literal["cosine", "step"] = "cosine"
@@ -154,6 +155,8 @@ class TrainConfig(_Strict):
             raise ValueError("loss.lambda_mask needs model.mask_head and data.mask_size")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} must divide batch_size {self.batch_size}")
+        if self.optim.frozen_stride is not None and not self.model.fold_norm:
+            raise ValueError("optim.frozen_stride needs model.fold_norm: running statistics would change")
         if self.strategy == "fsdp" and self.precision == "16-mixed":
             raise ValueError("strategy fsdp takes precision 32-true or bf16-mixed")
         if self.compile and (self.checkpoint_activations or self.strategy == "fsdp"):

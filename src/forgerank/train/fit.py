@@ -24,6 +24,7 @@ from forgerank.data.mixture import Mixture
 from forgerank.data.sample import Source
 from forgerank.files import check_outputs, make_folder, write_atomic
 from forgerank.model.baselines import build_network
+from forgerank.model.network import ImageTokens
 from forgerank.processes import sole_writer
 from forgerank.train.checkpoints import (
     LAST,
@@ -67,7 +68,7 @@ OPTIONAL_HEADS = ("mask_head.", "order_head.")  # initialised anew where the wei
 # the rates and the weight decay that it had.
 FIXED = (
     *("model.", "data.vocabulary", "loss.order", "seed", "batch_size"),
-    *("optim.lr", "optim.backbone_lr", "optim.weight_decay"),
+    *("optim.lr", "optim.backbone_lr", "optim.frozen_stride", "optim.weight_decay"),
 )
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # of a process that trains with others
 FREE = ("model.pretrained",)  # ... of these: it only counts where a run begins
@@ -274,6 +275,10 @@ def _build_module(
     config: TrainConfig, trainer: L.Trainer, steps: int, val_sources: Mapping[str, int] | None
 ) -> ForgeryModule:
     network = _build_network(config)
+    if config.optim.frozen_stride is not None:
+        if not isinstance(network, ImageTokens):
+            raise InputError(f"optim.frozen_stride: a network of kind {config.model.kind} has no such layers")
+        network.backbone.freeze(config.optim.frozen_stride)
     if trainer.world_size > 1 and isinstance(trainer.accelerator, CUDAAccelerator):
         # Batch statistics over all processes, as in one process; torch supports this on the GPU only.
         network = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
