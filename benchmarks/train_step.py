@@ -2,7 +2,7 @@
 
 python benchmarks/train_step.py [--backbone resnet50] [--size 256] [--batch 8] [--rounds 5] [--flags]
 python benchmarks/train_step.py --parts | --speed [--batch 32] [--config configs/default.yaml] [--cpu]
-    [--processes 2]
+    [--processes 2] [--frozen 8]
 
 Both have the same backbone, pyramid and encoder, and random weights. The decoder predicts one label at a
 time: it is measured re-running the whole network for each, and with its encoder cached. In training it may
@@ -17,7 +17,8 @@ images are random. --parts: where a step's time goes, at 160 px and at the full 
 without pooling first and without convolutions fused with their ReLU6, "now" the one with both. --speed:
 images per second of "before" at the full size against those of a run whose first half is at 160 px; on a GPU
 with and without torch.compile, on a CPU with --processes also by so many processes of one thread each,
-gradients averaged over gloo as under torchrun. --cpu counts the processor time of all threads:
+gradients averaged over gloo as under torchrun. --frozen: also with the backbone's layers up to that stride
+kept as they are, as where training goes on from good weights. --cpu counts the processor time of all threads:
 fairer on a busy machine.
 """
 
@@ -183,15 +184,19 @@ class Trained:
         now: bool,
         compiled: bool = False,
         shared: bool = False,
+        frozen: bool = False,
     ) -> None:
-        """shared: a batch is split over all processes, which average their gradients."""
+        """shared: a batch is split over all processes, which average their gradients. frozen: `--frozen`."""
         torch.manual_seed(0)
         model = config.model.model_copy(update={"pretrained": False, "pool_first": now})
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         network = Network(model) if now else unfused(Network(model))
+        if frozen:
+            network.backbone.freeze(options.frozen)
         self.network: nn.Module = network.to(options.device).to(memory_format=layout).train()
         self.average = [value.detach().clone() for value in self.network.parameters()]
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+        learnt = [value for value in self.network.parameters() if value.requires_grad]
+        self.optimizer = torch.optim.AdamW(learnt, lr=1e-4)
         if compiled:
             self.network.compile()
         batch = options.batch
@@ -348,6 +353,7 @@ class Variant(NamedTuple):
     now: bool
     compiled: bool = False
     shared: bool = False  # by all processes, one thread each
+    frozen: bool = False  # the backbone's layers up to the stride `--frozen`
 
 
 def measure_speed(config: TrainConfig, options: argparse.Namespace) -> Table:
@@ -380,6 +386,9 @@ def time_variants(config: TrainConfig, options: argparse.Namespace) -> dict[tupl
         variants |= {f"{name}, compiled": one._replace(compiled=True) for name, one in variants.items()}
     if options.processes > 1:
         variants[f"now, {options.processes} processes"] = Variant(now=True, shared=True)
+    if options.frozen:
+        kept = {name: one._replace(frozen=True) for name, one in variants.items() if one.now}
+        variants |= {f"{name}, frozen": one for name, one in kept.items()}
     alone = options.processes == 1 or dist.get_rank() == 0
     seconds: dict[tuple[str, int], list[float]] = {
         (name, size): [] for name in variants for size in (EARLY_SIZE, config.model.input_size)
@@ -435,6 +444,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), help="default: the configuration's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=1, help="--speed on a CPU: also by so many")
+    parser.add_argument("--frozen", type=int, metavar="STRIDE", help="--speed: also with frozen layers")
     parser.add_argument("--cpu", action="store_true", help="count processor time, not wall time")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
