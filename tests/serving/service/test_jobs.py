@@ -166,6 +166,41 @@ def test_a_released_job_keeps_its_place_and_its_attempts(store: Store) -> None:
     assert [claimed(store).job.id, claimed(store).job.id] == [first.id, second.id]
 
 
+def test_a_job_that_the_servers_trouble_held_up_waits_ever_longer_and_costs_no_attempt(store: Store) -> None:
+    job, sent = store.submit(), store.now
+    tried = []
+    for _ in range(4):
+        while (claim := store.jobs.claim("worker 1")) is None:
+            store.now += 10
+        tried.append(store.now - sent)
+        assert store.jobs.retry(claim, "its disk is full")
+    assert tried == [0, 30, 60, 120]
+    held_up = now_of(store, job)
+    assert (held_up.state, held_up.attempts) == ("queued", 0)
+    assert held_up.error == "the server could not judge it yet: its disk is full; it is tried again"
+    other = store.submit()
+    claim = claimed(store)
+    assert claim.job.id == other.id
+    assert store.jobs.finish(claim, "", "")
+
+    store.now -= 86_400  # the clock was set back
+    claim = claimed(store)
+    assert store.jobs.finish(claim, "", "")
+    assert (now_of(store, job).state, now_of(store, job).error) == ("done", None)
+
+
+def test_a_trouble_that_does_not_end_fails_the_job_and_keeps_its_file(store: Store) -> None:
+    job = store.submit()
+    store.now += store.settings.trouble_seconds - 1
+    assert store.jobs.retry(claimed(store), "its disk is full")
+    store.now += 3600
+    assert store.jobs.retry(claimed(store), "its disk is full")
+    failed = now_of(store, job)
+    assert failed.state == "failed"
+    assert failed.error == "the server could not judge it: its disk is full; the file was kept"
+    assert store.files() == [job.file]
+
+
 def dead_process() -> str:
     done = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True

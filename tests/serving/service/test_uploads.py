@@ -1,6 +1,9 @@
 """Names on the disk are ours, kinds are told by content, settings are checked."""
 
+import errno
+import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,30 @@ def test_the_folder_is_made_again(tmp_path: Path) -> None:
     name, file = uploads.create()
     uploads.keep(file)
     assert uploads.path(name).is_file()
+
+
+def test_a_file_that_cannot_be_deleted_is_logged_and_swept_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    uploads = Uploads(tmp_path)
+    names = ["0" * 32, "1" * 32]
+    for name in names:
+        uploads.path(name).touch()
+
+    def read_only(path: Path, missing_ok: bool = False) -> None:
+        if path.name == names[0]:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        os.unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", read_only)
+        uploads.remove(names[0])
+        uploads.sweep((), now=time.time() + 3601)
+    assert [path.name for path in tmp_path.iterdir()] == names[:1]
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0].startswith("an upload could not be deleted now: [Errno 30] Read-only")
+    uploads.sweep((), now=time.time() + 3601)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "/etc/passwd", "0" * 31, "0" * 32 + "\n", "A" * 32])

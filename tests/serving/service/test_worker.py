@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import odd_worker
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from forgerank.detect.detector import Detector
 from forgerank.media.files import MediaError
@@ -135,6 +135,7 @@ def test_what_was_unpacked_and_is_lost_is_the_servers_trouble(
         patch.setattr(judge, "judge_file", too_late)
         assert work(store, attempts=2)
     assert "could not be judged now: what it unpacked was deleted" in caplog.text
+    store.now += 30
     assert work(store, attempts=2)
     assert report(store, store.jobs.get(job.id))["errors"] == {}
 
@@ -167,6 +168,7 @@ def test_a_member_that_the_server_cannot_read_is_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(judge, "judge_file", starved)
         assert work(store, attempts=2)
+    store.now += 30
     assert work(store, attempts=2)
     assert report(store, store.jobs.get(job.id)) == {"reports": ["a"], "errors": {}}
 
@@ -241,12 +243,15 @@ def test_the_servers_trouble_is_not_told_as_the_users(
         assert work(store, attempts=3)
     again = store.jobs.get(job.id)
     assert again is not None
-    assert (again.state, again.attempts, again.error) == ("queued", 1, None)
+    assert (again.state, again.attempts) == ("queued", 0)
+    assert again.error == f"the server could not judge it yet: {told}; it is tried again"
     assert store.files() == [job.file]
     assert f"could not be judged now: {told}" in caplog.text
 
     monkeypatch.setattr(worker, "report_job", full)
-    assert work(store, attempts=2)
+    assert not work(store)
+    store.now += store.settings.trouble_seconds
+    assert work(store)
     failed = store.jobs.get(job.id)
     assert failed is not None
     assert (failed.state, failed.error) == (
@@ -258,7 +263,7 @@ def test_the_servers_trouble_is_not_told_as_the_users(
 
 def test_a_job_that_failed_for_the_servers_trouble_is_forgotten_with_its_file(store: Store) -> None:
     job = store.submit()
-    store.with_settings(attempts=1).retry(store.jobs.claim("test"), "full")  # type: ignore[arg-type]
+    store.with_settings(trouble_seconds=0).retry(store.jobs.claim("test"), "full")  # type: ignore[arg-type]
     store.now += store.settings.retention_seconds + 1
     assert store.jobs.purge() == 1
     assert (store.jobs.get(job.id), store.files()) == (None, [])
@@ -335,20 +340,51 @@ def test_a_job_may_not_take_for_ever(store: Store) -> None:
     assert (job.state, job.error) == ("failed", "took longer than 0.2 seconds")
 
 
-def test_a_database_that_is_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    away = OperationalError("UPDATE", {}, Exception("gone"))
+class AtOnce(threading.Event):
+    """Waits for nothing, and keeps for how long it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout)
+        return self.is_set()
+
+
+@pytest.mark.parametrize(
+    "away",
+    [
+        OperationalError("UPDATE", {}, Exception("database or disk is full")),
+        DatabaseError("UPDATE", {}, Exception("database disk image is malformed")),
+    ],
+)
+def test_a_database_that_is_away_for_a_while(away: DatabaseError, caplog: pytest.LogCaptureFixture) -> None:
     answers: list[object] = [away, away, True]
 
     def write() -> object:
         match answers.pop(0):
-            case OperationalError() as error:
+            case DatabaseError() as error:
                 raise error
             case answer:
                 return answer
 
-    assert worker._insist(write) is True
-    monkeypatch.setattr(worker, "_PATIENCE", -1)
+    stop = AtOnce()
+    assert worker._insist(write, stop) is True
+    assert stop.asked == [1, 2]
     answers = [away, True]
-    with pytest.raises(OperationalError):
-        worker._insist(write)
+    with pytest.raises(SystemExit):
+        worker._insist(write, stop, -1)
+    stop.set()
+    answers = [away, True]
+    with pytest.raises(SystemExit):
+        worker._insist(write, stop)
+    assert caplog.messages[-1] == f"the database does not answer ({away.orig}): the worker ends"
+
+
+def test_a_statement_that_is_wrong_is_not_asked_again() -> None:
+    def write() -> object:
+        raise IntegrityError("UPDATE", {}, Exception("a foreign key"))
+
+    with pytest.raises(IntegrityError):
+        worker._insist(write, AtOnce())

@@ -22,6 +22,7 @@ from forgerank.serving.service.uploads import Kind as Kind
 from forgerank.serving.service.uploads import Uploads
 from forgerank.types import printable
 
+_SOONEST, _LATEST = 30.0, 3600.0  # seconds before a job is tried again that a trouble of the machine held up
 State = Literal["queued", "running", "done", "failed"]
 
 
@@ -47,7 +48,7 @@ class Job:
     attempts: int  # workers that claimed it
     progress: float  # 0..1
     seconds_left: float | None  # estimate, while it runs
-    error: str | None  # one line, why it failed
+    error: str | None  # one line, why it failed, or why it could not be judged yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +171,16 @@ class Jobs:
         # A lease that far ahead was given before the clock was set back: it would end in months.
         soon = now + 2 * self._settings.lease_seconds
         lapsed = and_(jobs.c.state == "running", ~jobs.c.lease_until.between(now, soon))
-        wanted = select(jobs.c.id).where(or_(jobs.c.state == "queued", lapsed)).limit(1)
+        held_up = and_(jobs.c.error.is_not(None), jobs.c.queued > now, jobs.c.queued <= now + 2 * _LATEST)
+        due = and_(jobs.c.state == "queued", ~held_up)
+        wanted = select(jobs.c.id).where(or_(due, lapsed)).limit(1)
         with self._reader.begin() as connection:  # an idle worker takes no write lock
             if connection.scalar(wanted) is None:
                 return None
         self._requeue(lapsed)
         oldest = (
             select(jobs.c.id)
-            .where(jobs.c.state == "queued")
+            .where(due)
             .order_by(jobs.c.queued, jobs.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)  # SQLite ignores it: this transaction is its only writer
@@ -230,18 +233,24 @@ class Jobs:
         self._judged(claim.job.file)
         return True
 
-    def retry(self, claim: Claim, error: str) -> bool:
-        """Back to the end of the queue for a trouble of this machine; the file is kept.
+    def retry(self, claim: Claim, cause: str) -> bool:
+        """Back into the queue for a trouble of this machine, which counts for no attempt; the file is kept.
 
-        After `attempts` of them the job fails, and its file stays for as long as its entry does. False: it is
-        not this worker's any more.
+        It waits for as long again as it has waited since it was sent, between _SOONEST and _LATEST. After
+        `trouble_seconds` it fails, and its file stays for as long as its entry does. False: it is not this
+        worker's any more.
         """
-        if claim.job.attempts < self._settings.attempts:
-            again = {**_WAITING, "queued": self._clock()}
+        now = self._clock()
+        waited = now - claim.job.created.timestamp()
+        if waited >= self._settings.trouble_seconds:
+            line = f"the server could not judge it: {cause}; the file was kept"
             with self._engine.begin() as connection:
-                return connection.execute(update(jobs).where(_held(claim)).values(again)).rowcount == 1
+                return self._end(connection, _held(claim), "failed", claim.worker, line, keep=True)
+        line = f"the server could not judge it yet: {cause}; it is tried again"
+        due = now + min(max(waited, _SOONEST), _LATEST)
+        again = {**_WAITING, "queued": due, "error": line, "attempts": jobs.c.attempts - 1}
         with self._engine.begin() as connection:
-            return self._end(connection, _held(claim), "failed", claim.worker, printable(error), keep=True)
+            return connection.execute(update(jobs).where(_held(claim)).values(again)).rowcount == 1
 
     def release(self, claim: Claim) -> bool:
         """Give the job back to its old place in the queue, as if it had never been claimed."""

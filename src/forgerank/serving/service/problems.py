@@ -79,7 +79,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(DBAPIError)
     @app.exception_handler(PoolTimeoutError)
     async def _database(request: Request, error: Exception) -> Response:
-        logging.getLogger(__name__).error("the database does not answer: %s", error)
+        logging.getLogger(__name__).error("the database does not answer: %s", getattr(error, "orig", error))
         return response(503, "the database does not answer", {"Retry-After": str(RETRY_SECONDS)})
 
     @app.exception_handler(HTTPException)

@@ -77,7 +77,7 @@ class JobView(BaseModel):
     attempts: int = Field(description="times that the work was begun")
     progress: float = Field(ge=0.0, le=1.0, description="share of the work that is done")
     seconds_left: float | None = Field(description="estimate while the job runs")
-    error: str | None = Field(description="why it failed, one line")
+    error: str | None = Field(description="why it failed, or could not be judged yet, one line")
     report: str | None = Field(description="path of the report once the job is done")
 
 

@@ -67,6 +67,9 @@ class ServiceSettings(BaseModel):
         30.0, gt=0, description="after so long without a sign a worker counts as dead"
     )
     attempts: int = Field(3, ge=1, description="workers that one job may cost before it fails")
+    trouble_seconds: float = Field(
+        86_400.0, ge=0, description="seconds for which a job is tried again that the server's trouble held up"
+    )
     job_seconds: float = Field(3600.0, gt=0, description="seconds of work after which a job fails")
     poll_seconds: float = Field(0.25, gt=0, description="how often an idle worker looks for a job, seconds")
     retention_seconds: float = Field(

@@ -1,11 +1,12 @@
 """Uploaded files under names that we choose; what the client calls them never touches the disk."""
 
+import logging
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -19,6 +20,7 @@ Kind = Literal["photo", "video", "archive"]
 _NAME = re.compile(r"[0-9a-f]{32}")
 _PAGE = "forgerank-"  # begins the names of the web page's folders
 _ABANDONED = 3600.0  # seconds after its last byte at which a file without a job is deleted
+_log = logging.getLogger(__name__)
 
 
 class Uploads:
@@ -54,9 +56,10 @@ class Uploads:
         return self.folder / name
 
     def remove(self, name: str | None) -> None:
-        """Delete the file, if there is one."""
+        """Delete the file, if there is one. What cannot be deleted now is for `sweep`."""
         if name is not None:
-            self.path(name).unlink(missing_ok=True)
+            with _logged():
+                self.path(name).unlink(missing_ok=True)
 
     @contextmanager
     def scratch(self, token: str) -> Iterator[Path]:
@@ -75,11 +78,17 @@ class Uploads:
             ours = _NAME.fullmatch(path.name) or path.name.startswith(_PAGE)
             if path.name in known or not ours:
                 continue
-            try:
+            with _logged(), suppress(FileNotFoundError):  # another server swept it
                 if path.stat().st_mtime < now - _ABANDONED:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            except FileNotFoundError:
-                pass  # another server swept it
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _log.error("an upload could not be deleted now: %s", error)
 
 
 def kind_of(path: Path) -> Kind | None:

@@ -14,7 +14,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self, TypeVar
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from forgerank.detect.detector import Detector
 from forgerank.detect.videos import Cancelled
@@ -34,7 +34,8 @@ from forgerank.serving.trouble import trouble
 from forgerank.types import InputError
 
 _BEAT = 2.0  # seconds between signs of life, at most a third of the lease
-_PATIENCE = 60.0  # seconds for which a database that does not answer is asked again
+_PATIENCE_FOR_ONE = 60.0  # seconds for which a database that does not answer is asked again for a job
+_PATIENCE = 3600.0  # and to take what became of it
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ _RECOVERY = 30.0  # seconds that a machine in trouble is given before the next j
 
 def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSettings, stop: Event) -> bool:
     """Judge the next job; False where none waits."""
-    claim = _insist(lambda: jobs.claim(this_process()))
+    claim = _insist(lambda: jobs.claim(this_process()), stop, _PATIENCE_FOR_ONE)
     if claim is None:
         return False
     cause: str | None = None
@@ -91,23 +92,23 @@ def work(detector: Detector, jobs: Jobs, uploads: Uploads, settings: ServiceSett
                 claim.job, path, folder, judge=judge, limits=settings, progress=lease.advance
             )
         except Cancelled:
-            _insist(lambda: jobs.release(claim))
+            _insist(lambda: jobs.release(claim), stop)
         except Exception as error:
             cause = str(error) if isinstance(error, StorageError) else trouble(error)
             if cause is None:
                 lost = not path.exists()
                 reason = LOST if lost else str(error) if isinstance(error, InputError) else INTERNAL
                 # The file of a job that was deleted meanwhile is gone as well: nobody asks why.
-                if _insist(lambda: jobs.fail(claim, reason)):
+                if _insist(lambda: jobs.fail(claim, reason), stop):
                     if lost:
                         _log.error("job %s: its file was deleted from %s", claim.job.id, path.parent)
                     elif reason == INTERNAL:
                         _log.exception("job %s", claim.job.id)
         else:
-            _insist(lambda: jobs.finish(claim, json, html))
+            _insist(lambda: jobs.finish(claim, json, html), stop)
     if cause is not None:  # this machine's, not the user's: the job is tried again, later or elsewhere
-        line = f"the server could not judge it: {cause}; the file was kept"
-        if _insist(lambda: jobs.retry(claim, line)):
+        told = cause
+        if _insist(lambda: jobs.retry(claim, told), stop):
             _log.error("job %s could not be judged now: %s", claim.job.id, cause)
             stop.wait(_RECOVERY)
     return True
@@ -170,17 +171,25 @@ class Lease:
             os._exit(1)
 
 
-def _insist(write: Callable[[], T]) -> T:
-    """Asks a database that does not answer again, for a minute: it may be restarting."""
-    give_up = time.monotonic() + _PATIENCE
+def _insist(write: Callable[[], T], stop: Event, patience: float = _PATIENCE) -> T:
+    """Asks a database that does not answer again: it may be restarting, or its disk full.
+
+    Raises SystemExit after `patience` seconds and once the worker is to stop.
+    """
+    give_up = time.monotonic() + patience
+    pause = 1.0
     while True:
         try:
             return write()
-        except OperationalError as error:
-            if time.monotonic() > give_up:
+        except DBAPIError as error:
+            if isinstance(error, (DataError, IntegrityError, ProgrammingError)):  # what it was asked is wrong
                 raise
+            if stop.is_set() or time.monotonic() > give_up:
+                _log.error("the database does not answer (%s): the worker ends", error.orig)
+                sys.exit(1)
             _log.warning("the database does not answer (%s)", error.orig)
-            time.sleep(1)
+            stop.wait(pause)
+            pause = min(2 * pause, _RECOVERY)
 
 
 LOST = "the server lost the file before it was judged: send it again"
