@@ -250,6 +250,30 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(
         check_outputs([tmp_path / "r.json"])
 
 
+def test_a_file_that_could_not_be_replaced_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r.json").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+        with pytest.raises(InputError, match=r"r\.json: its folder .* takes no file"):
+            check_outputs([tmp_path / "r.json"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a system without folders of which each file is its owner's")
+def test_in_a_folder_of_all_the_files_of_others_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r.json").touch()
+    tmp_path.chmod(0o1777)
+    check_outputs([tmp_path / "r.json"])
+    somebody_else = os.geteuid() + 1000
+    monkeypatch.setattr("os.geteuid", lambda: somebody_else)
+    check_outputs([tmp_path / "new.json"])
+    with pytest.raises(InputError, match=r"r\.json: somebody else's"):
+        check_outputs([tmp_path / "r.json"])
+
+
 def test_settings_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbfseed: 1\r\n")
     assert read_yaml(tmp_path / "a.yaml") == {"seed": 1}

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import stat
 import sys
 import unicodedata
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE, getincrementaldecoder
@@ -40,6 +41,9 @@ class OutputError(InputError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.reason = reason
+
+
+_DENIED = "cannot be written to: no permission, or a disk that is read-only"
 
 
 def check_outputs(
@@ -83,8 +87,8 @@ def check_outputs(
         there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
         if not there.is_dir():
             raise InputError(f"{there}: is no folder, which the output needs")
-        if not os.access(there, os.W_OK):
-            raise InputError(f"{folder}: cannot be written to")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise InputError(f"{folder}: {_DENIED}")
     for path in files:
         if path.parent not in made or path.parent.exists():
             _check_writable(path)
@@ -221,8 +225,23 @@ def _check_writable(path: Path) -> None:
         raise InputError(f"{path}: its folder does not exist")
     if path.is_dir():
         raise InputError(f"{path}: is a folder")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise InputError(f"{path}: cannot be written to")
+    there = path.exists()
+    if there and not os.access(path, os.W_OK):
+        raise InputError(f"{path}: {_DENIED}")
+    if there and not path.is_file():  # a pipe or a device, which is not replaced
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):  # the new content is written beside the old one
+        raise InputError(f"{path}: {_DENIED if not there else f'its folder {folder} takes no file'}")
+    if there and _is_kept(path, folder):
+        raise InputError(f"{path}: somebody else's, whom alone its folder lets replace it: name another file")
+
+
+def _is_kept(path: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder such as /tmp, where nobody may replace a file of others."""
+    if os.name == "nt":
+        return False
+    there, user = folder.stat(), os.geteuid()
+    return bool(there.st_mode & stat.S_ISVTX) and user not in (0, there.st_uid, path.stat().st_uid)
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -1,15 +1,18 @@
 """`forgerank detect` from the outside: outputs, bad input, exit codes."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from commands import detect
 from forgerank.cli.detect import Outputs, print_left_out
 from forgerank.cli.main import app
 from forgerank.types import InputError
+from locked import lock
 
 Pixels = NDArray[np.uint8]
 
@@ -88,6 +92,7 @@ def bad_inputs(folder: Path, good: bytes) -> dict[str, Path]:
         "loop": folder / "loop",
         "device": folder / "device.jpg",
         "markup": folder / "[red]<script>\x1b[0m.jpg",
+        "unreadable": folder / "unreadable.jpg",
     }
     paths["empty"].touch()
     paths["truncated"].write_bytes(good[:50])  # nothing of its pixels
@@ -96,17 +101,34 @@ def bad_inputs(folder: Path, good: bytes) -> dict[str, Path]:
     paths["loop"].symlink_to(paths["loop"])
     paths["device"].symlink_to("/dev/null")
     paths["markup"].write_bytes(b"\x00")
-    if os.geteuid() != 0:  # root may read everything
-        paths["unreadable"] = folder / "unreadable.jpg"
-        paths["unreadable"].write_bytes(good)
-        paths["unreadable"].chmod(0)
+    paths["unreadable"].write_bytes(good)
+    paths["unreadable"].chmod(0)
     return paths
 
 
+def not_as_root(patch: pytest.MonkeyPatch, unreadable: Path) -> None:
+    """Root may read everything."""
+    access, opened = os.access, open
+    if os.geteuid() != 0:
+        return
+
+    def may(path: Any, mode: int, **options: Any) -> bool:
+        return Path(path) != unreadable and access(path, mode, **options)
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> Any:
+        if not isinstance(path, int) and Path(path) == unreadable:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, *arguments, **options)
+
+    patch.setattr("os.access", may)
+    patch.setattr("builtins.open", refuse)
+
+
 def test_bad_input_is_one_line_each_and_stops_nothing(
-    photos: Path, weights: list[str], tmp_path: Path
+    photos: Path, weights: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = bad_inputs(tmp_path, (photos / "real.png").read_bytes())
+    not_as_root(monkeypatch, paths["unreadable"])
     arguments = [photos / "real.png", *paths.values(), photos / "forged.png"]
     result = detect(*arguments, "--json", tmp_path / "r.json", *weights)
     assert result.exit_code == 2
@@ -121,6 +143,24 @@ def test_bad_input_is_one_line_each_and_stops_nothing(
     assert [entry["verdict"] for entry in report["reports"]] == ["real", "forged"]
     assert {error["path"] for error in report["errors"]} == {str(path) for path in paths.values()}
     assert all(error["reason"] and "\n" not in error["reason"] for error in report["errors"])
+
+
+def test_a_folder_that_a_pattern_cannot_search_is_said(
+    photos: Path, weights: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b/locked", ".hidden"):
+        (tmp_path / name).mkdir(parents=True)
+    shutil.copy(photos / "real.png", tmp_path / "a")
+    with monkeypatch.context() as patch:
+        lock(patch, tmp_path / ".hidden")
+        assert detect(tmp_path / "**/*.png", *weights).exit_code == 0
+    lock(monkeypatch, tmp_path / "b/locked")
+    result = detect(tmp_path / "**/*.png", *weights)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"forgerank: {tmp_path / 'b/locked'}: permission denied\n",
+    )
+    assert "1 image: 1 real" in result.stdout
 
 
 def test_what_is_left_out_of_a_folder_is_said_by_kind() -> None:

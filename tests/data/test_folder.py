@@ -3,11 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as PILImage
 
 from forgerank.data.formats.folder import Folder, read_folder
 from forgerank.data.formats.registry import DATASETS
 from forgerank.types import InputError
 from layouts import write_folder, write_table
+from locked import lock
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,9 @@ def test_missing_images_are_read_but_not_opened(tmp_path: Path) -> None:
     write_table(tmp_path, rows)
     for name in "bc":
         (tmp_path / f"{name}.png").unlink()
-    with pytest.raises(InputError, match=r"b\.png: missing image \(2 of 3 images of the train split are\)$"):
+    with pytest.raises(
+        InputError, match=r"b\.png: missing image \(2 of 3 images of the train split cannot be found\)$"
+    ):
         Folder(tmp_path, "train")
 
 
@@ -299,3 +303,23 @@ def test_contradictions_are_reported_with_their_line(tmp_path: Path, row: str, r
     write_csv(tmp_path, f"path,label,sequence,nose,eye\na.png,fake,,1,1\nb.png,{row}")
     with pytest.raises(InputError, match=rf"labels\.csv:3: {reason}"):
         read_folder(tmp_path, length=5)
+
+
+def test_a_folder_that_may_not_be_entered_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("real/anna", "fake/berta"):
+        (tmp_path / name).mkdir(parents=True)
+        PILImage.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+    write_csv(tmp_path / "fake", "path,label,split\nberta/0.png,1,train\n")
+    lock(monkeypatch, tmp_path / "fake/berta")
+    with pytest.raises(InputError, match=r"fake/berta: cannot be read: permission denied"):
+        read_folder(tmp_path)
+    with pytest.raises(InputError, match=r"berta/0\.png: permission denied"):
+        Folder(tmp_path / "fake", "train")
+
+
+def test_a_linked_folder_is_read(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    PILImage.new("RGB", (8, 8)).save(tmp_path / "elsewhere/0.png")
+    (tmp_path / "set/real").mkdir(parents=True)
+    (tmp_path / "set/real/anna").symlink_to(tmp_path / "elsewhere")
+    assert [sample.image for sample in read_folder(tmp_path / "set")] == [tmp_path / "set/real/anna/0.png"]

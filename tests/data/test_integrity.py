@@ -16,6 +16,7 @@ from forgerank.data.check import integrity as check
 from forgerank.data.check.integrity import CheckReport, check_dataset
 from forgerank.data.check.near_duplicates import nearest_earlier, perceptual_hash
 from forgerank.types import InputError
+from locked import lock
 
 # Writer, and clips per (split, class) as the layout promises them: masks, tars and levels apart.
 LAYOUTS: dict[str, tuple[str, Callable[[Path], None], dict[tuple[str, str], int]]] = {
@@ -319,3 +320,19 @@ def test_a_table_of_faces_known_in_part(tmp_path: Path) -> None:
 def test_what_cannot_be_listed(dataset: str, options: dict, line: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=line):
         run(dataset, tmp_path, options=options)
+
+
+def test_a_folder_that_may_not_be_entered_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        PILImage.effect_noise((64, 64), 50).save(tmp_path / name / "0.png")
+    (tmp_path / "labels.csv").write_text("path,label\na/0.png,0\nb/0.png,0\n", encoding="utf-8")
+    lock(monkeypatch, tmp_path / "b")
+    report = run("folder", tmp_path)
+    assert report.items == 2
+    assert [(problem.name, problem.detail) for problem in report.problems] == [
+        ("b/0.png", "permission denied"),
+        (str(tmp_path / "b"), "permission denied"),
+    ]

@@ -84,7 +84,7 @@ def test_reverse_turns_sequences_round(tmp_path: Path) -> None:
         ('images/train/0.png,"[1.0, 0]"', "list of integers"),
         ('images/train/0.png,"{}"', "list of integers"),
         ('images/train/0.png,"[1, 2, 3, 4, 5, 0]"', "longer than 5"),
-        ('images/train/9.png,"[1]"', "missing image images/train/9.png"),
+        ('images/train/9.png,"[1]"', "images/train/9.png: missing image"),
         ('/images/train/0.png,"[1]"', "must be relative"),
         ("images/train/0.png", "expected file_path and label"),
     ],

@@ -96,7 +96,7 @@ def prepare(
     from forgerank.data.formats.registry import CLIPS
     from forgerank.data.prepare.face_crops import CutConfig
     from forgerank.data.prepare.video_faces import prepare as prepare_clips
-    from forgerank.files import check_outputs
+    from forgerank.files import check_outputs, os_reason
     from forgerank.media.files import counted
     from forgerank.media.frame_access import evenly_spaced
 
@@ -106,7 +106,10 @@ def prepare(
     files = [out / name for name in (INDEX, SKIPPED, SETTINGS)]
     check_outputs(files, [root, detector_weights], folders=[out])
     clips, _ = list_items(dataset, root, chosen)
-    if archives := unread_archives(root, clips):
+    archives, denied = unread_archives(root, clips)
+    for error in denied:
+        print_error(Console(stderr=True), f"{error.filename}: {os_reason(error)}")
+    if archives:
         some = ", ".join([*archives[:3], *(["..."] if len(archives) > 3 else [])])
         line = f"{root}: {counted(len(archives), 'archive')} not read, {some}: unpack what is not yet"
         print_error(Console(stderr=True), line)
@@ -117,7 +120,7 @@ def prepare(
     with progress_bar("Preparing clips") as progress:
         summary = prepare_clips(clips, out, config, request=request, workers=workers, progress=progress)
     typer.echo(f"{out}: {summary_line(summary)}; faces found by {config.detector}")
-    raise typer.Exit(2 if summary.damaged else 0)
+    raise typer.Exit(2 if summary.damaged or denied else 0)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -21,7 +21,15 @@ from forgerank.cli.table import legend, name_of, print_table, report_table, tota
 from forgerank.detect.detector import Detector, load_pages
 from forgerank.detect.result import LoadedImage, Report, VideoReport, deciding_probability, faces_of
 from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
-from forgerank.files import OutputError, check_outputs, encodable, make_folder, write_atomic, writing
+from forgerank.files import (
+    OutputError,
+    check_outputs,
+    encodable,
+    make_folder,
+    os_reason,
+    write_atomic,
+    writing,
+)
 from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, counted, edit_lists_left_out, find_media
 from forgerank.media.images import MAX_PIXELS, with_remedy
@@ -257,11 +265,13 @@ def _move_out(maps: Path, folder: Path) -> None:
 def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
     """The paths with patterns replaced by the files that match them, and patterns that match none."""
     named: list[Path] = []
-    errors = []
+    errors: list[MediaError] = []
     for path in paths:
-        if not glob.has_magic(str(path)) or path.exists():
+        if not glob.has_magic(str(path)) or os.path.exists(path):
             named.append(path)
-        elif matches := [
+            continue
+        errors += _unsearched(path)
+        if matches := [
             match
             for match in map(Path, sorted(glob.glob(str(path), recursive=True)))
             if not is_litter_file(match, partial(kind_by_content, match))
@@ -270,6 +280,18 @@ def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
         else:
             errors.append(MediaError(path, "no file matches this pattern"))
     return named, errors
+
+
+def _unsearched(pattern: Path) -> list[MediaError]:
+    """The folders that a pattern with ** would search and cannot, which `glob` passes over."""
+    start, anywhere, _ = str(pattern).partition("**")
+    if not anywhere:
+        return []
+    denied: list[OSError] = []
+    for top in glob.glob(start) if start else ["."]:
+        for _, folders, _ in os.walk(top, onerror=denied.append):
+            folders[:] = [folder for folder in folders if not folder.startswith(".")]  # as glob does
+    return [MediaError(str(error.filename), os_reason(error)) for error in denied]
 
 
 def _without_repetitions(paths: Sequence[Path], names: Mapping[Path, str]) -> tuple[list[Path], list[str]]:

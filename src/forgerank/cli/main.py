@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -177,3 +177,17 @@ app.command(epilog=EXIT_CODES)(local(scan.summarize))
 app.command(cls=serve.ServeCommand, epilog=EXIT_CODES)(local(serve.serve))
 app.add_typer(serve.keys_app, name="keys")
 app.add_typer(data.app, name="data")
+
+
+def _leave_reading(commands: typer.Typer) -> None:
+    """What may not be read is found where it is read, and costs no other file: Typer would refuse all."""
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _leave_reading(group.typer_instance)
+    for command in commands.registered_commands:
+        for hint in get_type_hints(command.callback, include_extras=True).values():
+            for parameter in getattr(hint, "__metadata__", ()):
+                parameter.readable = False
+
+
+_leave_reading(app)

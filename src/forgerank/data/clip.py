@@ -37,7 +37,12 @@ def read_frames(clip: Clip, count: int | None, *, archive: Archive | None = None
     A clip that cannot be opened is one `Lost` without a number. Frames come in order, but for those that took
     a second attempt. `archive`: what `read_archive` gave for the clip's tar; read here where it is not given.
     """
-    if not clip.path.exists():
+    try:
+        there = clip.path.exists()
+    except OSError as error:  # a folder above it may not be entered
+        yield Lost(None, f"unreadable: {os_reason(error)}")
+        return
+    if not there:
         yield Lost(None, "missing")
     elif is_archive(clip.path):
         names, reason = planned_members(clip, count)
@@ -74,7 +79,7 @@ def read_together(
     """`read_frames` of clips that `by_file` put together: a tar is unpacked once for all of them."""
     archive: Archive | None = None
     path = clips[0].path
-    if is_archive(path) and path.exists():
+    if is_archive(path) and os.path.exists(path):
         planned = (planned_members(clip, count)[0] for clip in clips)
         archive = read_archive(path, {name for names in planned for name in names.values()})
     for clip in clips:
@@ -125,7 +130,7 @@ def _from_image(number: int, path: Path, data: bytes | None = None) -> Frame | L
     try:
         return Frame(number, None, read_photo(path, data=data))
     except MediaError as error:
-        missing = data is None and not path.exists()
+        missing = isinstance(error.__cause__, FileNotFoundError)
         return Lost(number, "missing" if missing else f"unreadable: {error.reason}")
 
 

@@ -1,9 +1,10 @@
 """Files on the disk: checked and read with one-line reasons, and folders searched for media."""
 
+import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePath
 
@@ -117,12 +118,27 @@ def walk(
     read is appended to `errors`. So are, at the end, the counts of the images that are left out, and of the
     videos if `suffixes` has some; `others` counts the rest. Litter of operating systems is passed over.
     """
-    visited: set[tuple[int, int]] = set()
     left_out = LeftOut(suffixes or frozenset())
 
     def note(error: OSError) -> None:
         errors.append(MediaError(str(error.filename), os_reason(error)))
 
+    for path in files_below(folder, note):
+        if suffixes is None or path.suffix.lower() in suffixes:
+            yield path
+        else:
+            left_out.add(path)
+    errors += left_out.errors(folder)
+    if others is not None:
+        others.update(left_out.others)
+
+
+def files_below(folder: Path, note: Callable[[OSError], None]) -> Iterator[Path]:
+    """Files below a folder, sorted by name, without the litter of operating systems.
+
+    Links are followed, each folder is entered once. `note` is told what cannot be read.
+    """
+    visited: set[tuple[int, int]] = set()
     for root, folders, files in os.walk(folder, followlinks=True, onerror=note):
         try:
             status = os.stat(root)
@@ -131,21 +147,15 @@ def walk(
             continue
         if (status.st_dev, status.st_ino) in visited:
             if Path(root).parent.resolve().is_relative_to(Path(root).resolve()):
-                errors.append(MediaError(root, "leads back to a folder that it lies in"))
+                note(OSError(errno.ELOOP, "leads back to a folder that it lies in", root))
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not is_litter(name))
         for name in sorted(files):
-            if is_litter_file(name, partial(kind_by_content, Path(root, name))):
-                continue
-            if suffixes is None or Path(name).suffix.lower() in suffixes:
-                yield Path(root, name)
-            else:
-                left_out.add(Path(root, name))
-    errors += left_out.errors(folder)
-    if others is not None:
-        others.update(left_out.others)
+            path = Path(root, name)
+            if not is_litter_file(name, partial(kind_by_content, path)):
+                yield path
 
 
 class LeftOut:

@@ -1,5 +1,6 @@
 """Integrity of a data set: published counts, missing and damaged files, leakage between its splits."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,8 +16,10 @@ from forgerank.data.formats.registry import CLIPS
 from forgerank.data.formats.seqdeepfake import read_samples
 from forgerank.data.sample import Sample
 from forgerank.data.tar_files import TAR_SUFFIXES, is_archive
+from forgerank.files import os_reason
+from forgerank.media.files import files_below
 from forgerank.media.frame_access import Frame, count_frames
-from forgerank.media.suffixes import is_litter, kind_by_name
+from forgerank.media.suffixes import kind_by_name
 from forgerank.processes import process_pool
 from forgerank.types import SPLITS, InputError
 
@@ -131,10 +134,9 @@ def check_dataset(
     reasons = {problem: _excuse(problem, dataset, root) for problem in shared}
     problems += [problem for problem in shared if not reasons[problem]]
     notes = [replace(p, detail=f"{p.detail} ({reasons[p]})") for p in shared if reasons[p]]
-    notes += [
-        Problem("archive", name, "unpack it where it lies, if it is not yet")
-        for name in unread_archives(root, items)
-    ]
+    archives, denied = unread_archives(root, items)
+    notes += [Problem("archive", name, "unpack it where it lies, if it is not yet") for name in archives]
+    problems += [Problem("unreadable", str(error.filename), os_reason(error)) for error in denied]
     problems += near_duplicates([(item, value) for item, _, value in looked], distance)
     order = list(KINDS)
     problems.sort(key=lambda problem: order.index(problem.kind))
@@ -171,14 +173,18 @@ def list_items(dataset: str, root: Path, options: Mapping[str, Any]) -> tuple[li
 _ARCHIVES = (*TAR_SUFFIXES, ".zip", ".7z", ".rar", ".zip.001", ".7z.001", ".part1.rar")
 
 
-def unread_archives(root: Path, items: Sequence[Clip]) -> list[str]:
-    """The archives under `root` that are none of the `items`; they may be unpacked already."""
+def unread_archives(root: Path, items: Sequence[Clip]) -> tuple[list[str], list[OSError]]:
+    """The archives under `root` that are none of the `items`; they may be unpacked already. And what of
+    `root` cannot be searched for them.
+    """
     read = {item.path for item in items}
-    return sorted(
+    denied: list[OSError] = []
+    found = sorted(
         path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.name.lower().endswith(_ARCHIVES) and path not in read and not is_litter(path.name)
+        for path in files_below(root, denied.append)
+        if path.name.lower().endswith(_ARCHIVES) and path not in read
     )
+    return found, denied
 
 
 CHECKED = (*CLIPS, "seqdeepfake", "folder")
@@ -262,10 +268,10 @@ def _look_at(clips: Sequence[Clip]) -> list[_Look]:
 
 def _shortfall(clip: Clip) -> list[Problem]:
     """Problems beside the middle frame: missing images of a folder, the missing end of a video."""
-    if clip.path.is_dir():
-        lost = [name for name in clip.frames if not (clip.path / name).is_file()]
+    if os.path.isdir(clip.path):
+        lost = [name for name in clip.frames if not os.path.isfile(clip.path / name)]
         return [Problem("missing", f"{clip.name}/{name}") for name in lost]
-    if not clip.path.is_file() or is_archive(clip.path) or kind_by_name(clip.path) == "image":
+    if not os.path.isfile(clip.path) or is_archive(clip.path) or kind_by_name(clip.path) == "image":
         return []
     present, stated = count_frames(clip.path)
     return [Problem("truncated", clip.name, f"{present} of {stated} frames")] if present < stated else []

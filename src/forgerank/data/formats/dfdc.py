@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from forgerank.data.clip import Clip
-from forgerank.data.formats.paths import check_root, inner_path
+from forgerank.data.formats.paths import all_files, check_root, inner_path
 from forgerank.data.groups import Grouping, group_people
 from forgerank.files import open_table, read_json
 from forgerank.types import SPLITS, InputError
@@ -35,7 +35,10 @@ def dfdc(root: Path, *, split: str = "test") -> list[Clip]:
     check_root(root)
     if split not in _SPLITS:
         raise InputError(f"split must be of {', '.join(_SPLITS)}, got {split}")
-    tables = {path.parent: path for name in ("metadata.json", "labels.csv") for path in root.rglob(name)}
+    files = list(all_files(root))
+    tables = {
+        path.parent: path for name in ("metadata.json", "labels.csv") for path in files if path.name == name
+    }
     if not tables:
         raise InputError(f"{root}: no DFDC here: expected metadata.json or labels.csv in it or its folders")
     clips = []

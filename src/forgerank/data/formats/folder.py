@@ -3,20 +3,20 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
-from forgerank.data.formats.paths import is_file, is_image
+from forgerank.data.formats.paths import all_files, is_file, is_image, why_missing
 from forgerank.data.formats.seqdeepfake import parse_integers
 from forgerank.data.sample import Sample, Samples
 from forgerank.files import as_on_disk, composed, open_table
 from forgerank.labels import VOCABULARIES, Parts, check_sequence, face_labels
 from forgerank.media.files import LeftOut, by_kind, counted
-from forgerank.media.suffixes import IMAGE_SUFFIXES, is_litter_file, kind_by_content
+from forgerank.media.suffixes import IMAGE_SUFFIXES
 from forgerank.types import SPLITS, InputError
 
 Label = Literal["real", "fake"]
@@ -45,10 +45,11 @@ class Folder(Samples):
     ) -> None:
         found = read_folder(root, length=length, table=table, shares=shares, label=label, parts=parts)
         samples = [sample for sample in found if sample.split == split]
-        missing = [sample.image for sample in samples if not is_file(sample.image)]
+        missing = [(sample.image, why) for sample in samples if (why := why_missing(sample.image))]
         if missing:
-            more = f" ({len(missing)} of {counted(len(samples), 'image')} of the {split} split are)"
-            raise InputError(f"{missing[0]}: missing image" + more * (len(missing) > 1))
+            (image, reason), number = missing[0], counted(len(samples), "image")
+            more = f" ({len(missing)} of {number} of the {split} split cannot be found)"
+            raise InputError(f"{image}: {reason}" + more * (len(missing) > 1))
         super().__init__(samples)
 
 
@@ -123,12 +124,11 @@ def _read_folders(root: Path, table: str, length: int, parts: Parts | None) -> I
     left_out = LeftOut(IMAGE_SUFFIXES)
     for name in ("real", "fake"):
         paths = []
-        for path in (root / name).rglob("*"):
-            inside = path.relative_to(root)
-            if is_litter_file(inside, partial(kind_by_content, path)):
-                continue
+        if not (root / name).is_dir():
+            continue
+        for path in all_files(root / name):
             if is_image(path):
-                paths.append(inside)
+                paths.append(path.relative_to(root))
             elif is_file(path):
                 left_out.add(path)
         for path in sorted(paths):

@@ -1,7 +1,10 @@
 """Paths inside a data set: folders, and the images and videos in them."""
 
+from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 
+from forgerank.files import os_reason
+from forgerank.media.files import files_below
 from forgerank.media.suffixes import kind_by_name
 from forgerank.types import InputError
 
@@ -18,6 +21,23 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def why_missing(path: Path) -> str | None:
+    """Why an image cannot be found under its name; None where it is there."""
+    try:
+        return None if path.is_file() else "missing image"
+    except OSError as error:
+        return os_reason(error)
+
+
+def all_files(folder: Path) -> Iterator[Path]:
+    """As `files_below`. Raises InputError for a folder that cannot be read, whose files would be missing."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be read: {os_reason(error)}")
+
+    return files_below(folder, refuse)
 
 
 def is_image(path: PurePath) -> bool:

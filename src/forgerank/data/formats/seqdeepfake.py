@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from forgerank.data.formats.paths import is_file
+from forgerank.data.formats.paths import is_file, why_missing
 from forgerank.data.sample import Sample, Samples
 from forgerank.files import open_table
 from forgerank.labels import COMPONENTS, check_sequence
@@ -53,8 +53,8 @@ def read_samples(
             if base is None:
                 base = next((b for b in (root, root.parent) if is_file(b / file_path)), None)
             image = (base or root) / file_path
-            if errors is None and not is_file(image):
-                raise InputError(f"{table}:{line}: missing image {file_path}")
+            if errors is None and (reason := why_missing(image)):
+                raise InputError(f"{table}:{line}: {file_path}: {reason}")
             sequence = _parse_label(label, length if length > 1 else len(COMPONENTS), f"{table}:{line}")
             sample = _to_sample(image, sequence, split, root, records.get(file_path, {}))
             if length == 1:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from forgerank.data.clip import Clip
-from forgerank.data.formats.paths import check_root, is_image
+from forgerank.data.formats.paths import all_files, check_root, is_image
 from forgerank.data.tar_files import TAR_SUFFIXES, DamagedTarError, tar_names
 from forgerank.types import InputError
 
@@ -76,7 +76,7 @@ def _clip(part: Path, path: Path, video: str, name: str, frames: Sequence[str]) 
 
 def _folder_sequences(path: Path) -> tuple[Mapping[str, list[str]], bool]:
     sequences = defaultdict(list)
-    for file in path.rglob("*"):
+    for file in all_files(path):
         if is_image(file):
             sequences[file.parent.relative_to(path).as_posix()].append(file.name)
     return sequences, True

@@ -58,7 +58,8 @@ def shard_dataset(
     usable = [sample for sample in searched if sample.points is not None]
     skipped += [(s.image, f"{s.image}: no face found") for s in searched if s.points is None]
     if not usable:
-        raise InputError(f"{out}: the {split} split holds no usable image")
+        why = f" ({skipped[0][1]})" if skipped else ""
+        raise InputError(f"{out}: the {split} split holds no usable image{why}")
     order = np.random.default_rng(seed).permutation(len(usable)).tolist()
     width = max(5, len(str(len(usable) // shard_size)))
     written: dict[int, dict[str, Any]] = {}
