@@ -59,6 +59,16 @@ def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
         read_photo(tmp_path / "a.jpg")
 
 
+def disk_table(start: int = 2048) -> bytes:
+    """Of a disk of one partition of FAT, with the end of its sector."""
+    return struct.pack("<B3xB3xII", 0x80, 0x0C, start, 4096) + bytes(48) + b"\x55\xaa"
+
+
+def ext(block: int = 2) -> bytes:
+    """The beginning of a partition of Linux."""
+    return bytes(1024) + bytes(24) + struct.pack("<I28xHHH", block, 0xEF53, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("head", "reason"),
     [
@@ -91,6 +101,13 @@ def test_a_known_format_that_is_not_read_is_named(tmp_path: Path) -> None:
         (b"From a@b.c Mon\nDate: 1\nTo: e\n", r"a document \(e-mail\)"),
         (b"To: somebody\nwith a note", r"not an image \(JPEG, "),
         (b"bplist00\xd1\x01\x02^NSURLNameKey", "a file that is still in iCloud: download it first"),
+        (b"\xeb\x3c\x90mkfs.fat" + bytes(43) + b"FAT16   ", r"an archive \(raw disk\): unpack it first"),
+        (b"\xeb\x52\x90NTFS    ", r"an archive \(raw disk\)"),
+        (bytes(512) + b"EFI PART", r"an archive \(raw disk\)"),
+        (bytes(446) + disk_table(), r"an archive \(raw disk\)"),
+        (bytes(446) + disk_table(start=0), "it begins with zeros alone|not an image"),
+        (ext(), r"an archive \(raw disk\)"),
+        (ext(block=9), "not an image"),
         (bytes(5000), "it begins with zeros alone, as a failed copy does: get the file again"),
         (b"text, and zeros", r"not an image \(JPEG, "),
     ],
@@ -99,6 +116,16 @@ def test_what_is_no_image_is_named(tmp_path: Path, head: bytes, reason: str) -> 
     (tmp_path / "a.jpg").write_bytes(head + bytes(400))
     with pytest.raises(MediaError, match=reason):
         read_photo(tmp_path / "a.jpg")
+
+
+def test_a_disk_is_named_without_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(ext())
+    with path.open("r+b") as file:
+        file.truncate(2_000_000_000)  # more than is read of any image
+    for read in (read_photo, load_image):
+        with pytest.raises(MediaError, match=r"an archive \(raw disk\): unpack it first"):
+            read(path)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,7 @@ from forgerank.detect.verdict import (
 from forgerank.detect.views import SCALES, VIEWS, merged, seen_one_way
 from forgerank.faces.align import Alignment, estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.media.files import read_file
-from forgerank.media.images import MAX_PIXELS, read_first, read_pages
+from forgerank.media.images import MAX_PIXELS, read_first, read_image, read_pages
 from forgerank.types import Face, Image, InputError
 from forgerank.weights.description import METADATA_FILE, load_weights
 
@@ -199,7 +198,7 @@ def load_image(image: LoadedImage | Image | Path | str, *, max_pixels: int = MAX
     if isinstance(image, LoadedImage):
         return image
     if isinstance(image, (str, Path)):
-        content = read_file(image)
+        content = read_image(image)
         page = read_first(image, data=content, max_pixels=max_pixels)
         return LoadedImage(str(image), hashlib.sha256(content).hexdigest(), *page)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -215,7 +214,7 @@ def load_pages(
 
     `content` is that of the file where it is in memory already: nothing is read then.
     """
-    content = read_file(path) if content is None else content
+    content = read_image(path) if content is None else content
     sha256 = hashlib.sha256(content).hexdigest()
     for page in read_pages(path, data=content, max_pixels=max_pixels):
         yield LoadedImage(str(path), sha256, *page)

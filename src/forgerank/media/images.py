@@ -25,7 +25,8 @@ from PIL import Image as PillowImage
 from PIL.ImageFile import ImageFile
 
 from forgerank.extras import MissingExtraError, require
-from forgerank.media.files import MediaError, counted, read_file
+from forgerank.files import os_reason
+from forgerank.media.files import MediaError, check_file, counted, read_file
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
 from forgerank.media.mending import (
     Mended,
@@ -130,11 +131,26 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
     then. Raises MediaError for anything else, damaged and truncated files and more than
     `max_pixels` pixels included, and for files made to cost much more than their size: docs/security.md.
     """
-    content = read_file(path) if data is None else data
+    content = read_image(path) if data is None else data
     with opened(path, content) as image:
         _check_size(image, path, content, max_pixels)
         _load(image, content)
         return pixels(image, path, _hdr(image, content))
+
+
+def read_image(path: str | Path) -> bytes:
+    """As `read_file`. Raises UnknownFormatError at once for what does not begin as an image: a disk's or an
+    archive's gigabytes are not read.
+    """
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise MediaError(path, os_reason(error)) from error
+    if image_format(head) is None:
+        raise UnknownFormatError(path, _unknown(head))
+    return read_file(path)
 
 
 def read_pages(
@@ -147,7 +163,7 @@ def read_pages(
     What was left out is in the warnings. Raises MediaError as `read_photo` does where the first image cannot
     be read, and after the last one where another could not.
     """
-    content = read_file(path) if data is None else data
+    content = read_image(path) if data is None else data
     with opened(path, content) as image:
         count = _page_count(image)
         first = _first_page(image, path, content, max_pixels)

@@ -196,7 +196,7 @@ _DOCUMENTS = (
     ("Outlook", 0, b"!BDN"),  # a mailbox
     ("e-mail", 0, b"\x78\x9f\x3e\x22"),  # winmail.dat
 )
-_ARCHIVES = (
+_ARCHIVES: _Formats = (
     ("tar", 257, b"ustar"),  # whose first bytes are a name, and may be any
     ("ZIP", 0, b"PK\x03\x04"),
     ("ZIP", 0, b"PK\x05\x06"),  # empty
@@ -217,7 +217,24 @@ _ARCHIVES = (
     ("VMDK disk", 0, b"KDMV"),
     ("VHDX disk", 0, b"vhdxfile"),
     ("QCOW disk", 0, b"QFI\xfb"),
+    ("VirtualBox disk", 64, b"\x7f\x10\xda\xbe"),
+    ("VHD disk", 0, b"conectix"),
+    # of raw disks: a table of partitions, or one partition
+    ("raw disk", 512, b"EFI PART"),
+    ("raw disk, encrypted", 0, b"LUKS\xba\xbe"),
+    ("raw disk, encrypted", 3, b"-FVE-FS-"),
+    ("raw disk", 3, b"NTFS    "),
+    ("raw disk", 3, b"EXFAT   "),
+    ("raw disk", 54, (b"FAT12   ", b"FAT16   ")),
+    ("raw disk", 82, b"FAT32   "),
+    ("raw disk", 0, b"XFSB"),
+    ("raw disk", 32, b"NXSB"),
+    ("raw disk", 1024, (b"H+\0\4", b"HX\0\5")),
 )
+
+
+_EXT_BLOCKS = {bytes([power, 0, 0, 0]) for power in range(7)}
+_EXT_ERRORS = {bytes([policy, 0]) for policy in (1, 2, 3)}
 
 
 def is_litter(name: str | PurePath) -> bool:
@@ -424,7 +441,7 @@ def archive_format(head: bytes) -> str | None:
     >>> archive_format(b"BZh91AY&SY")
     'bzip2'
     """
-    return _named(_ARCHIVES, head) or ("tar" if _is_old_tar(head) else None)
+    return _named(_ARCHIVES, head) or ("tar" if _is_old_tar(head) else "raw disk" if _is_disk(head) else None)
 
 
 def _is_old_tar(head: bytes) -> bool:
@@ -433,6 +450,20 @@ def _is_old_tar(head: bytes) -> bool:
         return bool(tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape").name)
     except (tarfile.HeaderError, ValueError):
         return False
+
+
+def _is_disk(head: bytes) -> bool:
+    """Whether a head is that of a disk with a table of partitions as DOS has it, or of a partition of Linux
+    (ext2 to ext4), by more than the two bytes of their magic.
+    """
+    entries = [head[at : at + 16] for at in range(446, 510, 16)]
+    used = [entry for entry in entries if any(entry)]
+    table = head[510:512] == b"\x55\xaa" and all(
+        entry[0] in (0, 0x80) and entry[4] and any(entry[8:12]) and any(entry[12:16]) for entry in used
+    )
+    # The size of a block as a power of two above 1 KiB, and what to do after errors.
+    ext = head[1080:1082] == b"\x53\xef" and head[1048:1052] in _EXT_BLOCKS and head[1084:1086] in _EXT_ERRORS
+    return (table and bool(used)) or ext
 
 
 def _is_video(head: bytes) -> bool:
