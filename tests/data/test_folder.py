@@ -322,4 +322,5 @@ def test_a_linked_folder_is_read(tmp_path: Path) -> None:
     PILImage.new("RGB", (8, 8)).save(tmp_path / "elsewhere/0.png")
     (tmp_path / "set/real").mkdir(parents=True)
     (tmp_path / "set/real/anna").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/real/around").symlink_to(tmp_path / "set/real")
     assert [sample.image for sample in read_folder(tmp_path / "set")] == [tmp_path / "set/real/anna/0.png"]

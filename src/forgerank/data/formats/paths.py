@@ -1,5 +1,6 @@
 """Paths inside a data set: folders, and the images and videos in them."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -35,6 +36,8 @@ def all_files(folder: Path) -> Iterator[Path]:
     """As `files_below`. Raises InputError for a folder that cannot be read, whose files would be missing."""
 
     def refuse(error: OSError) -> None:
+        if error.errno == errno.ELOOP:  # a link to a folder around it, whose files are there
+            return
         raise InputError(f"{error.filename}: cannot be read: {os_reason(error)}")
 
     return files_below(folder, refuse)
