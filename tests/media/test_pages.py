@@ -118,6 +118,51 @@ def test_what_is_no_image_is_named(tmp_path: Path, head: bytes, reason: str) -> 
         read_photo(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize(
+    ("marker", "bits", "channels", "kind"),
+    [
+        (0xC3, 8, 3, "lossless JPEG"),
+        (0xF7, 8, 3, "JPEG-LS"),
+        (0xC6, 8, 3, "hierarchical JPEG"),
+        (0xC1, 12, 3, "JPEG of 12 bits"),
+        (0xC0, 8, 2, "JPEG of 2 channels"),
+    ],
+)
+def test_a_jpeg_that_no_decoder_knows_is_not_called_damaged(
+    tmp_path: Path, marker: int, bits: int, channels: int, kind: str
+) -> None:
+    content = bytearray(saved(tmp_path / "a.jpg", scene()).read_bytes())
+    place = content.index(b"\xff\xc0")
+    content[place + 1], content[place + 4], content[place + 9] = marker, bits, channels
+    with pytest.raises(MediaError, match=rf"an image of a kind that is not read \({kind}\): save it as JPEG"):
+        read_photo(tmp_path / "a.jpg", data=bytes(content))
+
+
+@pytest.mark.parametrize("big_tiff", [False, True])
+@pytest.mark.parametrize(("compression", "kind"), [(50002, "JPEG XL"), (34712, "JPEG 2000"), (34887, "LERC")])
+def test_a_tiff_that_no_decoder_knows_is_not_called_damaged(
+    tmp_path: Path, compression: int, kind: str, big_tiff: bool
+) -> None:
+    content = bytearray(saved(tmp_path / "a.tif", scene(), big_tiff=big_tiff).read_bytes())
+    tag = content.index(struct.pack("<HH", 259, 3))
+    struct.pack_into("<H", content, tag + (12 if big_tiff else 8), compression)
+    with pytest.raises(MediaError, match=rf"a kind that is not read \(TIFF of {kind}\): save it as JPEG"):
+        read_photo(tmp_path / "a.tif", data=bytes(content))
+
+
+def test_a_gain_map_of_full_size_is_no_page(tmp_path: Path) -> None:
+    image, other = (PILImage.fromarray(pixels) for pixels in (scene(), 255 - scene()))
+    image.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[other])
+    assert len(list(read_pages(tmp_path / "a.jpg"))) == 2
+    content = (tmp_path / "a.jpg").read_bytes()
+    second = content.index(b"\xff\xd9\xff\xd8") + 4
+    said = b"http://ns.adobe.com/xap/1.0/\0<x hdrgm:Version='1.0'/>"
+    segment = b"\xff\xe1" + struct.pack(">H", len(said) + 2) + said
+    (tmp_path / "a.jpg").write_bytes(content[:second] + segment + content[second:])
+    [page] = read_pages(tmp_path / "a.jpg")
+    assert page.warnings == ("it also holds a reduced copy or map of this image, not judged",)
+
+
 def test_a_disk_is_named_without_being_read(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(ext())

@@ -46,6 +46,7 @@ from forgerank.media.structure import (
     jpeg_scans,
     png_chunks,
     read_structure,
+    unread_coding,
     webp_end,
 )
 from forgerank.media.suffixes import (
@@ -73,6 +74,7 @@ _MAX_PIXELS_PER_BYTE = 10_000  # of a damaged file; PNG stores up to 8,256 of on
 _SMALLER = 0.5  # a page with at most this share of the first one's pixels, in its shape, is a reduced copy
 _MISSING = 128  # what libjpeg puts in place of blocks that are not there; Pillow inverts it in CMYK
 _NO_DETAILS = "too little left to judge (the file ends before the details of its image)"
+_UNREAD = "an image of a kind that is not read ({}): save it as JPEG or PNG"
 _RAW = "a camera's raw file, which is not read: export it as JPEG or PNG"
 # Tags of TIFF.
 _DNG_VERSION, _KIND_OF_IMAGE, _INNER_DIRECTORIES = 50706, 254, 330
@@ -81,6 +83,7 @@ _ODD_PIXELS = "its pixels are stored in a way that is not read: save it as PNG, 
 _SAID_OF_ODD_PIXELS = ("unknown pixel mode", "unknown raw mode")  # by Pillow
 _MOTION = "it also holds a video (a motion photo), not judged"
 _COPY = "it also holds a reduced copy or map of this image"
+_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 _VIDEO_INSIDE = re.compile(rb"\0\0\0.ftyp(mp4|iso|qt|avc|M4V|3gp|MSNV)", re.DOTALL)
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
@@ -215,6 +218,8 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
             structure = read_structure(content)
             if structure.format is None:
                 raise UnknownFormatError(path, _unknown(content))
+            if (coding := unread_coding(content)) is not None:
+                raise UnknownFormatError(path, _UNREAD.format(coding))
             whole = close_webp(content) if structure.format == "WebP" else content
             image = _decoder(structure.format, path)(_Content(whole))
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
@@ -312,7 +317,7 @@ def unread(head: bytes) -> str | None:
         return "it begins with zeros alone, as a failed copy does: get the file again"
     if kind is None or image_format(head):
         return None
-    return f"an image of a kind that is not read ({kind}): save it as JPEG or PNG"
+    return _UNREAD.format(kind)
 
 
 def _check_size(image: ImageFile, path: str | Path, content: bytes, max_pixels: int) -> None:
@@ -472,7 +477,7 @@ def _pages_to_judge(
             broken += 1
             continue
         width, height = image.size
-        if _is_copy((width, height), size):
+        if _is_copy((width, height), size) or _is_gain_map(image):
             copies += 1
         elif width * height > max_pixels or max(width, height) > _MAX_SIDE:
             broken += 1
@@ -495,6 +500,14 @@ def _is_copy(size: tuple[int, int], of: tuple[int, int]) -> bool:
         return False
     shape = max(size) / max(1, min(size)) / (max(of) / max(1, min(of)))
     return 0.95 < shape < 1.05
+
+
+def _is_gain_map(image: ImageFile) -> bool:
+    """Whether a page behind the first of a JPEG says that it holds how much brighter a bright display is to
+    show the first (ISO 21496-1, and Adobe's of before).
+    """
+    segments = getattr(image, "applist", ())
+    return any(data.startswith(_GAIN_MAP) or b"hdrgm:" in data for _, data in segments)
 
 
 def pixels(image: ImageFile, path: str | Path, hdr: Transfer | None = None) -> Image:

@@ -6,9 +6,9 @@ minutes and gigabytes. The limits here are far above what cameras and programs w
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from forgerank.media.suffixes import HEAD_BYTES, image_format
 
@@ -20,9 +20,28 @@ _MAX_FRAMES = 20_000  # frames and extensions of a GIF
 _SPARE_BLOCKS, _BYTES_PER_BLOCK = 10_000, 48  # of a GIF's data, which has blocks of at most 255 bytes
 _MAX_BOXES = 2_000  # of AVIF and HEIF, at the top
 _MAX_PAGES = 2_000  # directories of a TIFF
+_MAX_ENTRIES = 1_000  # of a TIFF's directory, that are looked at for the coding of its pixels
 JPEG_SCAN, JPEG_CODES, JPEG_END = 0xDA, 0xC4, 0xD9  # markers of segments
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _NO_DATA = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # the other markers stand amid the codes of pixels
+
+
+# Segments that describe the frame of a JPEG, and those whose coding no decoder here knows.
+_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {JPEG_CODES, 0xC8, 0xCC})
+_JPEG_CODINGS = {
+    **dict.fromkeys((0xC3, 0xCB), "lossless JPEG"),
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical JPEG"),
+    0xF7: "JPEG-LS",
+}
+_COMPRESSION = 259  # tag of TIFF
+_TIFF_CODINGS = {
+    **dict.fromkeys((22610, 34934), "JPEG XR"),
+    **dict.fromkeys((33003, 33005, 34712), "JPEG 2000"),
+    **dict.fromkeys((34927, 50001), "WebP"),
+    **dict.fromkeys((50002, 52546), "JPEG XL"),
+    34887: "LERC",
+    34933: "PNG",
+}
 
 
 class StructureError(Exception):
@@ -104,6 +123,35 @@ def jpeg_scans(content: bytes) -> Iterator[JpegSegment]:
         _limit(number, _MAX_SEGMENTS, "segments between the scans of a JPEG")
         at = found.end() + max(2, int.from_bytes(content[found.end() : found.end() + 2], "big"))
         yield JpegSegment(found[1][0], found.start(), content[found.end() : at], at)
+
+
+def unread_coding(content: bytes) -> str | None:
+    """What a JPEG or TIFF is called whose pixels are coded in a way that no decoder here knows; else None."""
+    name = image_format(content[:HEAD_BYTES])
+    return _jpeg_coding(content) if name == "JPEG" else _tiff_coding(content) if name == "TIFF" else None
+
+
+def _jpeg_coding(content: bytes) -> str | None:
+    start, marker = next(
+        ((start, marker) for marker, start, _ in jpeg_segments(content) if marker in _FRAMES), (0, None)
+    )
+    if marker is None or start + 6 > len(content):
+        return None
+    bits, channels = content[start], content[start + 5]
+    if (kind := _JPEG_CODINGS.get(marker)) is None and bits != 8:
+        kind = f"JPEG of {bits} bits"
+    return f"JPEG of {channels} channels" if kind is None and channels not in (1, 3, 4) else kind
+
+
+def _tiff_coding(content: bytes) -> str | None:
+    """By the first directory."""
+    number, at, (offset, entries, entry) = _tiff(content)
+    directory = range(at + entries, at + entries + entry * number(at, entries), entry)
+    for place in directory[:_MAX_ENTRIES]:
+        if number(place, 2) == _COMPRESSION:
+            kind = _TIFF_CODINGS.get(number(place + entry - offset, 2))
+            return None if kind is None else f"TIFF of {kind}"
+    return None
 
 
 def behind_jpeg(content: bytes) -> bytes:
@@ -195,15 +243,22 @@ def _gif_palette(flags: bytes) -> int:
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
-def _walk_tiff(content: bytes) -> None:
-    order = "little" if content[:2] == b"II" else "big"
+def _tiff(content: bytes) -> tuple[Callable[[int, int], int], int, tuple[int, int, int]]:
+    """What reads a number of so many bytes at a place, the place of the first directory, and the bytes of an
+    offset, of the number of a directory's entries, and of an entry.
+    """
+    order: Literal["little", "big"] = "little" if content[:2] == b"II" else "big"
 
     def number(at: int, size: int) -> int:
-        return int.from_bytes(content[at : at + size], order)  # type: ignore[arg-type]
+        return int.from_bytes(content[at : at + size], order)
 
-    # Bytes of an offset, of the number of a directory's entries, and of an entry.
-    offset, entries, entry = (8, 8, 20) if number(2, 2) == 43 else (4, 2, 12)
-    at, pages = number(offset, offset), 0
+    sizes = (8, 8, 20) if number(2, 2) == 43 else (4, 2, 12)
+    return number, number(sizes[0], sizes[0]), sizes
+
+
+def _walk_tiff(content: bytes) -> None:
+    number, at, (offset, entries, entry) = _tiff(content)
+    pages = 0
     while at and at + entries <= len(content):
         pages += 1
         _limit(pages, _MAX_PAGES, "directories in a TIFF")
