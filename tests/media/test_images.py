@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PILImage
-from PIL import ImageCms
+from PIL import ImageCms, PngImagePlugin
 
 from forgerank.media import images
 from forgerank.media.files import MediaError
@@ -374,3 +374,34 @@ def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
     PILImage.fromarray(gradient()).save(tmp_path / "a.png")
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
     assert_refused(tmp_path / "a.png", "not enough memory")
+
+
+def colour_profile(*, swapped: bool = False) -> bytes:
+    """That of sRGB, or one by which red is blue."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    if swapped:
+        for old, new in ((b"rXYZ", b"...."), (b"bXYZ", b"rXYZ"), (b"....", b"bXYZ")):
+            profile = profile.replace(old, new)
+    return profile
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
+def test_a_profile_by_which_an_image_looks_otherwise_is_applied(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    PILImage.fromarray(gradient()[..., ::-1]).save(path, icc_profile=colour_profile(swapped=True), quality=95)
+    assert np.abs(read_photo(path).astype(int) - gradient()).mean() < 4
+
+
+@pytest.mark.parametrize("profile", [colour_profile(), bytes(200), colour_profile()[:300]])
+def test_stored_values_stay_with_a_usual_profile_and_a_broken_one(tmp_path: Path, profile: bytes) -> None:
+    PILImage.fromarray(gradient()).save(tmp_path / "a.png", icc_profile=profile)
+    assert (read_photo(tmp_path / "a.png") == gradient()).all()
+
+
+@pytest.mark.parametrize(("gamma", "exponent"), [(100_000, 1 / 2.2), (45_455, 1), (0, 1)])
+def test_the_gamma_of_a_png(tmp_path: Path, gamma: int, exponent: float) -> None:
+    chunk = PngImagePlugin.PngInfo()
+    chunk.add(b"gAMA", gamma.to_bytes(4, "big"))
+    PILImage.fromarray(gradient()).save(tmp_path / "a.png", pnginfo=chunk)
+    shown = np.rint((gradient() / 255) ** exponent * 255)
+    assert (read_photo(tmp_path / "a.png") == shown).all()

@@ -5,6 +5,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BytesIO
 from itertools import takewhile
 from pathlib import Path
@@ -83,6 +84,9 @@ _ODD_PIXELS = "its pixels are stored in a way that is not read: save it as PNG, 
 _SAID_OF_ODD_PIXELS = ("unknown pixel mode", "unknown raw mode")  # by Pillow
 _MOTION = "it also holds a video (a motion photo), not judged"
 _COPY = "it also holds a reduced copy or map of this image"
+_MAX_PROFILE = 4_000_000  # bytes of a colour profile: those of presses have 2 million
+_FEW = 64, 64  # pixels on which a profile is tried
+_LOOKS_OTHERWISE = 5.0  # levels of 255 on average; those of cameras and screens change fewer
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 _VIDEO_INSIDE = re.compile(rb"\0\0\0.ftyp(mp4|iso|qt|avc|M4V|3gp|MSNV)", re.DOTALL)
 _TURNS = {
@@ -129,10 +133,11 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
     JPEG, PNG, WebP, GIF, AVIF, BMP, TIFF and, with the extra `heif`, HEIC, recognised by content and not by
     name; of several frames or pages, the first. Transparent pixels are composited on white, as a browser
     shows them; 16 bits are scaled to 8; HDR (PQ, HLG) is tone-mapped to BT.709, from 8 bits, as videos are;
-    CIELAB is converted to sRGB, CMYK without its profile, and embedded ICC profiles are ignored: stored
-    values stay as they are. `data` is the file's content where it lies in an archive; `path` only names it
-    then. Raises MediaError for anything else, damaged and truncated files and more than
-    `max_pixels` pixels included, and for files made to cost much more than their size: docs/security.md.
+    CIELAB is converted to sRGB. An ICC profile, or the gamma of a PNG, is applied where it has the image look
+    otherwise; by those of cameras and screens stored values stay as they are. `data` is the file's content
+    where it lies in an archive; `path` only names it then. Raises MediaError for anything else, damaged and
+    truncated files and more than `max_pixels` pixels included, and for files made to cost much more than
+    their size: docs/security.md.
     """
     content = read_image(path) if data is None else data
     with opened(path, content) as image:
@@ -515,8 +520,49 @@ def pixels(image: ImageFile, path: str | Path, hdr: Transfer | None = None) -> I
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     if _is_misread(image.mode, tags):
         raise MediaError(path, _ODD_PIXELS)
-    stored = np.array(_to_rgb(_upright(image, path), path, tags), dtype=np.uint8)
-    return stored if hdr is None else tone_map(stored.astype(np.uint16) * 257, hdr)
+    upright = _upright(image, path)
+    rgb = _to_rgb(upright, path, tags)
+    if hdr is None:
+        return np.array(_as_shown(upright, rgb, image.info), dtype=np.uint8)
+    return tone_map(np.asarray(rgb).astype(np.uint16) * 257, hdr)
+
+
+def _as_shown(image: PillowImage.Image, rgb: PillowImage.Image, info: Mapping[Any, Any]) -> PillowImage.Image:
+    """`rgb`, which was made of `image`; where its colour profile or a PNG's gamma has it look otherwise, what
+    that makes of it. Profiles that cannot be used are passed over, as programs do.
+    """
+    profile = info.get("icc_profile")
+    if profile and len(profile) <= _MAX_PROFILE:
+        from PIL import ImageCms
+
+        try:
+            given = ImageCms.ImageCmsProfile(BytesIO(profile))
+            of_cmyk = given.profile.xcolor_space == "CMYK"
+            if of_cmyk != (image.mode == "CMYK"):
+                return rgb
+            source = image if of_cmyk else rgb.convert("L") if given.profile.xcolor_space == "GRAY" else rgb
+            transform = ImageCms.buildTransform(given, ImageCms.createProfile("sRGB"), source.mode, "RGB")
+            return _if_otherwise(rgb, source, partial(ImageCms.applyTransform, transform=transform))
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            return rgb
+    gamma = 0 if profile or "srgb" in info else info.get("gamma", 0)
+    if gamma > 0:
+        levels = (np.linspace(0, 1, 256) ** (1 / (2.2 * gamma)) * 255).round().astype(int).tolist()
+        return _if_otherwise(rgb, rgb, lambda few: few.point(3 * levels))
+    return rgb
+
+
+def _if_otherwise(
+    rgb: PillowImage.Image,
+    source: PillowImage.Image,
+    shown: Callable[[PillowImage.Image], PillowImage.Image | None],
+) -> PillowImage.Image:
+    """What `shown` makes of `source`, where some of its pixels look other than in `rgb`."""
+    stored = rgb.resize(_FEW, PillowImage.Resampling.BOX)
+    few = stored if source is rgb else source.resize(_FEW, PillowImage.Resampling.BOX)
+    if np.abs(np.asarray(shown(few), int) - np.asarray(stored)).mean() < _LOOKS_OTHERWISE:
+        return rgb
+    return shown(source) or rgb
 
 
 class _Content(BytesIO):
