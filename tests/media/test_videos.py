@@ -93,6 +93,28 @@ def test_time_goes_on_where_videos_were_joined(name: str, codec: str, tmp_path: 
     )
 
 
+def test_time_goes_on_where_the_joined_video_was_recorded_earlier(tmp_path: Path) -> None:
+    """By more than a minute, which FFmpeg takes for an overflow of the clock: 26 hours."""
+    early = write_video(tmp_path / "early.ts", greys(), rate=25, bf="0")
+    late, path = tmp_path / "late.ts", tmp_path / "a.ts"
+    with av.open(str(early)) as source, av.open(str(late), "w") as shifted:
+        stream = shifted.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts is not None:
+                packet.dts, packet.pts = packet.dts + 3600 * 90_000, packet.pts + 3600 * 90_000
+                packet.stream = stream
+                shifted.mux(packet)
+    path.write_bytes(late.read_bytes() + early.read_bytes())
+    with open_video(path) as video:
+        samples = list(video.samples(5.0))
+        assert video.duration is None or video.duration < 10
+        assert max(video.times()) == pytest.approx(2 * COUNT / 25, abs=0.1)
+    assert [sample.time for sample in samples] == pytest.approx(
+        [n / 5 for n in range(len(samples))], abs=0.09
+    )
+    assert len(samples) == 2 * COUNT // 5
+
+
 def test_a_frame_of_another_shape_is_not_distorted(tmp_path: Path) -> None:
     """As where a telephone is turned in a call that is recorded."""
     wide, high = np.full((96, 160, 3), 100, np.uint8), np.full((160, 96, 3), 200, np.uint8)
@@ -217,6 +239,27 @@ def test_hdr_comes_out_as_bt_709(transfer: int, tmp_path: Path) -> None:
     assert np.abs(shown - 255 * sdr[0]).mean() < 13
     assert np.abs(shown - 255 * sdr[0])[:32].max() < 4  # the dark half is below the knee
     assert np.abs(255 * signal[0] - 255 * sdr[0]).mean() > 25
+
+
+@pytest.mark.parametrize(("coding", "primaries", "near"), [(10, 9, 9), (12, 9, 9), (12, 1, 1), (13, 1, 1)])
+def test_colours_that_ffmpeg_does_not_convert(coding: int, primaries: int, near: int, tmp_path: Path) -> None:
+    """They are shown as a player shows them, who takes them for a coding that is near."""
+    shown = []
+    for number in (coding, near):
+        path = tmp_path / f"{number}.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=10, options={"qp": "4"})
+            stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+            context = stream.codec_context
+            context.colorspace, context.color_primaries, context.color_range = number, primaries, 1
+            frame = av.VideoFrame(64, 64, "yuv420p")
+            for plane, value in zip(frame.planes, (120, 90, 170), strict=True):
+                plane.update(bytes([value]) * plane.buffer_size)
+            container.mux([*stream.encode(frame), *stream.encode()])
+        with open_video(path) as video:
+            [sample] = video.samples(1.0)
+        shown.append(sample.image)
+    assert (shown[0] == shown[1]).all()
 
 
 def hlg_signal(scene: np.ndarray) -> np.ndarray:

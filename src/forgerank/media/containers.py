@@ -32,7 +32,13 @@ _PIECES = frozenset({b"moof", b"styp", b"sidx"})  # what a piece of a stream beg
 _MOST_BOXES = 100
 _ROUNDED = 2  # pixels by which sizes of one shape may differ
 _IMAGE_CODECS = frozenset({"mjpeg", "png", "apng", "bmp", "gif", "webp", "tiff", "jpeg2000"})
+# Codings of colour as H.273 numbers them. Those of constant luminance and those that are derived from the
+# primaries FFmpeg does not convert: players take them for what is near to them.
+_BT709, _BT2020 = 1, 9
+_NEAR = {10: _BT2020, 12: _BT709, 13: _BT709}
 _BACKWARDS = 1  # seconds: where decoding times fall by more, the clock of a stream was reset
+_MPEG_CLOCK = Fraction(1, 90_000)  # seconds
+_OVERFLOW = 1 << 32  # of its units; FFmpeg takes a clock that was set back for one that overflowed
 _WIDEST_PIXEL = 4  # width : height or height : width; a file that states more is not believed
 
 
@@ -132,9 +138,16 @@ def clock_was_reset(packet: "Packet[VideoStream]", last: int | None) -> bool:
     """Whether the times of a stream begin anew, as where files were joined, at a packet that follows one of
     the decoding time `last` (in the stream's unit).
     """
-    if packet.dts is None or last is None:
+    if packet.dts is None or last is None or packet.time_base is None:
         return False
-    return (packet.dts - last) * (packet.time_base or 0) < -_BACKWARDS
+    step = packet.dts - last
+    overflowed = packet.time_base == _MPEG_CLOCK and step > _OVERFLOW
+    return overflowed or step * packet.time_base < -_BACKWARDS
+
+
+def overflows(stream: "VideoStream", seconds: float) -> bool:
+    """Whether a duration is one that FFmpeg has of a clock that was set back."""
+    return stream.time_base == _MPEG_CLOCK and seconds > _OVERFLOW * _MPEG_CLOCK
 
 
 def states_no_times(container: "InputContainer", stream: "VideoStream") -> bool:
@@ -163,6 +176,8 @@ def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | 
 
     whole = square_pixels(stream, *(size or (frame.width, frame.height)))
     width, height = _fitted(square_pixels(stream, frame.width, frame.height), whole)
+    if (near := _NEAR.get(frame.colorspace)) is not None:
+        frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else near
     transfer = TRANSFERS.get(frame.color_trc)
     pixel_format = "rgb24" if transfer is None else "rgb48le"
     try:

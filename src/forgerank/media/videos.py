@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from forgerank.files import os_reason
-from forgerank.media.containers import clock_was_reset, open_container, read_packets, states_no_times, upright
+from forgerank.media.containers import (
+    clock_was_reset,
+    open_container,
+    overflows,
+    read_packets,
+    states_no_times,
+    upright,
+)
 from forgerank.media.files import MediaError, check_file
 from forgerank.media.hdr import TRANSFERS
 from forgerank.media.images import MAX_PIXELS, unread
@@ -88,7 +95,8 @@ class Video:
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         duration = duration or (container.duration or 0) / 1e6
         rate = stream.average_rate or stream.guessed_rate
-        self.duration: float | None = duration if duration > 0 else None  # seconds, as the file states it
+        # Seconds, as the file states it.
+        self.duration: float | None = duration if duration > 0 and not overflows(stream, duration) else None
         self.frame_rate: float | None = float(rate) if rate else None  # 1/s, mean
         self.codec: str = stream.codec_context.codec.canonical_name
         self.size = (0, 0)  # width and height in pixels of an upright frame, once one was decoded
