@@ -5,11 +5,14 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
 from forgerank.files import address, as_on_disk, os_reason
 from forgerank.media.suffixes import (
+    HEAD_BYTES,
     IMAGE_SUFFIXES,
     MEDIA_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -50,16 +53,28 @@ def check_file(path: str | Path) -> None:
 
 def read_file(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> bytes:
     """The content of a regular file. Raises MediaError for anything else, more than `max_bytes` included."""
-    check_file(path)
-    try:
-        with open(path, "rb") as file:
-            # Python takes as much memory as is asked for: a little more than the file holds.
-            content = file.read(min(os.fstat(file.fileno()).st_size, max_bytes) + 1)
-    except OSError as error:
-        raise MediaError(path, os_reason(error)) from error
+    with _opened(path) as file:
+        # Python takes as much memory as is asked for: a little more than the file holds.
+        content = file.read(min(os.fstat(file.fileno()).st_size, max_bytes) + 1)
     if len(content) > max_bytes:
         raise MediaError(path, f"over the limit of {max_bytes} bytes")
     return content
+
+
+def read_head(path: str | Path) -> bytes:
+    """The first HEAD_BYTES bytes of a regular file. Raises MediaError for anything else."""
+    with _opened(path) as file:
+        return file.read(HEAD_BYTES)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise MediaError(path, os_reason(error)) from error
 
 
 def find_photos(

@@ -26,8 +26,7 @@ from PIL import Image as PillowImage
 from PIL.ImageFile import ImageFile
 
 from forgerank.extras import MissingExtraError, require
-from forgerank.files import os_reason
-from forgerank.media.files import MediaError, check_file, counted, read_file
+from forgerank.media.files import MediaError, counted, read_file, read_head
 from forgerank.media.hdr import TRANSFERS, Transfer, tone_map
 from forgerank.media.mending import (
     Mended,
@@ -150,12 +149,7 @@ def read_image(path: str | Path) -> bytes:
     """As `read_file`. Raises UnknownFormatError at once for what does not begin as an image: a disk's or an
     archive's gigabytes are not read.
     """
-    check_file(path)
-    try:
-        with open(path, "rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError as error:
-        raise MediaError(path, os_reason(error)) from error
+    head = read_head(path)
     if image_format(head) is None:
         raise UnknownFormatError(path, _unknown(head))
     return read_file(path)
@@ -223,7 +217,7 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
             structure = read_structure(content)
             if structure.format is None:
                 raise UnknownFormatError(path, _unknown(content))
-            if (coding := unread_coding(content)) is not None:
+            if (coding := unread_coding(structure.format, content)) is not None:
                 raise UnknownFormatError(path, _UNREAD.format(coding))
             whole = close_webp(content) if structure.format == "WebP" else content
             image = _decoder(structure.format, path)(_Content(whole))

@@ -125,9 +125,8 @@ def jpeg_scans(content: bytes) -> Iterator[JpegSegment]:
         yield JpegSegment(found[1][0], found.start(), content[found.end() : at], at)
 
 
-def unread_coding(content: bytes) -> str | None:
+def unread_coding(name: str, content: bytes) -> str | None:
     """What a JPEG or TIFF is called whose pixels are coded in a way that no decoder here knows; else None."""
-    name = image_format(content[:HEAD_BYTES])
     return _jpeg_coding(content) if name == "JPEG" else _tiff_coding(content) if name == "TIFF" else None
 
 

@@ -8,7 +8,6 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from forgerank.files import os_reason
 from forgerank.media.containers import (
     clock_was_reset,
     open_container,
@@ -17,10 +16,10 @@ from forgerank.media.containers import (
     states_no_times,
     upright,
 )
-from forgerank.media.files import MediaError, check_file
+from forgerank.media.files import MediaError, read_head
 from forgerank.media.hdr import TRANSFERS
 from forgerank.media.images import MAX_PIXELS, unread
-from forgerank.media.suffixes import HEAD_BYTES, kind_of_head
+from forgerank.media.suffixes import kind_of_head
 from forgerank.types import Image
 
 if TYPE_CHECKING:
@@ -57,12 +56,7 @@ def open_video(path: str | Path, *, threads: int = 1, max_pixels: int = MAX_PIXE
 
     Raises MediaError for what is no video, and MissingExtraError without PyAV.
     """
-    check_file(path)
-    try:
-        with open(path, "rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError as error:
-        raise MediaError(path, os_reason(error)) from error
+    head = read_head(path)
     if kind_of_head(head) != "video":
         raise MediaError(path, unread(head) or f"not a video ({_READ} are read)")
     with open_container(path, threads=threads, max_pixels=max_pixels) as (container, streams):
