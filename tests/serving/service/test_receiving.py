@@ -5,6 +5,7 @@ import io
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from http.client import HTTPResponse
 from typing import Any
 
 import httpx
@@ -173,6 +174,40 @@ def test_a_head_that_trickles_is_given_up(
                 break
         else:
             pytest.fail("it was awaited for ever")
+
+
+def status(connection: socket.socket) -> int:
+    with HTTPResponse(connection) as answer:
+        answer.begin()
+        answer.read()
+        return answer.status
+
+
+def test_connections_without_a_request_make_room(
+    start: Start, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that have waited longest; a request in work stays."""
+    monkeypatch.setattr(app, "_most_requests", lambda: 3)
+    host, port = start().url.removeprefix("http://").split(":")
+    ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(photo)
+    with ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+
+        uploading, answered = connect(), connect()
+        uploading.sendall(head)
+        answered.sendall(ask)
+        assert status(answered) == 200
+        silent = [connect() for _ in range(10)]
+        for closed in (answered, *silent[:7]):
+            assert closed.recv(1) == b""
+        for _ in range(2):
+            silent[7].sendall(ask)
+            assert status(silent[7]) == 200
+        uploading.sendall(photo)
+        assert status(uploading) == 200
 
 
 def test_a_body_that_trickles_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

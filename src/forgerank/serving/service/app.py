@@ -5,6 +5,8 @@ import ctypes
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -85,11 +87,13 @@ class HeadAsGet:
 
 
 _FILES = 64  # that the server needs beside those of requests: libraries, database, processes
-_FILES_OF_A_REQUEST = 3  # its connection, its upload, and one in passing
+# Its connection, its upload, one in passing, and a connection that waits for the next.
+_FILES_OF_A_REQUEST = 4
+_FEWEST = 8  # requests
 
 
 def _most_requests() -> int:
-    """As many requests at one time as there are files to open for them."""
+    """As many requests at one time, and connections without one, as there are files to open for them."""
     try:
         import resource
     except ImportError:  # Windows
@@ -97,44 +101,58 @@ def _most_requests() -> int:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if most == resource.RLIM_INFINITY:
         return 100_000
-    return max(8, (most - _FILES) // _FILES_OF_A_REQUEST)
+    return max(_FEWEST, (most - _FILES) // _FILES_OF_A_REQUEST)
 
 
 _ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
 _GRACE = 60  # seconds for requests in work when the server stops
+_BACKLOG = 2048  # connections that the system keeps until they are taken
 _HEAD_SECONDS = 30.0  # within which the head of a request must have come
 
 
 class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """Closes a connection on which the head of a request does not come: uvicorn would wait for ever."""
+    """Closes connections on which no request is in work: uvicorn would wait for ever, for any number of them.
+
+    The head of a request must come within `_HEAD_SECONDS`. Of more than `most` such connections the one that
+    has waited longest is closed, so that requests find files to open. `waiting` has them all, that one first.
+    """
+
+    def __init__(self, waiting: dict["_Protocol", asyncio.TimerHandle], most: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._waiting, self._most = waiting, most
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self._due: asyncio.TimerHandle | None = self.loop.call_later(_HEAD_SECONDS, self._give_up)
+        self._wait()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self._is_waiting():
+        if self._in_work():
             self._forget()
-        elif self._due is None:
-            self._due = self.loop.call_later(_HEAD_SECONDS, self._give_up)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._in_work():
+            self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget()
 
-    def _is_waiting(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+    def _in_work(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait(self) -> None:
+        self._waiting[self] = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+        if len(self._waiting) > self._most:
+            longest = next(iter(self._waiting))
+            longest._forget()
+            longest.transport.close()
 
     def _forget(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
-        self._due = None
-
-    def _give_up(self) -> None:
-        self._due = None
-        if self._is_waiting():
-            self.transport.close()
+        due = self._waiting.pop(self, None)
+        if due is not None:
+            due.cancel()
 
 
 class Server(uvicorn.Server):
@@ -148,12 +166,18 @@ class Server(uvicorn.Server):
                 log_config=None,  # `log_to_stderr` and the loggers' own levels decide
                 access_log=False,
                 server_header=False,
-                http=_Protocol,
+                http=partial(_Protocol, {}, _most_requests()),  # type: ignore[arg-type]
+                backlog=1,  # connections taken at a time: between two, those too many are closed
                 ws="none",
                 timeout_graceful_shutdown=_GRACE,
             )
         )
         self._service: Service = app.state.service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)  # no more than are taken at a time could knock otherwise
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn after a signal. A second Ctrl-C ends the wait."""
