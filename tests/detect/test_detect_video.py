@@ -308,6 +308,14 @@ def test_what_is_no_video_is_refused_with_one_line(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("rotation", "askew"), [(90, False), (30, True), (-120, True)])
+def test_a_turn_that_is_not_followed_is_said(
+    rotation: int, askew: bool, tiny_detector: Detector, real: Pixels, tmp_path: Path
+) -> None:
+    report = detect_video(tiny_detector, write_video(tmp_path / "a.mp4", [real] * 3, rotation=rotation))
+    assert any("no multiple of 90 degrees" in warning for warning in report.warnings) is askew
+
+
 def test_sound_alone_is_refused(tiny_detector: Detector, tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no video in the file"):
         detect_video(tiny_detector, videos.write_sound(tmp_path / "a.mp4"))

@@ -12,7 +12,7 @@ import pytest
 from forgerank.extras import MissingExtraError
 from forgerank.media.containers import displayed
 from forgerank.media.files import MediaError
-from forgerank.media.frame_access import Frame, read_video
+from forgerank.media.frame_access import Frame, Lost, read_video
 from forgerank.media.hdr import HDR_PEAK, SDR_PEAK, light_to_pq
 from forgerank.media.videos import Progress, Sample, open_video
 from videos import cut_file, damage_file, join_streams, write_hdr_video, write_sound, write_video
@@ -241,25 +241,42 @@ def test_hdr_comes_out_as_bt_709(transfer: int, tmp_path: Path) -> None:
     assert np.abs(255 * signal[0] - 255 * sdr[0]).mean() > 25
 
 
-@pytest.mark.parametrize(("coding", "primaries", "near"), [(10, 9, 9), (12, 9, 9), (12, 1, 1), (13, 1, 1)])
-def test_colours_that_ffmpeg_does_not_convert(coding: int, primaries: int, near: int, tmp_path: Path) -> None:
+def write_coded(path: Path, coding: int, primaries: int) -> Path:
+    """One frame whose colours are coded by a number of H.273."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264" if path.suffix == ".mp4" else "libvpx-vp9", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_range = coding, primaries, 1
+        frame = av.VideoFrame(64, 64, "yuv420p")
+        for plane, value in zip(frame.planes, (120, 90, 170), strict=True):
+            plane.update(bytes([value]) * plane.buffer_size)
+        container.mux([*stream.encode(frame), *stream.encode()])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("coding", "primaries", "near", "suffix"),
+    [(3, 1, 2, ".webm"), (10, 9, 9, ".mp4"), (12, 9, 9, ".mp4"), (12, 1, 1, ".mp4"), (13, 1, 1, ".mp4")],
+)
+def test_colours_that_ffmpeg_does_not_convert(
+    coding: int, primaries: int, near: int, suffix: str, tmp_path: Path
+) -> None:
     """They are shown as a player shows them, who takes them for a coding that is near."""
-    shown = []
-    for number in (coding, near):
-        path = tmp_path / f"{number}.mp4"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=10, options={"qp": "4"})
-            stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
-            context = stream.codec_context
-            context.colorspace, context.color_primaries, context.color_range = number, primaries, 1
-            frame = av.VideoFrame(64, 64, "yuv420p")
-            for plane, value in zip(frame.planes, (120, 90, 170), strict=True):
-                plane.update(bytes([value]) * plane.buffer_size)
-            container.mux([*stream.encode(frame), *stream.encode()])
-        with open_video(path) as video:
-            [sample] = video.samples(1.0)
-        shown.append(sample.image)
+    shown = [
+        read(write_coded(tmp_path / f"{number}{suffix}", number, primaries), 1.0)[0][0].image
+        for number in (coding, near)
+    ]
     assert (shown[0] == shown[1]).all()
+
+
+@pytest.mark.parametrize(("coding", "name"), [(8, "YCgCo"), (11, "Y'D'zD'x"), (14, "ICtCp")])
+def test_colours_that_nobody_converts_are_named(coding: int, name: str, tmp_path: Path) -> None:
+    path = write_coded(tmp_path / "a.mp4", coding, 1)
+    reason = f"its colours are coded as {name}: convert it to BT.709 first"
+    with pytest.raises(MediaError, match=f"a.mp4: {reason}$"):
+        read(path, 1.0)
+    assert list(read_video(path, 1)) == [Lost(None, f"unreadable: {reason}")]
 
 
 def hlg_signal(scene: np.ndarray) -> np.ndarray:

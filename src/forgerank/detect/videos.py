@@ -200,6 +200,8 @@ def _coverage(video: Video | Animation, plan: _Plan, *, stopped: bool) -> tuple[
         remarks.append(f"it holds {counted(video.streams, 'video stream')}; {judged} was judged")
     if video.hdr is not None:
         remarks.append(f"its HDR ({video.hdr}) was tone-mapped to BT.709")
+    if video.askew:
+        remarks.append("the turn that it states is no multiple of 90 degrees; the nearest one was taken")
     if done.lost:
         remarks.append(f"{counted(done.lost, 'damaged frame')} could not be used")
     # Sound can outlast the images a little, and some files count the time before the first frame.

@@ -69,6 +69,7 @@ class Animation:
 
     streams = number = 1
     hdr: str | None = None
+    askew = False
 
     def __init__(self, path: str | Path, content: bytes, image: ImageFile, frames: int) -> None:
         self.path = path

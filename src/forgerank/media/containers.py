@@ -32,14 +32,20 @@ _PIECES = frozenset({b"moof", b"styp", b"sidx"})  # what a piece of a stream beg
 _MOST_BOXES = 100
 _ROUNDED = 2  # pixels by which sizes of one shape may differ
 _IMAGE_CODECS = frozenset({"mjpeg", "png", "apng", "bmp", "gif", "webp", "tiff", "jpeg2000"})
-# Codings of colour as H.273 numbers them. Those of constant luminance and those that are derived from the
-# primaries FFmpeg does not convert: players take them for what is near to them.
-_BT709, _BT2020 = 1, 9
-_NEAR = {10: _BT2020, 12: _BT709, 13: _BT709}
+# Codings of colour as H.273 numbers them. Reserved numbers, codings of constant luminance and those that are
+# derived from the primaries FFmpeg does not convert: players take them for what is near to them.
+_BT709, _UNSTATED, _BT2020 = 1, 2, 9
+_NEAR = {3: _UNSTATED, 10: _BT2020, 12: _BT709, 13: _BT709}
+# Those whose planes are other than light and two differences: shown as what is near they would be wrong.
+_OTHERS = {8: "YCgCo", 11: "Y'D'zD'x", 14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
 _BACKWARDS = 1  # seconds: where decoding times fall by more, the clock of a stream was reset
 _MPEG_CLOCK = Fraction(1, 90_000)  # seconds
 _OVERFLOW = 1 << 32  # of its units; FFmpeg takes a clock that was set back for one that overflowed
 _WIDEST_PIXEL = 4  # width : height or height : width; a file that states more is not believed
+
+
+class _ColoursError(Exception):
+    """Names a coding of colours that is not read."""
 
 
 @contextmanager
@@ -76,6 +82,8 @@ def open_container(
             context.thread_count, context.thread_type = threads, "AUTO"
             context.options = {"max_pixels": str(max_pixels)}
             yield container, streams
+    except _ColoursError as error:
+        raise MediaError(path, f"its colours are coded as {error}: convert it to BT.709 first") from None
     except av.FFmpegError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise MediaError(path, str(error.strerror).lower()) from error
@@ -169,14 +177,19 @@ def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | 
     """A frame as a player shows it, RGB (H, W, 3); None for pixels that cannot be converted.
 
     Turned and mirrored by its display matrix, with square pixels, HDR tone-mapped to BT.709. `size` is the
-    width and height as stored, of which other frames are fitted into; the frame's own by default.
+    width and height as stored, of which other frames are fitted into; the frame's own by default. For colours
+    whose coding is not read it raises what `open_container` makes a MediaError of.
     """
     import av
     from av.sidedata.sidedata import SideDataContainer
 
     whole = square_pixels(stream, *(size or (frame.width, frame.height)))
     width, height = _fitted(square_pixels(stream, frame.width, frame.height), whole)
-    if (near := _NEAR.get(frame.colorspace)) is not None:
+    coding = int(frame.colorspace)
+    if coding in _OTHERS:
+        raise _ColoursError(_OTHERS[coding])
+    near = _UNSTATED if coding > max(_OTHERS) else _NEAR.get(coding)
+    if near is not None:
         frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else near
     transfer = TRANSFERS.get(frame.color_trc)
     pixel_format = "rgb24" if transfer is None else "rgb48le"

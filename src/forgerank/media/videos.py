@@ -95,6 +95,7 @@ class Video:
         self.codec: str = stream.codec_context.codec.canonical_name
         self.size = (0, 0)  # width and height in pixels of an upright frame, once one was decoded
         self.hdr: str | None = None  # "HLG" or "PQ" where a frame was tone-mapped
+        self.askew = False  # whether the file turns a frame by no multiple of 90 degrees
         self._container, self._stream = container, stream
         self._unit = float(stream.time_base or 0)  # seconds per unit of the stream's times
         self._start = (container.start_time or 0) / 1e6  # seconds
@@ -145,6 +146,7 @@ class Video:
                 waiting = False
                 self.size = (image.shape[1], image.shape[0])
                 self.hdr = self.hdr or TRANSFERS.get(frame.color_trc)
+                self.askew |= 1 < frame.rotation % 90 < 89  # PyAV cuts off the fraction
                 yield Sample(self._number, self._last or 0.0, image)
         self._lost += _lost(self._pending)
 
