@@ -122,6 +122,12 @@ def film(image: Photo, deviation: float) -> Photo:
     return PILImage.fromarray(np.clip(np.asarray(image) + grain[..., None], 0, 255).astype(np.uint8))
 
 
+def noisy(image: Photo, deviation: float, channels: int) -> Photo:
+    """White noise, of each colour (3) or of all of them alike (1)."""
+    noise = np.random.default_rng(0).normal(0, deviation, (image.height, image.width, channels))
+    return PILImage.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+
+
 def smoothed(image: Photo, reach: float) -> Photo:
     """Small differences taken out, as a telephone takes noise and a filter takes pores."""
     pixels = np.asarray(image, np.float64)
@@ -250,9 +256,6 @@ ORDINARY: dict[str, Change] = {
     "sharpened": lambda image: image.filter(ImageFilter.UnsharpMask(2, 100, 0)),
     "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.5),
     "more contrast": lambda image: ImageEnhance.Contrast(image).enhance(1.4),
-    "noise": lambda image: PILImage.fromarray(
-        np.clip(
-            np.asarray(image) + np.random.default_rng(0).normal(0, 8, (image.height, image.width, 3)), 0, 255
-        ).astype(np.uint8)
-    ),
+    "noise": lambda image: noisy(image, 8, 3),
+    "much noise": lambda image: noisy(image, 12.6, 1),
 }

@@ -21,7 +21,7 @@ MAX_PITCH = 45.0  # degrees
 # An image reduced to dots, few levels or blocks holds none of the traces that a verdict is read from. Of real
 # faces in ordinary copies, hardly any is above a limit; docs/troubleshooting.md says what was measured.
 MAX_GRAIN = 3.5
-MAX_NOISE = 13.0
+MAX_NOISE = 14.0
 MAX_FLAT = 0.55
 MAX_STEPS = 0.3
 MAX_BLOCKS = 2.65
