@@ -300,6 +300,22 @@ def test_no_memory_to_load_anything_is_one_line() -> None:
     assert (ended.returncode, ended.stderr) == (2, "forgerank: not enough memory\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it cannot be deleted there")
+def test_without_a_working_directory_every_command_is_one_line(tmp_path: Path) -> None:
+    program = """if True:
+        import os, sys
+        from forgerank.cli import main
+        os.chdir(sys.argv[1])
+        os.rmdir(sys.argv[1])
+        main.app = lambda: print("went on")
+        main.main()
+    """
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = "forgerank: the working directory was deleted: change to another (cd)\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", said)
+
+
 def test_what_a_failed_command_left_half_made_is_silent() -> None:
     program = """if True:
         from forgerank.cli import main

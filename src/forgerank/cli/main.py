@@ -56,11 +56,20 @@ def main() -> None:
             signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
         with one_line_errors(), _no_empty_folders():
+            _check_working_directory()
             app()
     except SystemExit as error:
         if error.code not in (0, None):
             sys.unraisablehook = lambda _: None  # what was left half made complains when it goes
         raise
+
+
+def _check_working_directory() -> None:
+    """Without one neither relative paths nor processes nor PyTorch work, and none says why."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise InputError("the working directory was deleted: change to another (cd)") from None
 
 
 def _open_closed_streams() -> None:
