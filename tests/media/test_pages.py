@@ -108,6 +108,8 @@ def ext(block: int = 2) -> bytes:
         (bytes(446) + disk_table(start=0), "it begins with zeros alone|not an image"),
         (ext(), r"an archive \(raw disk\)"),
         (ext(block=9), "not an image"),
+        (bytes(0x10040) + b"_BHRfS_M", r"an archive \(raw disk\)"),
+        (bytes(0x8001) + b"CD001\1", r"an archive \(disc\): unpack it first"),
         (bytes(5000), "it begins with zeros alone, as a failed copy does: get the file again"),
         (b"text, and zeros", r"not an image \(JPEG, "),
     ],

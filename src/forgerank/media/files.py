@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from forgerank.files import address, as_on_disk, os_reason
 from forgerank.media.suffixes import (
+    DISK_HEAD_BYTES,
     HEAD_BYTES,
     IMAGE_SUFFIXES,
     MEDIA_SUFFIXES,
@@ -62,9 +63,12 @@ def read_file(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> bytes:
 
 
 def read_head(path: str | Path) -> bytes:
-    """The first HEAD_BYTES bytes of a regular file. Raises MediaError for anything else."""
+    """The first HEAD_BYTES bytes of a regular file, DISK_HEAD_BYTES where they are zeros. Raises MediaError
+    for anything else.
+    """
     with _opened(path) as file:
-        return file.read(HEAD_BYTES)
+        head = file.read(HEAD_BYTES)
+        return head if head.strip(b"\0") else head + file.read(DISK_HEAD_BYTES - HEAD_BYTES)
 
 
 @contextmanager

@@ -216,7 +216,7 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
         try:
             structure = read_structure(content)
             if structure.format is None:
-                raise UnknownFormatError(path, _unknown(content))
+                raise UnknownFormatError(path, _unknown(content[:HEAD_BYTES]))
             if (coding := unread_coding(structure.format, content)) is not None:
                 raise UnknownFormatError(path, _UNREAD.format(coding))
             whole = close_webp(content) if structure.format == "WebP" else content
@@ -224,7 +224,7 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             kind = known_format(content[:HEAD_BYTES])
             if kind in (None, "BMP"):  # two bytes make a BMP: it only begins like one
-                raise UnknownFormatError(path, _unknown(content)) from None
+                raise UnknownFormatError(path, _unknown(content[:HEAD_BYTES])) from None
             if str(error).startswith(_SAID_OF_ODD_PIXELS):
                 raise MediaError(path, _ODD_PIXELS) from None
             raise MediaError(path, f"truncated or damaged image (no {kind} can be made of it)") from None
@@ -287,12 +287,12 @@ _DECODERS: dict[str, Callable[[BytesIO], ImageFile]] = {
 }
 
 
-def _unknown(content: bytes) -> str:
-    return unread(content[:HEAD_BYTES]) or f"not an image ({READ} are read)"
+def _unknown(head: bytes) -> str:
+    return unread(head) or f"not an image ({READ} are read)"
 
 
 def unread(head: bytes) -> str | None:
-    """What a file of these first HEAD_BYTES bytes is that is not read, and what to do; None: unknown."""
+    """What a file with such a head (`read_head`) is that is not read, and what to do; None: unknown."""
     kind = known_format(head)
     if kind == "raw":
         return _RAW

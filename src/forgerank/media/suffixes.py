@@ -22,6 +22,7 @@ VIDEO_SUFFIXES = frozenset(
 MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 HEAD_BYTES = 4096  # enough to tell the kinds
+DISK_HEAD_BYTES = 0x10048  # where these are zeros: a disk may begin so
 _VIDEO_MAGICS = (
     b"\x1a\x45\xdf\xa3",  # Matroska, WebM
     b"\x00\x00\x01\xba",  # MPEG program stream
@@ -229,7 +230,11 @@ _ARCHIVES: _Formats = (
     ("raw disk", 82, b"FAT32   "),
     ("raw disk", 0, b"XFSB"),
     ("raw disk", 32, b"NXSB"),
-    ("raw disk", 1024, (b"H+\0\4", b"HX\0\5")),
+    ("raw disk", 1024, (b"H+\0\4", b"HX\0\5", b"\x10\x20\xf5\xf2")),  # HFS+, HFSX, F2FS
+    ("raw disk", 512, b"LABELONE"),
+    ("raw disk", 0x10040, b"_BHRfS_M"),
+    ("disc", 0x8001, (b"CD001", b"BEA01")),  # ISO 9660, UDF
+    ("disc", 0, b"\0" + b"\xff" * 10 + b"\0"),  # with the marks between its sectors
 )
 
 

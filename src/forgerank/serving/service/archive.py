@@ -173,7 +173,7 @@ def _members(entries: _Entries, budget: _Budget) -> _Entries:
         head: list[bytes] = []
         if is_litter_file(name, partial(_kind, content, head)):
             continue
-        if is_litter(name):
+        if head:  # its name is one of litter
             budget.count_after_all()
         yield name, raw, before, chain(head, content)
 

@@ -15,8 +15,9 @@ from pydantic import BaseModel, Field
 from forgerank import __version__
 from forgerank.detect.result import Report
 from forgerank.detect.runtime import runtime_version
+from forgerank.media.files import read_head
 from forgerank.media.images import unread
-from forgerank.media.suffixes import HEAD_BYTES, archive_format
+from forgerank.media.suffixes import archive_format
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import ReportFile
 from forgerank.serving.receiving import ProblemError, busy, exhausted, label, receive
@@ -220,8 +221,7 @@ async def submit_job(
 
 def _unread(path: Path) -> str:
     """Why a file that was sent is no job."""
-    with open(path, "rb") as file:
-        head = file.read(HEAD_BYTES)
+    head = read_head(path)
     if (packed := archive_format(head)) is not None:
         return f"an archive ({packed}) of a kind that is not read: pack its files as zip or tar"
     return unread(head) or "no photograph, video or archive (zip, tar) of a kind that is read"
