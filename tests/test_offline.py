@@ -87,11 +87,10 @@ class Offline:
         return done.stdout
 
     def left(self) -> list[str]:
-        """Files beside the outputs; Matplotlib's list of fonts is documented."""
-        files = [
-            path for folder in (self.home, self.temporary) for path in folder.rglob("*") if path.is_file()
-        ]
-        return [str(path) for path in files if path.parent != self.home / ".cache" / "matplotlib"]
+        """What lies beside the outputs; Matplotlib's list of fonts is documented."""
+        files = [path for path in self.home.rglob("*") if path.is_file()]
+        files = [path for path in files if path.parent != self.home / ".cache" / "matplotlib"]
+        return [str(path) for path in (*files, *self.temporary.iterdir())]
 
 
 # These do what they say; the tests of the hub and of downloads replace what they connect to.
