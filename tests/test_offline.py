@@ -58,6 +58,9 @@ else:
 """
 
 
+OWN = ("XDG_", "ORT_", "TORCHINDUCTOR_")  # variables that the program sets itself, or that move its folders
+
+
 class Offline:
     """Runs the program with a home and a folder for temporary files of its own."""
 
@@ -66,7 +69,7 @@ class Offline:
         for path in (self.home, self.temporary, site):
             path.mkdir(parents=True)
         (site / "sitecustomize.py").write_text(SITE, encoding="utf-8")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
         paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment = kept | {
             "HOME": str(self.home),

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Annotated, Any, NoReturn, get_type_hints
 
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 
 
+_TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"  # which PyTorch sets, too
 _CTRL_C = 130  # the exit code that Typer makes of a KeyboardInterrupt
 
 
@@ -55,7 +56,7 @@ def main() -> None:
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no nohup
             signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
-        with one_line_errors(), _no_empty_folders():
+        with one_line_errors(), _no_empty_folders(), _no_cache_of_torch():
             _check_working_directory()
             app()
     except SystemExit as error:
@@ -148,6 +149,20 @@ def _no_empty_folders() -> Iterator[None]:
 
             remove_empty_folders()
         raise
+
+
+@contextmanager
+def _no_cache_of_torch() -> Iterator[None]:
+    """PyTorch makes a folder for compiled code as it is imported, and leaves it empty in that for temporary
+    files, unless its place is set.
+    """
+    given = _TORCH_CACHE in os.environ
+    try:
+        yield
+    finally:
+        if not given and _TORCH_CACHE in os.environ:
+            with suppress(OSError):  # it is not empty
+                os.rmdir(os.environ[_TORCH_CACHE])
 
 
 def _print_error(message: str) -> None:

@@ -1,10 +1,6 @@
 """The network as one ONNX graph, from the image to every output of the runtime."""
 
-import os
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +14,6 @@ from forgerank.losses.mil import forgery_probability, similarity_map
 from forgerank.model.network import Network
 
 OPSET = 18
-_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 TOLERANCE = 1e-4  # largest allowed difference between torch and ONNX, in any output
 
 
@@ -80,7 +75,7 @@ def export_onnx(network: Network, tau: float, path: Path) -> float:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operator has no ONNX counterpart
     try:
-        with writing(path), _cache_of_torch(), warnings.catch_warnings():
+        with writing(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns about its own internals
             torch.onnx.export(
                 graph,
@@ -104,20 +99,6 @@ def export_onnx(network: Network, tau: float, path: Path) -> float:
     if not difference <= TOLERANCE:
         raise ValueError(f"{path}: ONNX and torch differ by {difference:.2e}, more than {TOLERANCE:.0e}")
     return difference
-
-
-@contextmanager
-def _cache_of_torch() -> Iterator[None]:
-    """The exporter leaves an empty folder for compiled code: it goes, unless its place was set."""
-    if _CACHE in os.environ:
-        yield
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[_CACHE] = folder
-        try:
-            yield
-        finally:
-            del os.environ[_CACHE]
 
 
 def _drop_notes(path: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import io
 import logging
 import re
+import socket
 import threading
 import time
 import zipfile
@@ -87,6 +88,23 @@ def test_a_report_says_that_it_is_thorough(start: Start, photo: bytes) -> None:
         claim = live.service.jobs.claim("test")
         assert claim.job.thorough is thorough
     assert problem(live.client.post("/v1/detect", params={"thorough": "very"}, content=photo), 422)
+
+
+def test_a_server_that_cannot_start_raises_what_it_lacks(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = start()
+
+    def no_thread() -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(live.service, "start", no_thread)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(RuntimeError, match="new thread"),
+    ):
+        application.Server(live.app).run([listener])
+    assert caplog.messages == []
 
 
 def test_photographs_of_one_moment_share_a_batch(start: Start, photo: bytes) -> None:
@@ -384,8 +402,13 @@ def test_requests_are_logged_without_names_of_files(
 
 
 def test_more_requests_than_there_are_files_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "_most_requests", lambda: 0)
-    answer = start().client.get("/healthz")
+    monkeypatch.setattr(application, "_most_requests", lambda: 1)
+    live = start()
+    host, port = live.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as uploading:
+        uploading.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+        until(lambda: live.client.get("/healthz").status_code == 503)
+        answer = live.client.get("/healthz")
     problem(answer, 503)
     assert (answer.headers["retry-after"], answer.headers["connection"]) == ("5", "close")
 

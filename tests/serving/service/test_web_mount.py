@@ -10,6 +10,7 @@ import pytest
 
 from forgerank.detect.detector import Detector
 from forgerank.serving.service.web_mount import BatchedJudge
+from forgerank.serving.web import page_server
 from forgerank.types import InputError
 
 Start = Callable[..., Any]
@@ -39,6 +40,23 @@ def test_the_page_judges_thoroughly_where_it_is_asked_to(start: Start, photo: by
     for thorough in (False, True):
         answer = last_line(live.client.post(f"/judge?name=cat.jpg&thorough={thorough}", content=photo))
         assert json.loads(answer["json"])["model"]["thorough"] is thorough
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "failing"),
+    [("GET", "/static/page.css", "_static"), ("POST", "/judge?name=a", "receive")],
+)
+def test_the_page_is_away_while_there_is_no_memory(
+    method: str, path: str, failing: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = start(web=True)
+
+    def no_memory(*_: Any, **__: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(page_server, failing, no_memory)
+    answer = live.client.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
 
 
 def test_without_the_option_there_is_no_page(start: Start) -> None:

@@ -3,8 +3,7 @@
 import asyncio
 import ctypes
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -30,23 +29,16 @@ _DESCRIPTION = (
 
 
 def create_app(settings: ServiceSettings, detector: Detector | None = None) -> FastAPI:
-    """The application; `detector` is made from the settings where none is given.
+    """The application, whose service `Server` starts; `detector` is made from the settings by default.
 
     Raises InputError for a data folder, a database or weights that cannot be used.
     """
     service = assemble(settings, detector)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.start()
-        yield
-        await asyncio.to_thread(service.stop)
-
     app = FastAPI(
         title="forgerank",
         version=__version__,
         description=_DESCRIPTION,
-        lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
         docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
@@ -175,6 +167,7 @@ class Server(uvicorn.Server):
         self._service: Service = app.state.service
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.start()  # as ASGI's lifespan an error would be a traceback
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(_BACKLOG)  # no more than are taken at a time could knock otherwise
@@ -187,6 +180,8 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.1)
             waited += 0.1
         await super().shutdown(sockets)
+        if not self.force_exit:
+            self._service.stop()  # in no thread: there may be no memory for one
 
 
 def share_arenas() -> None:

@@ -4,13 +4,12 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 
 from forgerank.detect.detector import Detector
 from forgerank.detect.result import Report, VideoReport
 from forgerank.media.suffixes import media_kind
 from forgerank.serving.judge import FileJudge, Progress
-from forgerank.serving.service import problems
 from forgerank.serving.service.batching import Batcher
 from forgerank.serving.service.decoders import DecoderDiedError, Decoders
 from forgerank.serving.service.guard import authorize
@@ -58,8 +57,11 @@ class BatchedJudge:
             raise InputError("the server is busy; try again in a moment") from None
 
 
-def page(service: Service) -> FastAPI:
-    """The page's application; where keys are required it asks for one before it judges."""
+def page(service: Service) -> APIRouter:
+    """The page's routes; where keys are required it asks for one before it judges.
+
+    Not its application, which would answer 500 to what the service answers 503.
+    """
     from forgerank.serving.web.page_server import build_page
 
     settings = service.settings
@@ -68,14 +70,11 @@ def page(service: Service) -> FastAPI:
         BatchedJudge(detector, service.batcher, service.photos.decoders, settings, videos)
         for detector in (service.detector, service.detector.with_thorough(True))
     )
-    application = build_page(
+    return build_page(
         plain,
         thorough=thorough,
         max_bytes=min(settings.upload_bytes, _MAX_BYTES),
         max_seconds=settings.video_seconds,
         folder=service.uploads.folder,
         authorize=authorize if settings.require_keys else None,
-    )
-    application.state.service = service
-    problems.install(application)
-    return application
+    ).router
