@@ -166,7 +166,10 @@ def test_evaluate_and_export_pass_their_options_on(monkeypatch: pytest.MonkeyPat
     assert (seen["reverse"], seen["tune"], seen["dataset"]) == (False, "val/9", "shards")
     assert call("export", "w", "out", "--no-int8").stdout == "out: n 2, input 224 px\n"
     assert (seen["int8"], seen["licence"], seen["name"], seen["sources"]) == (False, "research", None, None)
-    config = Path(__file__).resolve().parents[2] / "configs" / "evaluation.yaml"
+    configs = Path(__file__).resolve().parents[2] / "configs"
+    call("export", "w", "out", "--sources", configs / "faceforensics.yaml")
+    assert [source.options["methods"] for source in seen["sources"].sources][3] == ["NeuralTextures"]
+    config = configs / "evaluation.yaml"
     call("export", "w", "out", "--sources", config)
     assert "stylegan256" in [source.name for source in seen["sources"].sources]
     error = call("export", "w", "out", "--sources", config, "--data", tmp_path).exception
