@@ -406,8 +406,9 @@ def test_more_requests_than_there_are_files_for(start: Start, monkeypatch: pytes
     live = start()
     host, port = live.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as uploading:
-        uploading.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
-        until(lambda: live.client.get("/healthz").status_code == 503)
+        head = "POST /v1/jobs HTTP/1.1", "Host: localhost", "Content-Length: 9", "Expect: 100-continue"
+        uploading.sendall("\r\n".join([*head, "", ""]).encode())
+        assert uploading.recv(100).startswith(b"HTTP/1.1 100 ")  # it is in work
         answer = live.client.get("/healthz")
     problem(answer, 503)
     assert (answer.headers["retry-after"], answer.headers["connection"]) == ("5", "close")
