@@ -190,14 +190,15 @@ def test_connections_without_a_request_make_room(
     monkeypatch.setattr(app, "_most_requests", lambda: 3)
     host, port = start().url.removeprefix("http://").split(":")
     ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(photo)
+    head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % len(photo)
     with ExitStack() as stack:
 
         def connect() -> socket.socket:
             return stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
 
         uploading, answered = connect(), connect()
-        uploading.sendall(head)
+        uploading.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        assert uploading.recv(100).startswith(b"HTTP/1.1 100 ")  # it is in work
         answered.sendall(ask)
         assert status(answered) == 200
         silent = [connect() for _ in range(10)]
