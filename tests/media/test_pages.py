@@ -571,6 +571,7 @@ def gif_with(blocks: bytes) -> bytes:
         (gif_with(b"\x21\xfe\x00" * 30_000), "frames and extensions in a GIF"),
         (gif_with(b"\x21\xfe" + b"\x01a" * 50_000 + b"\0"), "blocks in a GIF"),
         (b"RIFF\0\0\0\0WEBP" + b"ABCD\0\0\0\0" * 5_000, "chunks in a WebP"),
+        (b"II*\0\x08\0\0\0\x50\xc3" + bytes(12) * 50_000, "entries in the directories of a TIFF"),
         (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + b"\0\0\0\x08free" * 5_000, "boxes"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

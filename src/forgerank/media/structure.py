@@ -20,7 +20,8 @@ _MAX_FRAMES = 20_000  # frames and extensions of a GIF
 _SPARE_BLOCKS, _BYTES_PER_BLOCK = 10_000, 48  # of a GIF's data, which has blocks of at most 255 bytes
 _MAX_BOXES = 2_000  # of AVIF and HEIF, at the top
 _MAX_PAGES = 2_000  # directories of a TIFF
-_MAX_ENTRIES = 1_000  # of a TIFF's directory, that are looked at for the coding of its pixels
+_MAX_ENTRIES = 40_000  # of all of them: 20 of each describe a page
+_ENTRIES_OF_CODING = 1_000  # of a directory, that are looked at for the coding of its pixels
 JPEG_SCAN, JPEG_CODES, JPEG_END = 0xDA, 0xC4, 0xD9  # markers of segments
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _NO_DATA = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # the other markers stand amid the codes of pixels
@@ -146,7 +147,7 @@ def _tiff_coding(content: bytes) -> str | None:
     """By the first directory."""
     number, at, (offset, entries, entry) = _tiff(content)
     directory = range(at + entries, at + entries + entry * number(at, entries), entry)
-    for place in directory[:_MAX_ENTRIES]:
+    for place in directory[:_ENTRIES_OF_CODING]:
         if number(place, 2) == _COMPRESSION:
             kind = _TIFF_CODINGS.get(number(place + entry - offset, 2))
             return None if kind is None else f"TIFF of {kind}"
@@ -257,11 +258,14 @@ def _tiff(content: bytes) -> tuple[Callable[[int, int], int], int, tuple[int, in
 
 def _walk_tiff(content: bytes) -> None:
     number, at, (offset, entries, entry) = _tiff(content)
-    pages = 0
+    pages = held = 0
     while at and at + entries <= len(content):
         pages += 1
         _limit(pages, _MAX_PAGES, "directories in a TIFF")
-        at = number(at + entries + entry * number(at, entries), offset)
+        count = number(at, entries)
+        held += min(count, (len(content) - at) // entry)
+        _limit(held, _MAX_ENTRIES, "entries in the directories of a TIFF")
+        at = number(at + entries + entry * count, offset)
 
 
 def boxes(content: bytes) -> Iterator[bytes]:
