@@ -77,6 +77,11 @@ class Live:
         service: Service = self.app.state.service
         return service
 
+    def connect(self) -> socket.socket:
+        """A connection of one's own, on which nothing was sent."""
+        host, port = self.url.removeprefix("http://").split(":")
+        return socket.create_connection((host, int(port)), timeout=20)
+
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[tuple[str, Server]]:

@@ -404,8 +404,7 @@ def test_requests_are_logged_without_names_of_files(
 def test_more_requests_than_there_are_files_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(application, "_most_requests", lambda: 1)
     live = start()
-    host, port = live.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as uploading:
+    with live.connect() as uploading:
         head = "POST /v1/jobs HTTP/1.1", "Host: localhost", "Content-Length: 9", "Expect: 100-continue"
         uploading.sendall("\r\n".join([*head, "", ""]).encode())
         assert uploading.recv(100).startswith(b"HTTP/1.1 100 ")  # it is in work

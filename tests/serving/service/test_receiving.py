@@ -130,8 +130,7 @@ def test_bytes_are_limited(start: Start, photo: bytes) -> None:
 
 def talk(live: Any, request: bytes) -> bytes:
     """What the server says to bytes after which the client sends nothing more."""
-    host, port = live.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with live.connect() as connection:
         connection.sendall(request)
         return connection.recv(65_536)
 
@@ -156,8 +155,7 @@ def test_a_head_that_trickles_is_given_up(
 ) -> None:
     """On a new connection, and on one that had its answer."""
     monkeypatch.setattr(app, "_HEAD_SECONDS", 0.5)
-    host, port = start().url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with start().connect() as connection:
         connection.sendall(before)
         if before:
             assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
@@ -188,20 +186,16 @@ def test_connections_without_a_request_make_room(
 ) -> None:
     """Those that have waited longest; a request in work stays."""
     monkeypatch.setattr(app, "_most_requests", lambda: 3)
-    host, port = start().url.removeprefix("http://").split(":")
+    live = start()
     ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % len(photo)
     with ExitStack() as stack:
-
-        def connect() -> socket.socket:
-            return stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
-
-        uploading, answered = connect(), connect()
+        uploading, answered = (stack.enter_context(live.connect()) for _ in range(2))
         uploading.sendall(head + b"Expect: 100-continue\r\n\r\n")
         assert uploading.recv(100).startswith(b"HTTP/1.1 100 ")  # it is in work
         answered.sendall(ask)
         assert status(answered) == 200
-        silent = [connect() for _ in range(10)]
+        silent = [stack.enter_context(live.connect()) for _ in range(10)]
         for closed in (answered, *silent[:7]):
             assert closed.recv(1) == b""
         for _ in range(2):
@@ -214,9 +208,8 @@ def test_connections_without_a_request_make_room(
 def test_a_body_that_trickles_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "_IDLE_SECONDS", 0.5)
     live = start(web=True)
-    host, port = live.url.removeprefix("http://").split(":")
     for path in (b"/v1/jobs", b"/v1/detect", b"/judge?name=a"):
-        with socket.create_connection((host, int(port)), timeout=20) as connection:
+        with live.connect() as connection:
             connection.sendall(
                 b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
             )
@@ -233,11 +226,10 @@ def test_a_body_that_trickles_is_given_up(start: Start, monkeypatch: pytest.Monk
 
 def test_stalled_uploads_do_not_block_the_page(start: Start, photo: bytes) -> None:
     live = start(web=True)
-    host, port = live.url.removeprefix("http://").split(":")
     head = b"POST /judge?name=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nsome"
     with ExitStack() as stack:
         for _ in range(20):
-            stalled = stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            stalled = stack.enter_context(live.connect())
             stalled.sendall(head)
         answer = live.client.post("/judge?name=cat.jpg", content=photo)
     assert answer.status_code == 200
