@@ -258,6 +258,19 @@ def test_directories_of_a_tiff_are_counted(
     assert_refused(tmp_path / "a.tif", reason)
 
 
+def test_libtiff_says_nothing_on_standard_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.tif"
+    PILImage.fromarray(gradient()).save(path, compression="tiff_lzw")
+    content = path.read_bytes()
+    start = int.from_bytes(content[4:8], "little")
+    entries = content[start + 2 : start + 2 + 12 * content[start]]
+    of_no_type = struct.pack("<HHII", 40_000, 99, 1, 8)
+    directory = struct.pack("<H", content[start] + 1) + entries + of_no_type + bytes(4)
+    path.write_bytes(content[:4] + struct.pack("<I", len(content)) + content[8:] + directory)
+    assert (read_photo(path) == gradient()).all()
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_planes_of_a_tiff_are_read_or_refused(tmp_path: Path, bits: int) -> None:
     planes = gradient().transpose(2, 0, 1)

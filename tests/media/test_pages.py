@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -430,6 +431,7 @@ def test_more_pixels_than_pillow_itself_allows(tmp_path: Path, monkeypatch: pyte
 def test_every_page_is_read_without_reduced_copies(tmp_path: Path) -> None:
     pages = [PILImage.fromarray(np.full((64, 96, 3), grey, np.uint8)) for grey in (10, 20, 30)]
     copy = pages[0].resize((48, 32))
+    copy.encoderinfo = {"tiffinfo": {254: 1}}
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=[copy, *pages[1:]])
     found = list(load_pages(tmp_path / "a.tif"))
     assert [int(page.image.mean()) for page in found] == [10, 20, 30]
@@ -437,6 +439,17 @@ def test_every_page_is_read_without_reduced_copies(tmp_path: Path) -> None:
     assert found[0].warnings == ("it also holds a reduced copy or map of this image, not judged",)
     first = load_image(tmp_path / "a.tif")
     assert first.warnings[-1] == "it holds 3 images; the first was judged"
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.heic"])
+def test_a_smaller_page_that_is_no_copy_is_judged(tmp_path: Path, name: str) -> None:
+    first, other = (PILImage.fromarray(np.full((64, 96, 3), grey, np.uint8)) for grey in (10, 200))
+    if name == "a.heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    first.save(tmp_path / name, save_all=True, append_images=[other.resize((48, 32))])
+    pages = list(read_pages(tmp_path / name))
+    assert [round(page.image.mean(), -1) for page in pages] == [10, 200]
+    assert pages[0].warnings == ()
 
 
 def test_both_pictures_of_a_stereo_camera(tmp_path: Path) -> None:
@@ -583,6 +596,40 @@ def test_metadata_is_bounded_before_it_is_parsed(
     with pytest.raises(MediaError, match=f"more than [0-9]+ {reason}") as refusal:
         read_photo("bomb", data=content)
     assert "\n" not in str(refusal.value)
+
+
+def chunk(name: bytes, data: bytes, *, checksum: int | None = None) -> bytes:
+    said = zlib.crc32(name + data) if checksum is None else checksum
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", said)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "warning"),
+    [
+        (chunk(b"tEXt", b"Software\0x", checksum=1), "damaged: 1 chunk of its metadata, passed over"),
+        (chunk(b"eXIf", b"MM\0*\0\0\0\x08", checksum=1), "damaged: 1 chunk of its metadata, passed over"),
+        (chunk(b"zTXt", b"Raw profile type xmp\0\0" + zlib.compress(bytes(2_000_000))), None),
+        (chunk(b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(b"{}" * 2_000_000)), None),
+        (chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"{}" * 2_000_000)), None),
+        (b"".join(chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) for _ in range(70)), None),
+        (chunk(b"iCCP", b"scanner\0\0" + zlib.compress(bytes(2_000_000))), None),
+        (chunk(b"iCCP", b"scanner\0\1" + bytes(9)) + chunk(b"gAMA", b"\0") + chunk(b"sRGB", b""), None),
+        (chunk(b"tEXt", b"transparency\0x") + chunk(b"tEXt", b"gamma\0x") + chunk(b"pHYs", b"\0"), None),
+    ],
+    ids=["checksum", "exif", "zTXt", "iTXt", "xmp", "texts", "large profile", "lengths", "keywords"],
+)
+def test_metadata_costs_a_png_nothing(chunks: bytes, warning: str | None) -> None:
+    for content in (png_with(chunks), png_with(b"")[:-12] + chunks + png_with(b"")[-12:]):
+        [page] = read_pages("a.png", data=content)
+        assert (page.image == scene()).all()
+        assert page.warnings == (() if warning is None else (warning,))
+
+
+def test_how_a_png_is_turned_counts_though_other_metadata_is_damaged() -> None:
+    exif = PILImage.Exif()
+    exif[0x0112] = 6
+    turned = chunk(b"tEXt", b"Software\0x", checksum=1) + chunk(b"eXIf", exif.tobytes()[6:])
+    assert (read_photo("a.png", data=png_with(turned)) == np.rot90(scene(), -1)).all()
 
 
 def test_what_cameras_write_is_far_from_the_limits() -> None:

@@ -1,11 +1,12 @@
 """Photographs decoded to uint8 RGB arrays, with a one-line reason for everything that is refused."""
 
+import ctypes
 import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from itertools import takewhile
 from pathlib import Path
@@ -21,6 +22,7 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    _imaging,
 )
 from PIL import Image as PillowImage
 from PIL.ImageFile import ImageFile
@@ -34,8 +36,10 @@ from forgerank.media.mending import (
     find_hole,
     is_corrupt,
     is_cut_webp,
+    is_damaged_note,
     lacks_details,
     mend,
+    shown_png,
 )
 from forgerank.media.structure import (
     JPEG_END,
@@ -77,7 +81,8 @@ _NO_DETAILS = "too little left to judge (the file ends before the details of its
 _UNREAD = "an image of a kind that is not read ({}): save it as JPEG or PNG"
 _RAW = "a camera's raw file, which is not read: export it as JPEG or PNG"
 # Tags of TIFF.
-_DNG_VERSION, _KIND_OF_IMAGE, _INNER_DIRECTORIES = 50706, 254, 330
+_DNG_VERSION, _KIND_OF_IMAGE, _OLD_KIND, _INNER_DIRECTORIES = 50706, 254, 255, 330
+_COPY_OR_MASK = 0b101  # of the kind of an image
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 258, 259, 262, 284
 _ODD_PIXELS = "its pixels are stored in a way that is not read: save it as PNG, or with 8 bits a channel"
 _SAID_OF_ODD_PIXELS = ("unknown pixel mode", "unknown raw mode")  # by Pillow
@@ -88,6 +93,8 @@ _FEW = 64, 64  # pixels on which a profile is tried
 _LOOKS_OTHERWISE = 5.0  # levels of 255 on average; those of cameras and screens change fewer
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 _VIDEO_INSIDE = re.compile(rb"\0\0\0.ftyp(mp4|iso|qt|avc|M4V|3gp|MSNV)", re.DOTALL)
+# What stands in the way of Pillow's decoders, taken out of a file.
+_MADE_WHOLE: dict[str, Callable[[bytes], bytes]] = {"WebP": close_webp, "PNG": shown_png}
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
@@ -219,7 +226,8 @@ def open_image(path: str | Path, content: bytes) -> ImageFile:
                 raise UnknownFormatError(path, _unknown(content[:HEAD_BYTES]))
             if (coding := unread_coding(structure.format, content)) is not None:
                 raise UnknownFormatError(path, _UNREAD.format(coding))
-            whole = close_webp(content) if structure.format == "WebP" else content
+            made_whole = _MADE_WHOLE.get(structure.format)
+            whole = content if made_whole is None else made_whole(content)
             image = _decoder(structure.format, path)(_Content(whole))
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             kind = known_format(content[:HEAD_BYTES])
@@ -273,6 +281,8 @@ def _decoder(name: str, path: str | Path) -> Callable[[BytesIO], ImageFile]:
         from pillow_heif import HeifImageFile
 
         return HeifImageFile
+    if name == "TIFF":
+        _silence_libtiff()
     return _DECODERS[name]
 
 
@@ -285,6 +295,13 @@ _DECODERS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
 }
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Whatever libtiff stumbles over it writes to standard error, a line for every entry of a directory."""
+    with suppress(OSError, AttributeError):  # where it is no library of its own
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def _unknown(head: bytes) -> str:
@@ -388,8 +405,16 @@ def _further(image: ImageFile, content: bytes) -> list[str]:
     if image.format == "HEIF":
         return [_MOTION] if b"mpvd" in boxes(content) else []
     if image.format in ("PNG", "WEBP"):
+        remarks = []
         behind = content[_end(image.format, content) :]
-        return [f"not looked at: {counted(len(behind), 'byte')} after its end"] if behind.strip(b"\0") else []
+        if behind.strip(b"\0"):
+            remarks.append(f"not looked at: {counted(len(behind), 'byte')} after its end")
+        damaged = 0
+        if image.format == "PNG":
+            damaged = sum(is_damaged_note(content, *chunk) for chunk in png_chunks(content))
+        if damaged:
+            remarks.append(f"damaged: {counted(damaged, 'chunk')} of its metadata, passed over")
+        return remarks
     if image.format not in ("JPEG", "MPO"):
         return []
     remarks = []
@@ -472,11 +497,12 @@ def _pages_to_judge(
     for number in range(1, min(count, MAX_PAGES)):
         try:
             image.seek(number)
+            is_reduced = _is_reduced(image, size)
         except Exception:  # whatever the decoder stumbles over
             broken += 1
             continue
         width, height = image.size
-        if _is_copy((width, height), size) or _is_gain_map(image):
+        if is_reduced:
             copies += 1
         elif width * height > max_pixels or max(width, height) > _MAX_SIDE:
             broken += 1
@@ -499,6 +525,17 @@ def _is_copy(size: tuple[int, int], of: tuple[int, int]) -> bool:
         return False
     shape = max(size) / max(1, min(size)) / (max(of) / max(1, min(of)))
     return 0.95 < shape < 1.05
+
+
+def _is_reduced(image: ImageFile, size: tuple[int, int]) -> bool:
+    """Whether a page behind the first, which has this size, is a reduced copy or a map of that.
+
+    The pages of a TIFF say so; a smaller one that does not is another image, as of an album that was scanned.
+    So are all of a HEIC, whose copies and maps are no pages.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return bool(image.tag_v2.get(_KIND_OF_IMAGE, 0) & _COPY_OR_MASK) or image.tag_v2.get(_OLD_KIND) == 2
+    return image.format in ("JPEG", "MPO") and (_is_copy(image.size, size) or _is_gain_map(image))
 
 
 def _is_gain_map(image: ImageFile) -> bool:

@@ -24,6 +24,13 @@ from forgerank.media.structure import (
 _HOLE = bytes(512)  # in the pixels of most JPEGs these were never written
 _TABLES = frozenset((0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))  # may stand between two scans
 _COEFFICIENTS = 64  # of a block
+# Chunks of a PNG that it can be shown without, and of which programs pass over what makes no sense. The least
+# bytes of those that say how its pixels are shown; of texts only some do.
+_PNG_COLOURS = {b"gAMA": 4, b"sRGB": 1, b"cICP": 4, b"tRNS": 1, b"eXIf": 8}
+_PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_PNG_TURNS = frozenset({b"Raw profile type exif", b"XML:com.adobe.xmp"})  # keywords; these may turn it
+_PNG_FRAMES = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_MOST_INFLATED = 1 << 20  # bytes of a compressed text or profile; Pillow refuses the image for more
 _WEBP_PIXELS = (b"VP8 ", b"VP8L")  # chunks
 _MOST_MISSING = 1 << 26  # bytes of a WebP that are filled in
 # What libjpeg warns of, and decodes on: bits that are no code of the image, codes too many or too few.
@@ -91,8 +98,59 @@ def _samples(image: ImageFile) -> tuple[int, ...]:
     return tuple(bits) if isinstance(bits, tuple) else (int(bits),)
 
 
+def shown_png(content: bytes) -> bytes:
+    """A PNG without the chunks that change nothing of how it is shown, and without those of the others that
+    make no sense or have a wrong checksum: Pillow would refuse the image for them.
+    """
+    kept, start, seen = [], 0, set[bytes]()
+    for name, at, size in png_chunks(content):
+        end = at + size + 4
+        is_kept = bool(name[:1].isupper() or name in _PNG_FRAMES) or (
+            not is_damaged_note(content, name, at, size) and _shows(name, content[at : at + size], seen)
+        )
+        if not is_kept:
+            kept.append(content[start : at - 8])
+            start = end
+    return b"".join((*kept, content[start:])) if start else content
+
+
+def is_damaged_note(content: bytes, name: bytes, at: int, size: int) -> bool:
+    """Whether the checksum of a PNG's chunk (`png_chunks`) that holds no pixels is wrong."""
+    if name[:1].isupper() or name in _PNG_FRAMES or at + size + 4 > len(content):
+        return False
+    said = int.from_bytes(content[at + size : at + size + 4], "big")
+    return zlib.crc32(content[at : at + size], zlib.crc32(name)) != said
+
+
+def _shows(name: bytes, data: bytes, seen: set[bytes]) -> bool:
+    """Whether a chunk can change how its PNG is shown. `seen` is told of the texts and profiles looked at."""
+    keyword, _, rest = data.partition(b"\0")
+    if name in _PNG_TEXTS:
+        if keyword in seen or keyword not in _PNG_TURNS:
+            return False
+    elif name != b"iCCP":
+        return len(data) >= _PNG_COLOURS.get(name, len(data) + 1)
+    elif b"" in seen:  # one profile
+        return False
+    seen.add(keyword if name in _PNG_TEXTS else b"")
+    packed = b""
+    if name in (b"zTXt", b"iCCP"):
+        if rest[:1] != b"\0":  # packed in a way that is not known
+            return False
+        packed = rest[1:]
+    elif name == b"iTXt" and rest[:1] != b"\0":  # two flags, a language, and the keyword in that
+        packed = rest[2:].split(b"\0", 2)[-1]
+    inflate = zlib.decompressobj()
+    try:
+        inflate.decompress(packed, _MOST_INFLATED)
+    except zlib.error:
+        return False
+    return not inflate.unconsumed_tail
+
+
 def _mend_png(content: bytes) -> Mended | None:
     """The rows of a PNG up to the damage, the others black; None for one that is interlaced."""
+    content = shown_png(content)
     data, before = bytearray(), bytearray(content[:8])
     header = None
     for name, at, size in png_chunks(content):
