@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from forgerank.faces.align import estimate_alignment, five_points
-from forgerank.faces.regions import LIPS
 from forgerank.forge.blend import membrane
 from forgerank.forge.face_masks import HULLS, covered, hull
 from forgerank.forge.photos import Photo
@@ -18,7 +17,6 @@ from forgerank.forge.whole_faces import (
     RECONSTRUCTED,
     Forgery,
     Reconstruction,
-    reenactment,
     regenerated,
     whole_face,
 )
@@ -69,7 +67,7 @@ def test_a_forgery_reports_what_it_did(
         assert again.parameters == parameters
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "regenerated"])
+@pytest.mark.parametrize("kind", ["self_blend", "face_swap", "resynthesis_plain", "resynthesis"])
 def test_nothing_changes_outside_the_mask(
     kind: str, photos: list[Photo], forge: Callable[[str, int], Forgery]
 ) -> None:
@@ -152,25 +150,6 @@ def test_a_faithful_reconstruction_leaves_the_face_in_place(photos: list[Photo])
     moved = faithful._replace(matrix=faithful.matrix + np.array([[0, 0, 1.5], [0, 0, 1.5]]))
     other = regenerated(photo, rng, moved)
     assert np.abs(other.image.astype(int) - photo.image)[inside].mean() > 2.5
-
-
-def test_a_reenactment_moves_the_mouth_and_leaves_the_eyes(photos: list[Photo]) -> None:
-    photo = photos[0]
-    faithful = render(photo, 320)
-    lips = np.zeros(photo.shape, np.uint8)
-    cv2.fillPoly(lips, [np.rint(photo.landmarks[list(LIPS)]).astype(np.int32)], 1)
-    moved = []
-    for seed in range(12):
-        made = reenactment(photo, np.random.default_rng(seed), faithful)
-        _, parts = covered(photo, made.alpha)
-        assert parts[COMPONENTS.index("lip")] == 1
-        assert parts[COMPONENTS.index("eyebrow")] == 0
-        if made.parameters["hull"] != "lower":
-            assert parts[COMPONENTS.index("eye")] == 0
-        moved.append(np.abs(made.image.astype(int) - photo.image)[lips > 0].mean())
-    assert np.median(moved) > 5
-    areas = [cv2.contourArea(hull(photo.landmarks, kind)) for kind in ("mouth", "jaw", "lower")]
-    assert areas == sorted(areas)
 
 
 def test_a_membrane_removes_a_constant_difference(photos: list[Photo]) -> None:

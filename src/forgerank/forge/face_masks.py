@@ -27,8 +27,6 @@ FEATHER = (0.02, 0.16)  # Gaussian sigma of a mask's edge, eye distances
 GROWTH = 0.05  # a component's region beyond its polygon, eye distances
 # Covered share of a component's region: manipulated above the first, untouched below the second.
 MANIPULATED, UNTOUCHED = 0.5, 0.02
-_BELOW_NOSE = 2
-_MOUTH_SPREAD = 1.6  # of the lips about their middle
 _INNER = (*NOSE, *LIPS, *EYES[0], *EYES[1], *EYEBROWS[0], *EYEBROWS[1])
 
 
@@ -73,23 +71,17 @@ def draw_mask(
 
 
 def hull(landmarks: Points, kind: str) -> Points:
-    """Outline (K, 2) in pixels of what a mask covers; `kind` is one of HULLS, "mouth" or "jaw"."""
+    """Outline (K, 2) in pixels of what a mask of this kind covers; `kind` is one of HULLS."""
     if kind == "oval":
         return landmarks[list(OVAL)]
     if kind == "inner":
         return _convex_hull(landmarks[list(_INNER)])
-    if kind == "mouth":
-        lips = landmarks[list(LIPS)]
-        middle = lips.mean(axis=0)
-        return _convex_hull(middle + _MOUTH_SPREAD * (lips - middle))
     up = landmarks[10] - landmarks[152]
     height = (landmarks - landmarks[152]) @ up / max(float(up @ up), 1e-6)  # 0 chin .. 1 forehead
     if kind == "browless":
         return _convex_hull(landmarks[height <= height[list(EYEBROWS[0] + EYEBROWS[1])].max() + 0.01])
     if kind == "lower":
         return _convex_hull(landmarks[height <= height[[145, 374]].mean()])
-    if kind == "jaw":
-        return _convex_hull(landmarks[height <= height[_BELOW_NOSE]])
     if kind == "forehead":
         oval, share = landmarks[list(OVAL)], height[list(OVAL)]
         return (oval + np.outer(np.maximum(share - 0.55, 0) * 0.45, up)).astype(np.float32)

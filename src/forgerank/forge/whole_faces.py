@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.faces.regions import LIPS
 from forgerank.forge.blend import Alpha, Window, match_colour, membrane, mix
 from forgerank.forge.face_masks import HULLS, FaceMask, component_alpha, covered, draw_mask
 from forgerank.forge.filters import apply_tables, disturb, lose_resolution, pick, unsharp_mask
@@ -27,7 +26,6 @@ RESYNTHESIS_HULLS: Mapping[str, float] = {
     "whole": 0.5,
     "lower": 0.3,
 }
-REENACTMENT_HULLS: Mapping[str, float] = {"mouth": 1.0, "jaw": 1.0, "lower": 0.5}
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # opacity of a self-blend, as published
 LOW_SIZES = (64, 80, 96, 112, 128, 160, 192, 224, 256)  # pixels, sides of the crops that swap tools make
 LOW_REACH = 3.2  # side of such a crop, eye distances
@@ -165,41 +163,19 @@ def resynthesis_plain(photo: Photo, rng: np.random.Generator, donor: Photo) -> F
 
 def resynthesis(photo: Photo, rng: np.random.Generator, reconstruction: Reconstruction) -> Forgery:
     """The inner face as a network renders it, pasted back; in some cases with the original's fine detail."""
-    return _rendering(photo, rng, reconstruction, RESYNTHESIS_HULLS)
-
-
-def reenactment(photo: Photo, rng: np.random.Generator, reconstruction: Reconstruction) -> Forgery:
-    """The mouth and what is about it as a network renders them, in another expression, pasted back: as tools
-    do that make a person say other words.
-    """
-    return _rendering(photo, rng, reconstruction, REENACTMENT_HULLS, moved=True)
-
-
-def _rendering(
-    photo: Photo,
-    rng: np.random.Generator,
-    reconstruction: Reconstruction,
-    hulls: Mapping[str, float],
-    *,
-    moved: bool = False,
-) -> Forgery:
-    """What lies in a mask as a network renders it; moved: with the mouth in another form."""
-    mask = draw_mask(photo, rng, hulls, shrink=True)
+    mask = draw_mask(photo, rng, RESYNTHESIS_HULLS, shrink=True)
     part, inside = _rendered(reconstruction, mask.box)
     mask = mask._replace(alpha=mask.alpha * inside)
     target = photo.image[mask.box]
-    strength = float(rng.uniform(0.3, 1.0)) if rng.random() < (0.8 if moved else 0.5) else 0.0
+    strength = float(rng.uniform(0.3, 1.0)) if rng.random() < 0.5 else 0.0
     part = match_colour(part, target, mask.alpha, strength, step=3)
-    share, most = (0.75, 1.0) if moved else (0.35, 0.8)
-    detail = float(rng.uniform(0.3, most)) if rng.random() < share else 0.0
+    detail = float(rng.uniform(0.3, 0.8)) if rng.random() < 0.35 else 0.0
     if detail:
         # High band of the original at the network's own scale: what a restoring network would add.
         sigma = float(rng.uniform(0.02, 0.06)) * photo.eye_distance + 0.5
         low = cv2.GaussianBlur(target, (0, 0), sigma)
         band = cv2.addWeighted(target, detail, low, -detail, 128)
         part = np.asarray(cv2.addWeighted(part, 1, band, 1, -128))
-    if moved:
-        part = _with_moved_mouth(part, photo, mask.box, rng)
     sharp = float(rng.uniform(0.3, 1.5)) if rng.random() < 0.3 else 0.0
     if sharp:
         part = unsharp_mask(part, sharp)
@@ -229,7 +205,7 @@ FORGERIES: Mapping[str, Callable[[Photo, np.random.Generator, Photo], Forgery]] 
     function.__name__: function for function in (self_blend, face_swap, resynthesis_plain)
 }
 RECONSTRUCTED: Mapping[str, Callable[[Photo, np.random.Generator, Reconstruction], Forgery]] = {
-    function.__name__: function for function in (resynthesis, reenactment, regenerated)
+    function.__name__: function for function in (resynthesis, regenerated)
 }
 
 
@@ -248,19 +224,6 @@ def _rendered(reconstruction: Reconstruction, box: Window) -> tuple[Image, Alpha
     rim = np.minimum.outer(ramp, ramp).astype(np.float32)
     inside = cv2.warpAffine(rim, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return np.asarray(part), np.asarray(inside)
-
-
-def _with_moved_mouth(part: Image, photo: Photo, box: Window, rng: np.random.Generator) -> Image:
-    """The window of a face with its mouth wider or narrower, opened or closed, and a little askew."""
-    lips = photo.landmarks[list(LIPS)] - np.array([box[1].start, box[0].start], np.float32)
-    middle, reach = lips.mean(axis=0), 0.6 * photo.eye_distance
-    change = np.eye(2) * rng.uniform(-0.25, 0.25, 2) + rng.uniform(-0.1, 0.1, (2, 2))
-    height, width = part.shape[:2]
-    away = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1) - middle  # (h, w, 2)
-    share = np.exp(-0.5 * (away**2).sum(axis=-1, keepdims=True) / reach**2)
-    places = (middle + away + share * (away @ change.T)).astype(np.float32)
-    flags = cv2.INTER_CUBIC
-    return np.asarray(cv2.remap(part, places[..., 0], places[..., 1], flags, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _pasted(base: Image, part: Image, mask: FaceMask, *, opacity: float = 1.0, **parameters: Any) -> Forgery:
