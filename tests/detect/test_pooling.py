@@ -1,5 +1,7 @@
 """Pooling, consensus and the verdict on a track, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -74,6 +76,13 @@ def test_forged_frames_alone_decide_the_components() -> None:
 )
 def test_verdict_on_a_track(probability: float, usable: int, expected: tuple[str, str | None]) -> None:
     assert judge_track(probability, usable, GOOD, THRESHOLDS) == expected
+
+
+def test_a_soft_track_is_not_called_real() -> None:
+    soft = replace(GOOD, sharpness=5.0)
+    reason = "too little left to call it real (soft, sharpness 5.0)"
+    assert judge_track(0.2, 9, soft, THRESHOLDS) == ("undetermined", reason)
+    assert judge_track(0.7, 9, soft, THRESHOLDS) == ("forged", None)
 
 
 def test_a_track_of_bad_quality_says_why() -> None:

@@ -63,6 +63,23 @@ def test_a_face_that_cannot_be_judged(change: dict[str, float], reason: str, pro
 
 
 @pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"sharpness": 7.94}, "soft, sharpness 7.9"),
+        ({"blocks": 2.1}, "traces of blocks"),
+        ({"reduced": 0.5}, "traces of dots, few levels or blocks"),
+        ({"sharpness": 5.0, "blocks": 2.1}, "soft, sharpness 5.0, traces of blocks"),
+    ],
+)
+def test_a_face_of_which_little_is_left_is_not_called_real(change: dict[str, float], reason: str) -> None:
+    quality = replace(GOOD, **change)
+    expected = ("undetermined", f"too little left to call it real ({reason})")
+    assert judge_face(0.1, quality, THRESHOLDS) == expected
+    assert judge_face(0.5, quality, THRESHOLDS) == ("undetermined", "no clear evidence either way")
+    assert judge_face(0.9, quality, THRESHOLDS) == ("forged", None)
+
+
+@pytest.mark.parametrize(
     ("verdicts", "expected"),
     [
         (["real", "real"], ("real", None)),

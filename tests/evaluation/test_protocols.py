@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from forgerank.evaluation.protocols import VERDICT_RATES, best_of, set_metrics, summarize
-from forgerank.evaluation.scorers import Predictions, join
+from forgerank.evaluation.scorers import JUDGED, NOT_CALLED_REAL, NOT_JUDGED, Predictions, join
 from forgerank.labels import pad_sequences
 from forgerank.weights.description import Calibration, Thresholds
 
@@ -43,9 +43,14 @@ def test_golden_row_of_a_set() -> None:
     assert {name: row[name] for name in expected} == pytest.approx(expected)
     for name in ("auc", "equal_error_rate", "tpr_at_1_percent_fpr", "cllr", "min_cllr", *VERDICT_RATES):
         assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
-    seen = replace(PREDICTIONS, judged=np.array([True, False, True, True]))
+    seen = replace(PREDICTIONS, judged=np.array([JUDGED, NOT_JUDGED, JUDGED, JUDGED]))
     some = judged(seen, resamples=2)
     assert (some["false_positive_rate"], some["undetermined"], some["unjudged"]) == (0, 1 / 2, 1 / 4)
+    assert some["real_rate"] == 1 / 2
+    soft = replace(PREDICTIONS, judged=np.full(4, NOT_CALLED_REAL))
+    some = judged(soft, resamples=2)
+    assert (some["real_rate"], some["undetermined"], some["unjudged"]) == (0, 1 / 2, 0)
+    assert some["true_positive_rate"] == 1 / 2
     plain = set_metrics(PREDICTIONS, order="first_to_last", resamples=2)
     assert not plain.keys() & {"cllr", "undetermined"}
     # a single label is "forged", whatever is known of it

@@ -12,12 +12,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL import ImageFilter
 
 from forgerank.data.batches import Item
 from forgerank.data.sample import LabelledImage, Sample
 from forgerank.evaluation.evaluate import evaluate
 from forgerank.evaluation.protocols import summarize
-from forgerank.evaluation.scorers import Judgeable, Predictions, join, open_scorer, predict
+from forgerank.evaluation.scorers import (
+    JUDGED,
+    NOT_CALLED_REAL,
+    NOT_JUDGED,
+    Judgeable,
+    Predictions,
+    join,
+    open_scorer,
+    predict,
+)
 from forgerank.labels import Order, face_labels, pad_sequences
 from forgerank.losses.mil import forgery_gap, forgery_probability
 from forgerank.losses.total import LossConfig
@@ -35,15 +46,17 @@ FORWARD, BACKWARD = LossConfig(), LossConfig(order="last_to_first")
 def test_what_detect_would_judge(astronaut: NDArray[np.uint8]) -> None:
     can = Judgeable()
     small = np.ascontiguousarray(astronaut[::3, ::3])
-    assert can(LabelledImage(astronaut, None, (), None))
-    assert not can(LabelledImage(small, None, (), None))
-    assert not can(LabelledImage(np.zeros_like(astronaut), None, (), None))
+    assert can(LabelledImage(astronaut, None, (), None)) == JUDGED
+    soft = np.asarray(PILImage.fromarray(astronaut).filter(ImageFilter.GaussianBlur(2)))
+    assert can(LabelledImage(soft, None, (), None)) == NOT_CALLED_REAL
+    assert can(LabelledImage(small, None, (), None)) == NOT_JUDGED
+    assert can(LabelledImage(np.zeros_like(astronaut), None, (), None)) == NOT_JUDGED
     # of two faces that of the annotation
     both = np.zeros_like(np.concatenate([astronaut, astronaut], axis=1))
     both[:, :512], both[:171, 600:771] = astronaut, small
     points = np.array([[670.0, 40.0]] * 5, np.float32)
-    assert not can(LabelledImage(both, points, (), None))
-    assert can(LabelledImage(both, points - (450, 0), (), None))
+    assert can(LabelledImage(both, points, (), None)) == NOT_JUDGED
+    assert can(LabelledImage(both, points - (450, 0), (), None)) == JUDGED
 
 
 @pytest.mark.filterwarnings("error")

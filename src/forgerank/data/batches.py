@@ -17,7 +17,7 @@ from forgerank.media.files import counted
 from forgerank.types import InputError, Points
 
 T = TypeVar("T")
-ImageTest = Callable[[LabelledImage], bool]
+ImageTest = Callable[[LabelledImage], int]
 Share = tuple[int, int]  # (rank, processes): which part of every batch a process sees
 ALONE: Share = (0, 1)
 _TRIES = 20  # images that may be unreadable one after the other
@@ -45,14 +45,14 @@ class Item(TypedDict, total=False):
     masks: Tensor  # (L, m, m) float 0..1; only where a mask size is set; 0 where unknown
     masks_known: Tensor  # (L,) bool, beside `masks`
     index: Tensor  # () long, position in the source
-    judged: Tensor  # () bool, whether the face can be judged; only where that is asked for
+    judged: Tensor  # () long, `judgeable` of the image; only where that is asked for
     lost: Tensor  # () long, the same where the image cannot be read and another of its class is here; else -1
 
 
 class Crops(Dataset[Item]):
     """Aligned crops of a source, of `size` unless the key names another. The same (seed, draw, index) gives
     the same item. An image that cannot be read is replaced by another of its class, and `lost` says so.
-    `judgeable` says which images `judged` is true of; it sees them as the source gives them.
+    `judgeable` gives `judged`; it sees the images as the source gives them.
     """
 
     def __init__(

@@ -6,7 +6,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from forgerank.detect.verdict import judge_probability, logit, unusable
+from forgerank.detect.verdict import judge_usable, logit, unusable
 from forgerank.media.files import counted
 from forgerank.types import Quality, Verdict
 from forgerank.weights.description import Thresholds
@@ -91,6 +91,6 @@ def judge_track(
     `probability` is pooled over the `usable` frames, those that can be judged; `quality` is the median.
     """
     if usable >= MIN_USABLE:
-        return judge_probability(probability, thresholds)
+        return judge_usable(probability, quality, thresholds)
     few = f"only {counted(usable, 'frame')} of this face can be judged, {MIN_USABLE} are needed"
     return "undetermined", unusable(quality) or few

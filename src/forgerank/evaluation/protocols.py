@@ -13,7 +13,7 @@ from forgerank.detect.result import likelihood_ratio
 from forgerank.detect.verdict import calibrated
 from forgerank.evaluation.binary import Statistic, binary_metrics, called_forged, is_binary
 from forgerank.evaluation.calibration import balanced_weights, verdict_rates
-from forgerank.evaluation.scorers import Predictions
+from forgerank.evaluation.scorers import JUDGED, NOT_JUDGED, Predictions
 from forgerank.labels import Order, Sequences
 from forgerank.metrics import detection, sequence
 from forgerank.metrics.bootstrap import bootstrap_interval
@@ -90,7 +90,7 @@ def set_metrics(
     `_set_statistics` with their 95 % bootstrap interval over groups, `auc` from `auc_low` to `auc_high`.
 
     NaN where a metric is undefined; those that need thresholds and calibration are left out without them.
-    Faces that are not `judged` get no verdict: `undetermined` counts them, and `unjudged` them alone.
+    Faces that cannot be judged get no verdict: `undetermined` counts them, and `unjudged` them alone.
     """
     shown = SequenceMetrics(predictions.presence.shape[1], order)
     own = predictions.predicted
@@ -140,10 +140,12 @@ def _set_statistics(
         return statistics
     found = calibrated(probability, calibration)
     odds = np.array([likelihood_ratio(value) for value in found])
-    seen = np.ones(len(found), dtype=bool) if predictions.judged is None else predictions.judged
-    called, cleared = seen & (found >= thresholds.forged), seen & (found < thresholds.real)
+    judged = np.full(len(found), JUDGED) if predictions.judged is None else predictions.judged
+    called = (judged != NOT_JUDGED) & (found >= thresholds.forged)
+    cleared = (judged == JUDGED) & (found < thresholds.real)
     if predictions.judged is not None:
-        statistics["unjudged"] = lambda i: float(np.average(~seen[i], weights=balanced_weights(forged[i])))
+        unjudged = judged == NOT_JUDGED
+        statistics["unjudged"] = lambda i: float(np.average(unjudged[i], weights=balanced_weights(forged[i])))
 
     def rate(name: str) -> Statistic:
         return lambda i: verdict_rates(forged[i], called[i], cleared[i]).get(name, math.nan)

@@ -15,7 +15,7 @@ from torch import nn
 from forgerank.data.batches import Item
 from forgerank.data.sample import LabelledImage, Sample, Source
 from forgerank.detect.runtime import onnx_errors, open_session, order_output
-from forgerank.detect.verdict import unusable
+from forgerank.detect.verdict import unclear, unusable
 from forgerank.detect.views import mean_odds
 from forgerank.faces.analyze import FaceAnalyzer
 from forgerank.labels import Sequences
@@ -108,18 +108,25 @@ class OnnxScorer:
         return Scores(*map(torch.from_numpy, found))
 
 
+NOT_JUDGED, NOT_CALLED_REAL, JUDGED = range(3)
+
+
 class Judgeable:
-    """Whether `forgerank detect` would judge the annotated face of an image, or find too little to see."""
+    """What `forgerank detect` would see of the annotated face of an image: too little to judge it
+    (`NOT_JUDGED`), too little to call it real (`NOT_CALLED_REAL`), or enough (`JUDGED`).
+    """
 
     def __init__(self) -> None:
         self._analyzer = FaceAnalyzer()
 
-    def __call__(self, image: LabelledImage) -> bool:
+    def __call__(self, image: LabelledImage) -> int:
         faces = self._analyzer.analyze(image.image)
         if image.points is not None:  # not somebody else in the image
             centre = image.points.mean(axis=0)
             faces.sort(key=lambda face: float(np.linalg.norm(face.landmarks.mean(axis=0) - centre)))
-        return bool(faces) and unusable(faces[0].quality) is None
+        if not faces or unusable(faces[0].quality) is not None:
+            return NOT_JUDGED
+        return JUDGED if unclear(faces[0].quality) is None else NOT_CALLED_REAL
 
 
 class BothWays:
@@ -177,7 +184,7 @@ class Predictions:
     fake: NDArray[np.bool_] | None = None  # (M,) forged, even if no label is known; None: as the labels say
     in_order: NDArray[np.bool_] | None = None  # (M,) the sequence is known; None: where all labels are
     whole: NDArray[np.bool_] | None = None  # (M,) judged on the whole image, not aligned; None: no image was
-    judged: NDArray[np.bool_] | None = None  # (M,) `detect` would judge the face; None: not looked at
+    judged: NDArray[np.int64] | None = None  # (M,) what `Judgeable` said; None: not looked at
     ingredients: Sequence[str] | None = None  # (M,) names of a mixture's sources; None: as `sources`
 
     @property

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL import ImageFilter
 
-from forgerank.faces.align import Alignment
+from forgerank.faces.align import Alignment, brighter_on_the_left, five_points, quarter_turns
 from forgerank.faces.boxes import Box
+from forgerank.faces.landmarks import eye_line
 from forgerank.faces.regions import face_oval, fill_polygons
 from forgerank.types import Image, Points, Quality
 
@@ -169,9 +170,11 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
     side, (x, y) = float((high - low).max()), (low + high) / 2
     wide = min(_WIDE * side, _WIDEST)
     around = max(wide, _INNER * side)
-    region = _square(image, x, y, around)
+    left, top = max(0, round(x - around)), max(0, round(y - around))
+    region = image[top : round(y + around), left : round(x + around)]
+    roll = math.degrees(eye_line(five_points(landmarks)))
+    region, x, y = _upright(region, x - left, y - top, quarter_turns(roll))
     luma = region.astype(np.float32) @ _LUMA
-    x, y = x - max(0, int(x - around)), y - max(0, int(y - around))
     scales = [(window, _laplacian(window)) for window in _scales(luma, side, x, y)]
     if not scales:
         return dict.fromkeys(("grain", "noise", "flat", "steps", "blocks", "reduced"), 0.0)
@@ -186,6 +189,18 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
         "blocks": max(_blocks(window), _lines(_square(luma, x, y, wide), side) / _LINES),
         "reduced": _reduced(_square(region, x, y, _half_of(side)), window, finest),
     }
+
+
+def _upright(region: Image, x: float, y: float, turn: int) -> tuple[Image, float, float]:
+    """A region turned so often by `numpy.rot90`, then mirrored where it is brighter on the left, and where
+    its point x, y is then: a face is measured alike whichever way its image is turned or mirrored.
+    """
+    for _ in range(turn):
+        x, y = y, region.shape[1] - x
+        region = np.rot90(region)
+    if brighter_on_the_left(region):
+        x, region = region.shape[1] - x, region[:, ::-1]
+    return region, x, y
 
 
 def _scales(luma: NDArray[np.float32], side: float, x: float, y: float) -> Iterator[NDArray[np.float32]]:
