@@ -24,7 +24,7 @@ MAX_GRAIN = 3.5
 MAX_NOISE = 14.0
 MAX_FLAT = 0.55
 MAX_STEPS = 0.3
-MAX_BLOCKS = 2.65
+MAX_BLOCKS = 2.6
 MAX_REDUCED = 2.2  # log-odds
 # Nor does one that only holds edges, or a negative: of 1,662 real faces one is beyond these two.
 MIN_SHADE = 0.35
