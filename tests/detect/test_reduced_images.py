@@ -10,7 +10,8 @@ from PIL import ImageOps
 from forgerank.detect.verdict import MAX_REDUCED, unclear, unusable
 from forgerank.faces.align import estimate_alignment, five_points
 from forgerank.faces.analyze import FaceAnalyzer
-from forgerank.faces.quality import CROP_SIZE, light_and_shade, reduction
+from forgerank.faces.quality import CROP_SIZE, light_and_shade
+from forgerank.faces.reduction import reduction
 from forgerank.faces.regions import face_oval, fill_polygons
 from forgerank.types import Face, Quality
 from laundering import LAUNDERED, ORDINARY, WEAK, Change, Photo
