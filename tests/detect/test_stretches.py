@@ -4,12 +4,17 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from scipy.special import expit
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from forgerank.detect.stretches import (
+    CLEAR_RATE,
     CORRELATION_TIME,
     FALSE_ALARMS,
     REAL_RATE,
     find_stretches,
+    own_rate,
     run_chance,
     shortest_run,
 )
@@ -37,7 +42,8 @@ def test_the_chance_is_that_of_all_sequences(length: int, rate: float, correlati
         for before, after in pairwise(states):
             forged = rate + correlation * (before - rate)
             chance *= forged if after else 1 - forged
-        total += chance * ("1" * length in "".join(map(str, states)))
+        runs = "".join(map(str, states)).split("00")  # one that is not forged does not end a run
+        total += chance * any(run.count("1") >= length for run in runs)
     assert run_chance(length, moments, rate, correlation) == pytest.approx(total, abs=1e-12)
 
 
@@ -58,10 +64,41 @@ def test_three_forged_seconds_of_43_are_found() -> None:
 
 def test_less_is_not_a_finding() -> None:
     assert spans("." * 40 + "f" * 4 + "." * 40) == []
-    assert spans("." * 40 + "fff.fff" + "." * 40) == []
+    assert spans("." * 40 + "fff..fff" + "." * 40) == []
     assert spans("." * 300 + "f" * 6 + "." * 300) == []  # among so many moments, a real face may show it
     assert spans("") == spans("f") == spans("ff") == spans("." * 9) == []
     assert spans("." * 40 + "f" * 6 + "." * 40, step=0.1) == []  # moments so close say the same
+
+
+def test_one_moment_below_the_threshold_does_not_end_a_run() -> None:
+    assert spans("." * 40 + "fff.fff" + "." * 40) == [(19.75, 23.25, 6)]
+    [found] = find_stretches(np.arange(87) / 2, probabilities("." * 40 + "fff.fff" + "." * 40), THRESHOLD)
+    assert found.forged_probability == 0.98
+    assert found.chance == run_chance(6, 87, 1 / 81, np.exp(-0.5 / CORRELATION_TIME))
+
+
+@pytest.mark.parametrize(("other", "needed"), [(0.1, 5), (0.3, 6), (0.85, 6)])
+def test_a_face_that_is_else_far_below_the_threshold_needs_fewer(other: float, needed: int) -> None:
+    for count in (needed - 1, needed):
+        scores = np.full(86, other)
+        scores[30 : 30 + count] = 0.98
+        found = find_stretches(np.arange(86) / 2, scores, THRESHOLD)
+        assert [stretch.moments for stretch in found] == [count] * (count == needed)
+
+
+def test_own_rate() -> None:
+    low = np.full(80, 0.1)
+    distance = 2 * np.log(9) / np.sqrt(1 + (1 + 0.4) / (1 - 0.4) / 80)
+    assert own_rate(low, 0.9, 0.4) == pytest.approx(student.sf(distance, 4))
+    # few moments, and those that differ, say less; however far below, it is 0.2 %
+    assert own_rate(low, 0.9, 0.4) < own_rate(low[:10], 0.9, 0.4) < own_rate(low[:10], 0.9, 0.8)
+    assert own_rate(low, 0.9, 0.4) < own_rate(np.r_[low[:40] / 50, low[:39], 0.89], 0.9, 0.4)
+    assert own_rate(low / 1000, 0.9, 0.4) == CLEAR_RATE
+    # near the threshold, or where it was reached: by the count
+    assert own_rate(np.full(80, 0.85), 0.9, 0.4) == 1 / 81
+    assert own_rate(np.full(200, 0.85), 0.9, 0.4) == REAL_RATE
+    assert own_rate([*low, 0.95], 0.9, 0.4) == 2 / 82
+    assert own_rate([], 0.9, 0.4) == 1
 
 
 def test_a_face_that_reaches_the_threshold_again_and_again_is_tested_at_its_own_rate() -> None:
@@ -93,7 +130,31 @@ def test_false_alarms_of_real_faces(between: float, within: float, count: int, s
     threshold = 2.3263 * np.hypot(between, within)
     assert (scores >= threshold).mean() == pytest.approx(REAL_RATE, abs=0.004)
     judged = scores[np.median(scores, axis=1) < threshold]  # the others are forged as a whole
-    alarms = sum(bool(find_stretches(step * np.arange(count), row, threshold)) for row in judged)
+    alarms = sum(
+        bool(find_stretches(step * np.arange(count), expit(row), expit(threshold))) for row in judged
+    )
+    assert alarms / people <= FALSE_ALARMS
+
+
+@pytest.mark.parametrize("step", [0.5, 0.2])
+@pytest.mark.parametrize("count", [40, 200])
+@pytest.mark.parametrize(("level", "between"), [(-1.8, 0.0), (-1.5, 1.0)])
+def test_false_alarms_of_faces_that_are_mostly_far_below(
+    level: float, between: float, count: int, step: float
+) -> None:
+    """Log-odds with the heavy tails of Student's t with three degrees of freedom about a face's own level."""
+    rng = np.random.default_rng(2)
+    people, kept = 1000, 0.67 ** (step / 0.5)
+    wander = rng.normal(size=(count, people))
+    for number in range(1, count):
+        wander[number] = kept * wander[number - 1] + np.sqrt(1 - kept**2) * wander[number]
+    scores = (rng.normal(level, between, people) + student.ppf(norm.cdf(wander), 3)).T
+    threshold = 2.65
+    assert (scores >= threshold).mean() > 0.008
+    judged = scores[np.median(scores, axis=1) < threshold]
+    alarms = sum(
+        bool(find_stretches(step * np.arange(count), expit(row), expit(threshold))) for row in judged
+    )
     assert alarms / people <= FALSE_ALARMS
 
 
@@ -104,13 +165,13 @@ def test_false_alarms_of_the_model_itself(rate: float, spread: bool, count: int)
     """Also of faces that reach the threshold at five times the rate that it was chosen for, as in videos,
     all of them alike or some of them much more often."""
     rng = np.random.default_rng(1)
-    people, correlation = 1500, float(np.exp(-0.5 / CORRELATION_TIME))
+    people, correlation = 3000, float(np.exp(-0.5 / CORRELATION_TIME))
     rates = rng.beta(1, 1 / rate - 1, people) if spread else np.full(people, rate)
     states = np.empty((count, people), bool)
     states[0] = rng.random(people) < rates
     for number in range(1, count):
         states[number] = rng.random(people) < rates + correlation * (states[number - 1] - rates)
-    judged = [row for row in states.T.astype(float) if np.median(row) < 0.5]
+    judged = [0.4 + 0.2 * row for row in states.T if np.median(row) < 0.5]  # just below, and above
     alarms = sum(bool(find_stretches(0.5 * np.arange(count), row, 0.5)) for row in judged)
     assert alarms / people <= FALSE_ALARMS + 1.7 * np.sqrt(FALSE_ALARMS / people)
 

@@ -110,12 +110,12 @@ class KeyFrame:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Moments in a row at which a face is forged, more than a real face would show: docs/video.md."""
+    """A run of moments at which a face is forged, more than a real face would show: docs/video.md."""
 
     start: float  # seconds, half a sampling step before the first of them
     end: float  # seconds, half a sampling step after the last
-    moments: int
-    forged_probability: float  # median over them, 0..1
+    moments: int  # that are forged
+    forged_probability: float  # median over the stretch, 0..1
     chance: float  # that a real face shows such a run anywhere in so many moments, 0..1
 
 

@@ -183,14 +183,14 @@ class MomentEntry(Entry):
 
 
 class StretchEntry(Entry):
-    """Moments in a row at which a face is forged, more than a real face would show; docs/video.md."""
+    """A run of moments at which a face is forged, more than a real face would show; docs/video.md."""
 
     start: float = Field(description="seconds, half a sampling step before the first of the moments")
     end: float = Field(description="seconds, half a sampling step after the last of them")
-    moments: int = Field(ge=1, description="number of the moments")
-    forged_probability: Probability = Field(description="median over them, 0..1")
+    moments: int = Field(ge=1, description="number of the moments that are forged")
+    forged_probability: Probability = Field(description="median over the stretch, 0..1")
     chance: Probability = Field(
-        description="probability that a real face shows so long a run in as many moments as the track has"
+        description="probability that a real face shows a run of so many in as many moments as the track has"
     )
 
 

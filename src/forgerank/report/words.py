@@ -198,7 +198,7 @@ def stretches_sentence(track: TrackReport) -> str:
     chance = max(stretch.chance for stretch in track.stretches)
     share = "less than 0.1 %" if chance < 1e-3 else f"about {100 * chance:.1f} %"
     return (
-        f"Forged {stretches_phrase(track)}: that many moments in a row reach the threshold. Of real faces "
+        f"Forged {stretches_phrase(track)}: so many moments there reach the threshold. Of real faces "
         f"seen as often, {share} would show as much somewhere. Over the whole video the probability is "
         f"{percent(track.forged_probability)}."
     )
