@@ -11,6 +11,7 @@ from PIL import Image as PILImage
 
 import videos
 from forgerank.detect import Detector, VideoReport
+from forgerank.detect.result import likelihood_ratio
 from forgerank.detect.videos import Cancelled, detect_video
 from forgerank.media.files import MediaError
 from forgerank.types import InputError
@@ -94,6 +95,18 @@ def test_a_forged_stretch_of_a_real_video_is_named(
     assert stretch.moments == 6
     assert stretch.forged_probability > 0.6
     assert [component.name for component in track.sequence] == ["nose", "lip"]
+
+
+def test_a_face_is_not_called_real_for_a_stretch_too_short_for_a_finding(
+    judge: Callable[..., VideoReport], real: Pixels, forged: Pixels
+) -> None:
+    report = judge((real, 20), (forged, 1.5), (real, 20))
+    [track] = report.tracks
+    assert (report.verdict, track.verdict) == ("undetermined", "undetermined")
+    assert track.reason == "no clear evidence either way"
+    [stretch] = track.stretches
+    assert (stretch.start, stretch.end) == pytest.approx((20, 21.5), abs=0.5)
+    assert track.likelihood_ratio == likelihood_ratio(stretch.forged_probability)
 
 
 def test_what_is_forged_as_a_whole_has_no_stretch(

@@ -11,8 +11,10 @@ from scipy.stats import t as student
 from forgerank.detect.stretches import (
     CLEAR_RATE,
     CORRELATION_TIME,
+    DOUBTS,
     FALSE_ALARMS,
     REAL_RATE,
+    find_doubts,
     find_stretches,
     own_rate,
     run_chance,
@@ -86,6 +88,21 @@ def test_a_face_that_is_else_far_below_the_threshold_needs_fewer(other: float, n
         assert [stretch.moments for stretch in found] == [count] * (count == needed)
 
 
+def test_what_is_no_finding_may_be_a_doubt() -> None:
+    times = np.arange(86) / 2
+    scores = np.full(86, 0.14)
+    assert find_doubts(times, scores, 0.93) == ()
+    for short in ([0.98] * 4, [0.91, 0.91, 0.77, 0.88, 0.9, 0.92]):
+        scores[40 : 40 + len(short)] = short
+        assert find_stretches(times, scores, 0.93) == ()
+        [doubt] = find_doubts(times, scores, 0.93)
+        assert (doubt.start, doubt.end) == (19.75, 19.75 + len(short) / 2)
+        assert doubt.forged_probability == np.median(short)
+        assert FALSE_ALARMS < doubt.chance <= DOUBTS
+    scores[40:46] = [0.91, 0.14, 0.14, 0.14, 0.9, 0.92]
+    assert find_doubts(times, scores, 0.93) == ()
+
+
 def test_own_rate() -> None:
     low = np.full(80, 0.1)
     distance = 2 * np.log(9) / np.sqrt(1 + (1 + 0.4) / (1 - 0.4) / 80)
@@ -156,6 +173,8 @@ def test_false_alarms_of_faces_that_are_mostly_far_below(
         bool(find_stretches(step * np.arange(count), expit(row), expit(threshold))) for row in judged
     )
     assert alarms / people <= FALSE_ALARMS
+    doubts = sum(bool(find_doubts(step * np.arange(count), expit(row), expit(threshold))) for row in judged)
+    assert doubts / people <= DOUBTS
 
 
 @pytest.mark.parametrize("count", [20, 86, 300])

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from forgerank.detect import Detector
-from forgerank.detect.result import Stretch, VideoReport
+from forgerank.detect.result import NO_EVIDENCE, Stretch, VideoReport
 from forgerank.report.html import html_page, section
 from forgerank.report.timeline import absences, axis, forged_spans, runs, ticks
 from forgerank.report.words import clock, stretches_phrase
@@ -66,6 +66,19 @@ def test_a_stretch_is_named_with_what_it_rests_on(tiny_detector: Detector) -> No
     assert "Over the whole video the probability is 47 %." in text
     assert "forged with probability 95 %" in alone
     assert "2 of 3 faces in this video show signs of forgery (face 3 from 0:19 to 0:22)." in parse(two).text
+
+
+def test_a_stretch_too_short_for_a_finding_is_named(tiny_detector: Detector) -> None:
+    part = replace(
+        track(1, moments(18.0, "rrrffffrrrrr"), "undetermined"),
+        reason=NO_EVIDENCE,
+        forged_probability=0.14,
+        stretches=(Stretch(19.25, 21.25, 4, 0.9, 0.027),),
+    )
+    text = parse(page(tiny_detector, video_report(part))).text
+    assert "suspicious from 0:19 to 0:21" in text
+    assert "It looks most like a forgery from 0:19 to 0:21, too little for a finding." in text
+    assert "about 2.7 % would show as much somewhere. Over the whole video the probability is 14 %." in text
 
 
 def test_many_stretches_are_counted_not_listed() -> None:

@@ -163,13 +163,14 @@ def name_of(result: Report | VideoReport) -> str:
 
 
 def _components(face: FaceReport | TrackReport) -> str:
+    stretches = stretches_phrase(face) if isinstance(face, TrackReport) else ""
     if face.verdict == "undetermined" and face.likelihood_ratio is not None:
-        return support(face.likelihood_ratio)
+        worth = support(face.likelihood_ratio)
+        return f"{stretches}: {worth}" if stretches else worth
     if face.verdict != "forged":
         return face.reason or ""
     named = [
         f"{component.rank} {component.name} {percent(component.probability)}" for component in face.sequence
     ]
     listed = ", ".join(named) or "no single component stands out"
-    stretches = stretches_phrase(face) if isinstance(face, TrackReport) else ""
     return f"forged {stretches}, {listed}" if stretches else listed

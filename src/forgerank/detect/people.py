@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image as PILImage
 
 from forgerank.detect.pooling import MIN_USABLE, consensus, judge_track, pool, quality_weight
-from forgerank.detect.result import FaceReport, KeyFrame, Moment, Stretch, TrackReport
-from forgerank.detect.stretches import find_stretches
+from forgerank.detect.result import NO_EVIDENCE, FaceReport, KeyFrame, Moment, Stretch, TrackReport
+from forgerank.detect.stretches import find_doubts, find_stretches
 from forgerank.detect.verdict import order_components, unusable
 from forgerank.faces.align import Alignment
 from forgerank.media.videos import Sample
@@ -76,8 +76,12 @@ class People:
         if verdict != "forged" and usable.sum() >= MIN_USABLE:
             times = np.array([moment.time for moment in person.moments])[usable]
             stretches = find_stretches(times, probabilities, metadata.thresholds.forged)
-        if stretches:
-            verdict, reason = "forged", None
+            if stretches:
+                verdict, reason = "forged", None
+            elif verdict == "real":
+                stretches = find_doubts(times, probabilities, metadata.thresholds.forged)
+                if stretches:
+                    verdict, reason = "undetermined", NO_EVIDENCE
         agreed, order = (
             consensus(np.array(values)[counted], probabilities, metadata.thresholds.forged)
             for values in (person.components, person.orders)

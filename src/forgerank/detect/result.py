@@ -133,7 +133,9 @@ class TrackReport:
     moments: tuple[Moment, ...]  # by time
     key_frames: tuple[KeyFrame, ...]  # at most 3, most suspicious first
     quality: Quality  # medians over the moments
-    stretches: tuple[Stretch, ...] = ()  # by time; empty where the face is forged as a whole
+    # By time, where the face is forged, or where it is not called real for them; empty where the verdict
+    # follows from the whole track.
+    stretches: tuple[Stretch, ...] = ()
 
     @property
     def sequence(self) -> tuple[Component, ...]:
@@ -185,7 +187,7 @@ def is_judged(reason: str | None) -> bool:
 
 
 def deciding_probability(face: FaceReport | TrackReport) -> float:
-    """The probability that a verdict follows from: of a track that is forged for a stretch, the stretch's."""
+    """The probability that a verdict follows from: of a track that is judged by a stretch, the stretch's."""
     stretches = face.stretches if isinstance(face, TrackReport) else ()
     return max((stretch.forged_probability for stretch in stretches), default=face.forged_probability)
 

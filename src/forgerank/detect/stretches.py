@@ -22,6 +22,9 @@ from forgerank.detect.verdict import logit
 
 FALSE_ALARMS = 0.01  # of tracks of real faces that get a stretch, at most
 REAL_RATE = 0.01  # of real faces at or above the threshold of "forged"
+# A face is not called real where it shows as much as 5 % of real ones do, at the threshold of "forged" or at
+# this probability, which 5 % of real faces reach.
+DOUBTS, SUSPICIOUS, SUSPICIOUS_RATE = 0.05, 0.8, 0.05
 CORRELATION_TIME = 0.55  # seconds in which the correlation of two moments falls to 1 / e
 UNSEEN = 1.0  # forged moments that a real face shows besides those seen: few say little of its own rate
 SPREAD = 1.0  # deviation of a real face's log-odds over a video, at least
@@ -29,12 +32,27 @@ CLEAR_RATE = 0.002  # no face is tested at less, however far below the threshold
 _GAP = 2.5  # in steps between moments: from there on a run ends
 
 
-def find_stretches(times: ArrayLike, probabilities: ArrayLike, threshold: float) -> tuple[Stretch, ...]:
+def find_doubts(times: ArrayLike, probabilities: ArrayLike, threshold: float) -> tuple[Stretch, ...]:
+    """As `find_stretches`, where none is found: those for which the face is not called real, either."""
+    found = find_stretches(times, probabilities, threshold, false_alarms=DOUBTS)
+    return found or find_stretches(
+        times, probabilities, SUSPICIOUS, rate=SUSPICIOUS_RATE, false_alarms=DOUBTS
+    )
+
+
+def find_stretches(
+    times: ArrayLike,
+    probabilities: ArrayLike,
+    threshold: float,
+    *,
+    rate: float = REAL_RATE,
+    false_alarms: float = FALSE_ALARMS,
+) -> tuple[Stretch, ...]:
     """The runs of forged moments of a track that are too long for a real face, by time.
 
     times (M,) in seconds, ascending, and calibrated probabilities (M,) of the usable moments; a moment is
-    forged from `threshold` on. A face is tested at its own rate outside of long runs, and of the run that is
-    tested where no other moment is forged.
+    forged from `threshold` on, as `rate` of real faces are. A face is tested at its own rate outside of long
+    runs, and of the run that is tested where no other moment is forged.
     """
     at, scores = np.asarray(times, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     if len(at) < 2:
@@ -43,7 +61,7 @@ def find_stretches(times: ArrayLike, probabilities: ArrayLike, threshold: float)
     correlation = float(np.exp(-step / CORRELATION_TIME))
     forged = scores >= threshold
     runs = _runs(forged, np.diff(at) > _GAP * step)
-    long = shortest_run(len(at), REAL_RATE, correlation)
+    long = shortest_run(len(at), rate, correlation, false_alarms)
     others = np.ones(len(at), dtype=bool)
     for first, last in runs:
         if forged[first : last + 1].sum() >= long:
@@ -58,8 +76,9 @@ def find_stretches(times: ArrayLike, probabilities: ArrayLike, threshold: float)
         rest[first : last + 1] = False
         if forged[rest].any():  # elsewhere, too: then this run is no exception, unless it is a long one
             rest = others
-        chance = run_chance(count, len(at), own_rate(scores[rest], threshold, correlation), correlation)
-        if chance <= FALSE_ALARMS:
+        own = own_rate(scores[rest], threshold, correlation, rate)
+        chance = run_chance(count, len(at), own, correlation)
+        if chance <= false_alarms:
             found.append(
                 Stretch(
                     start=float(max(edges[first], at[first] - step / 2)),
@@ -72,15 +91,17 @@ def find_stretches(times: ArrayLike, probabilities: ArrayLike, threshold: float)
     return tuple(found)
 
 
-def own_rate(probabilities: ArrayLike, threshold: float, correlation: float) -> float:
+def own_rate(
+    probabilities: ArrayLike, threshold: float, correlation: float, least: float = REAL_RATE
+) -> float:
     """The share of a real face's moments that reach `threshold`, 0..1, by others of its moments (M,).
 
-    One more than did, and at least 1 %. Where none did, and that is less, the tail of Student's t with four
-    degrees of freedom about the median of their log-odds, at least `CLEAR_RATE`.
+    One more than did, and at least `least`. Where none did, and that is less, the tail of Student's t with
+    four degrees of freedom about the median of their log-odds, at least `CLEAR_RATE`.
     """
     scores = np.asarray(probabilities, dtype=np.float64)
     seen, count = int((scores >= threshold).sum()), len(scores)
-    rate = max(REAL_RATE, (seen + UNSEEN) / (count + UNSEEN))
+    rate = max(least, (seen + UNSEEN) / (count + UNSEEN))
     if seen or not count:
         return rate
     odds = logit(scores)

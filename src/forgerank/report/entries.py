@@ -220,8 +220,8 @@ class TrackEntry(Entry):
     key_frames: tuple[int, ...] = Field(description="`frame` of the most telling moments, most telling first")
     stretches: tuple[StretchEntry, ...] = Field(
         default=(),
-        description="where the face is forged, if that is what the verdict follows from; empty where it is "
-        "forged as a whole, or not at all",
+        description="where the face is forged, or, without clear evidence, where it looks most like a "
+        "forgery, if that is what the verdict follows from; empty where it follows from the whole track",
     )
 
 

@@ -197,10 +197,13 @@ def stretches_sentence(track: TrackReport) -> str:
         return ""
     chance = max(stretch.chance for stretch in track.stretches)
     share = "less than 0.1 %" if chance < 1e-3 else f"about {100 * chance:.1f} %"
+    if track.verdict == "forged":
+        found = f"Forged {stretches_phrase(track)}: so many moments there reach the threshold."
+    else:
+        found = f"It looks most like a forgery {stretches_phrase(track)}, too little for a finding."
     return (
-        f"Forged {stretches_phrase(track)}: so many moments there reach the threshold. Of real faces "
-        f"seen as often, {share} would show as much somewhere. Over the whole video the probability is "
-        f"{percent(track.forged_probability)}."
+        f"{found} Of real faces seen as often, {share} would show as much somewhere. "
+        f"Over the whole video the probability is {percent(track.forged_probability)}."
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from forgerank.detect import Detector
 from forgerank.detect.result import (
+    NO_EVIDENCE,
     Component,
     FaceReport,
     Moment,
@@ -75,6 +76,17 @@ def test_a_stretch_decides_what_stands_for_its_video() -> None:
     assert answer["stretches"] == [{"start": 0.75, "end": 2.75}]
     table = pa.Table.from_pylist([answer], schema(["nose", "eye", "lip"]))
     assert table["stretches"].to_pylist() == [answer["stretches"]]
+
+
+def test_a_stretch_without_clear_evidence_is_not_listed_as_forged() -> None:
+    doubt = replace(
+        track(1, moments(0.0, "rrffffrr"), "undetermined"),
+        reason=NO_EVIDENCE,
+        forged_probability=0.1,
+        stretches=(Stretch(0.75, 2.75, 4, 0.9, 0.03),),
+    )
+    answer = answer_of(video_report(doubt))
+    assert (answer["forged_probability"], answer["stretches"]) == (0.9, [])
 
 
 def test_reasons_are_one_encodable_line() -> None:

@@ -129,7 +129,12 @@ def answer_of(report: Report | VideoReport) -> dict[str, Any]:
         answer["stretches"] = [
             {"start": round(stretch.start, 3), "end": round(stretch.end, 3)}
             for stretch in sorted(
-                (stretch for track in report.tracks for stretch in track.stretches),
+                (
+                    stretch
+                    for track in report.tracks
+                    if track.verdict == "forged"
+                    for stretch in track.stretches
+                ),
                 key=lambda stretch: (stretch.start, stretch.end),
             )
         ]
