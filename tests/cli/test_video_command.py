@@ -42,7 +42,7 @@ def test_videos_and_photographs_together(files: Path, weights: list[str], tmp_pa
     assert [Path(entry["path"]).name for entry in report["videos"]] == ["none.webm", "two.mp4"]
     two = report["videos"][1]
     assert (two["verdict"], len(two["tracks"])) == ("forged", 2)
-    assert len(two["tracks"][0]["moments"]) == 4
+    assert len(two["tracks"][0]["moments"]) == 6
     assert page.read_text(encoding="utf-8").count('<section class="item') == 3
     names = sorted(path.name for path in maps.iterdir())
     assert {name.split("-face")[0].rsplit("-", 1)[0] for name in names if "two" in name} == {

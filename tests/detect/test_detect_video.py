@@ -176,10 +176,17 @@ def test_no_face(judge: Callable[..., VideoReport], empty: Pixels) -> None:
 
 
 def test_too_few_frames_for_a_verdict(judge: Callable[..., VideoReport], forged: Pixels) -> None:
-    report = judge((forged, 1))
+    report = judge((forged, 0.2))
     assert report.verdict == "undetermined"
     assert report.reason == "only 2 frames of this face can be judged, 3 are needed"
-    assert judge((forged, 1), fps=5).verdict == "forged"
+
+
+def test_a_short_video_is_sampled_more_densely(judge: Callable[..., VideoReport], forged: Pixels) -> None:
+    report = judge((forged, 1))
+    assert (report.verdict, report.sampled_frames) == ("forged", 6)
+    assert report.sampling_rate == pytest.approx(6)
+    assert judge((forged, 1), max_frames=3).sampled_frames == 3
+    assert judge((forged, 1), fps=10).sampled_frames == 10
 
 
 def test_the_cap_spreads_the_frames(judge: Callable[..., VideoReport], real: Pixels) -> None:

@@ -1,6 +1,7 @@
 """Files as their owner sees them: formats of phones, several pages, missing ends, large JPEGs, animations."""
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ from forgerank.detect.result import Report, VideoReport
 from forgerank.judging import judge_file
 from forgerank.media.animations import is_animation, open_animation
 from forgerank.media.files import MediaError
+from forgerank.media.hdr import tone_map
 from forgerank.media.images import TooManyPixelsError, read_pages, read_photo
 from forgerank.media.structure import JPEG_SCAN, jpeg_scans
 
@@ -508,6 +510,18 @@ def test_frames_of_an_animation(tmp_path: Path, suffix: str) -> None:
     assert not is_animation(saved(tmp_path / f"b.{suffix}", scene()))
 
 
+def test_hdr_of_an_animation_is_tone_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    first, *others = [PILImage.fromarray(scene() + number) for number in range(3)]
+    first.save(path, save_all=True, append_images=others, duration=200, quality=100)
+    path.write_bytes(re.sub(b"(?s)(colrnclx).{4}", b"\\1\0\x09\0\x10", path.read_bytes()))
+    with open_animation(path) as animation:
+        sample = next(animation.samples(2.0))
+        assert animation.hdr == "PQ"
+    expected = tone_map(scene().astype(np.uint16) * 257, "PQ")
+    assert np.abs(sample.image.astype(int) - expected).mean() < 4
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
 def test_no_frame_of_a_large_animation_is_lost(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (20, 300, 400, 3), np.uint8)
@@ -585,6 +599,10 @@ def gif_with(blocks: bytes) -> bytes:
         (gif_with(b"\x21\xfe" + b"\x01a" * 50_000 + b"\0"), "blocks in a GIF"),
         (b"RIFF\0\0\0\0WEBP" + b"ABCD\0\0\0\0" * 5_000, "chunks in a WebP"),
         (b"II*\0\x08\0\0\0\x50\xc3" + bytes(12) * 50_000, "entries in the directories of a TIFF"),
+        (
+            b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHII", 273, 4, 900_000, 26) + bytes(3_600_004),
+            "values in the directories of a TIFF",
+        ),
         (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + b"\0\0\0\x08free" * 5_000, "boxes"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -633,6 +651,9 @@ def test_how_a_png_is_turned_counts_though_other_metadata_is_damaged() -> None:
 
 
 def test_what_cameras_write_is_far_from_the_limits() -> None:
+    stream = io.BytesIO()
+    PILImage.new("L", (8, 100_000)).save(stream, "TIFF", compression="tiff_lzw", strip_size=1)
+    assert read_photo("photo", data=stream.getvalue()).shape == (100_000, 8, 3)
     several = (b"\xff\xe2\xff\xff" + bytes(65_533)) * 200 + b"\xff" * 100
     assert read_photo("photo", data=jpeg_with(several)).shape == (64, 96, 3)
 

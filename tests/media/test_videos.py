@@ -128,6 +128,55 @@ def test_a_frame_of_another_shape_is_not_distorted(tmp_path: Path) -> None:
     assert bright.any(axis=0).sum() == pytest.approx(96 * 96 / 160, abs=1)
 
 
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+def test_the_shape_of_pixels_may_change(suffix: str, tmp_path: Path) -> None:
+    """As a broadcast does between 4:3 and 16:9."""
+    square, wide = np.full((96, 128, 3), 100, np.uint8), np.full((96, 128, 3), 200, np.uint8)
+    parts = [
+        write_video(tmp_path / f"{i}.{suffix}", [part] * 50, codec="mpeg2video", rate=25, aspect=aspect)
+        for i, (part, aspect) in enumerate(((square, Fraction(1)), (wide, Fraction(4, 3))))
+    ]
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    shown = [sample.image for sample in read(path, 2.0)[0]]
+    assert {image.shape for image in shown} == {square.shape}
+    heights = [int((image[..., 0] > 150).any(axis=1).sum()) for image in shown]
+    assert heights == [0] * 4 + [72] * 4
+    single = [frame.image.shape[:2] for frame in read_video(path, 4) if isinstance(frame, Frame)]
+    assert single == [(96, 128)] * 2 + [(96, 171)] * 2
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.ts"])
+def test_of_two_fields_one_is_shown(name: str, tmp_path: Path) -> None:
+    """A bar that moves by 16 pixels from a field to the next."""
+    fields = np.full((22, 96, 160, 3), 40, np.uint8)
+    for number, field in enumerate(fields):
+        field[:, 4 + 6 * number : 24 + 6 * number] = 220
+    frames = fields[::2].copy()
+    frames[:, 1::2] = fields[1::2, 1::2]
+    codec = "mpeg2video" if name == "a.ts" else "libx264"
+    for options in ({}, {"flags": "+ilme+ildct"}):
+        path = write_video(tmp_path / name, frames, codec=codec, bf="0", **options)
+        with open_video(path) as video:
+            [first, *_] = video.samples(1.0)
+            assert video.interlaced == bool(options)
+        torn = np.abs(np.diff(first.image[10:-10, :, 0].astype(int), axis=0)).mean()
+        assert torn < 2 if options else torn > 8
+    single = next(frame.image for frame in read_video(path, 1) if isinstance(frame, Frame))
+    assert np.abs(np.diff(single[10:-10, :, 0].astype(int), axis=0)).mean() < 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_frames_of_a_short_transport_stream_are_found(count: int, tmp_path: Path) -> None:
+    """Where its first time is searched for, FFmpeg may go past the first key frame."""
+    frames = np.full((11, 96, 160, 3), 40, np.uint8)
+    for number, frame in enumerate(frames):
+        frame[:, 4 + 12 * number : 24 + 12 * number] = 220
+        frame[1::2] = np.roll(frame[1::2], 6, axis=1)
+    path = write_video(tmp_path / "a.ts", frames, codec="mpeg2video", bf="0")
+    assert all(isinstance(frame, Frame) for frame in read_video(path, count))
+
+
 def test_a_transport_stream_that_begins_amid_a_packet(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.ts", greys(), rate=25, gop=5)
     path.write_bytes(path.read_bytes()[1000:])

@@ -29,7 +29,8 @@ T = TypeVar("T")
 
 FPS = 2.0  # frames per second of video
 MAX_FRAMES = 600  # of one video
-_MOST_FPS = 1000.0  # of an animated image
+_MOST_FPS = 1000.0  # of an animated image or a short video
+_FEWEST_SAMPLED = 6  # frames of a video that has them, however short it is: a verdict needs three good ones
 _AHEAD = 3  # samples that wait decoded, and as many that wait for the network
 
 
@@ -80,7 +81,8 @@ def detect_video(
 ) -> VideoReport:
     """Judge every person in a video or in an animated image. Memory does not grow with its length.
 
-    `fps` frames per second of video are sampled, of a longer video `max_frames`, evenly spread. A video of
+    `fps` frames per second of video are sampled, of a short one more, of a long one `max_frames`, evenly
+    spread. A video of
     more than `max_seconds`, and one with more than `max_pixels` in a frame, is refused. `progress(done,
     total)` is called with seconds of video. Raises Cancelled soon after `cancelled()` turned true, MediaError
     for a file that is no video or of which no frame can be decoded, InputError for numbers that are not above
@@ -90,8 +92,9 @@ def detect_video(
     # Decoding, finding and judging run side by side, so each takes half of the cores.
     worker = detector.with_threads(max(1, detector.threads // 2))
     with _open(path, worker.threads, max_pixels) as video:
-        if isinstance(video, Animation):
-            fps = max(fps, _spread(video.times(), _MOST_FPS, FRAMES_LOOKED_AT)[1])
+        fewest = FRAMES_LOOKED_AT if isinstance(video, Animation) else _FEWEST_SAMPLED
+        if isinstance(video, Animation) or (video.duration or 0.0) * fps < fewest:
+            fps = max(fps, _spread(video.times(), _MOST_FPS, fewest)[1])
         plan = _plan(video, fps, max_frames, max_seconds)
         people = People(worker.metadata)
         sampled: list[float] = []  # seconds
@@ -200,6 +203,8 @@ def _coverage(video: Video | Animation, plan: _Plan, *, stopped: bool) -> tuple[
         remarks.append(f"it holds {counted(video.streams, 'video stream')}; {judged} was judged")
     if video.hdr is not None:
         remarks.append(f"its HDR ({video.hdr}) was tone-mapped to BT.709")
+    if video.interlaced:
+        remarks.append("it is interlaced; of each frame one field was judged")
     if video.askew:
         remarks.append("the turn that it states is no multiple of 90 degrees; the nearest one was taken")
     if done.lost:

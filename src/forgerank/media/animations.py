@@ -12,6 +12,7 @@ from forgerank.media.images import (
     MAX_PIXELS,
     OverMaxPixelsError,
     TooManyPixelsError,
+    hdr_transfer,
     open_image,
     opened,
     pixels,
@@ -68,7 +69,7 @@ class Animation:
     """The interface of `videos.Video` over the frames of an image file."""
 
     streams = number = 1
-    hdr: str | None = None
+    interlaced = False
     askew = False
 
     def __init__(self, path: str | Path, content: bytes, image: ImageFile, frames: int) -> None:
@@ -76,6 +77,7 @@ class Animation:
         self.codec = (image.format or "").lower()
         self.size = (0, 0)  # width and height in pixels, once a frame was decoded
         self.frames = frames  # as the file states
+        self.hdr = hdr_transfer(image, content)
         self._content = content
         self._times = [0.0]  # seconds at which the frames begin; the last one: where they end
         self._lost = 0
@@ -114,7 +116,7 @@ class Animation:
                 try:
                     image.seek(number)
                     image.load()
-                    frame = pixels(image, self.path)
+                    frame = pixels(image, self.path, self.hdr)
                 except Exception:  # as above
                     self._lost += 1
                     continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def open_container(
             context = streams[0].codec_context
             if context is None:  # PyAV's stubs do not say so
                 raise MediaError(path, "no decoder for its codec")
-            width, height = square_pixels(streams[0], context.width, context.height)
+            width, height = square_pixels(pixel_ratio(streams[0]), context.width, context.height)
             if width * height > max_pixels:
                 size = f"{width} x {height} pixels"
                 raise OverMaxPixelsError(path, f"frames of {size}, over the limit of {max_pixels}")
@@ -165,26 +165,41 @@ def states_no_times(container: "InputContainer", stream: "VideoStream") -> bool:
     return container.format.name == "avi" and stream.codec_context.codec.canonical_name in ("h264", "hevc")
 
 
-def square_pixels(stream: "VideoStream", width: int, height: int) -> tuple[int, int]:
-    """The size at which a frame of a stream has square pixels: the side that is too short is enlarged."""
-    ratio = stream.sample_aspect_ratio or Fraction(1)
+def pixel_ratio(stream: "VideoStream", first: Fraction | None = None) -> Fraction:
+    """Width : height of the pixels of the frame that was decoded last.
+
+    `first` is what the coded video said at its start. Where it says otherwise now, as where a broadcast
+    changes between 4:3 and 16:9, that counts, before it what the file says.
+    """
+    now = stream.codec_context.sample_aspect_ratio
+    if first and now and now != first:
+        return now
+    return stream.sample_aspect_ratio or Fraction(1)
+
+
+def square_pixels(ratio: Fraction, width: int, height: int) -> tuple[int, int]:
+    """The size at which a frame whose pixels have this ratio has square ones: the side that is too short is
+    enlarged.
+    """
     if not Fraction(1, _WIDEST_PIXEL) <= ratio <= _WIDEST_PIXEL:
         return width, height
     return (round(width * ratio), height) if ratio > 1 else (width, round(height / ratio))
 
 
-def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | None = None) -> Image | None:
+def upright(frame: "VideoFrame", ratio: Fraction, size: tuple[int, int] | None = None) -> Image | None:
     """A frame as a player shows it, RGB (H, W, 3); None for pixels that cannot be converted.
 
-    Turned and mirrored by its display matrix, with square pixels, HDR tone-mapped to BT.709. `size` is the
-    width and height as stored, of which other frames are fitted into; the frame's own by default. For colours
-    whose coding is not read it raises what `open_container` makes a MediaError of.
+    Turned and mirrored by its display matrix, with square pixels, HDR tone-mapped to BT.709; of two fields
+    the first, with lines between its own. `ratio` is that of its pixels, `size` the width and height with
+    square pixels into which it is fitted before it is turned; its own by default. For colours whose coding is
+    not read it raises what `open_container` makes a MediaError of.
     """
     import av
     from av.sidedata.sidedata import SideDataContainer
 
-    whole = square_pixels(stream, *(size or (frame.width, frame.height)))
-    width, height = _fitted(square_pixels(stream, frame.width, frame.height), whole)
+    own = square_pixels(ratio, frame.width, frame.height)
+    whole = size or own
+    width, height = _fitted(own, whole)
     coding = int(frame.colorspace)
     if coding in _OTHERS:
         raise _ColoursError(_OTHERS[coding])
@@ -194,7 +209,8 @@ def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | 
     transfer = TRANSFERS.get(frame.color_trc)
     pixel_format = "rgb24" if transfer is None else "rgb48le"
     try:
-        pixels: Any = frame.to_ndarray(format=pixel_format, width=width, height=height, threads=1)
+        progressive = _first_field(frame) if frame.interlaced_frame else frame
+        pixels: Any = progressive.to_ndarray(format=pixel_format, width=width, height=height, threads=1)
         # `frame.side_data` and its frame would keep each other, pixels included, until the next collection.
         matrix: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     except (av.FFmpegError, ValueError):
@@ -210,6 +226,26 @@ def upright(frame: "VideoFrame", stream: "VideoStream", size: tuple[int, int] | 
     if matrix is not None:
         image = displayed(image, np.frombuffer(matrix, np.int32))
     return np.ascontiguousarray(image)
+
+
+def _first_field(frame: "VideoFrame") -> "VideoFrame":
+    """The first of the two fields of an interlaced frame, with lines between its lines.
+
+    The other is of a later moment. Together they tear what moves into lines, in which a forgery looks real.
+    """
+    import av
+
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)
+    )
+    fill, sink = graph.add("estdif", "mode=frame:deint=all"), graph.add("buffersink")
+    source.link_to(fill)
+    fill.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    source.push(None)
+    return cast("VideoFrame", sink.pull())
 
 
 def _fitted(size: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from forgerank.media.containers import (
     clock_was_reset,
     open_container,
+    pixel_ratio,
     read_packets,
     states_no_times,
     upright,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _ROUNDING = 1e-3  # seconds: times are kept in milliseconds
+_EARLIER = 10  # seconds
 
 
 class Frame(NamedTuple):
@@ -132,12 +134,17 @@ def _decode(
     container: "InputContainer", stream: "VideoStream", packets: _Packets, planned: list[int]
 ) -> Iterator[Frame | Lost]:
     """The planned frames, each decoded from the last key frame before it."""
+    first = stream.codec_context.sample_aspect_ratio
     for key, group in groupby(planned, lambda number: packets.keys[bisect_right(packets.keys, number) - 1]):
         wanted = set(group)
-        # Where the file's index leads to a later key frame than asked for, the second attempt finds the rest.
-        for start in (key, 0) if key else (0,):
-            for number, frame in _decode_from(container, stream, packets, start, max(wanted, default=-1)):
-                if number in wanted and (image := upright(frame, stream)) is not None:
+        # Where the file's index leads to a later key frame than asked for, the second attempt finds the rest;
+        # where that goes past the first one, as in transport streams, the third.
+        for start, earlier in dict.fromkeys(((key, 0), (0, 0), (0, _EARLIER))):
+            last = max(wanted, default=-1)
+            for number, frame in _decode_from(container, stream, packets, start, last, earlier):
+                if number not in wanted:
+                    continue
+                if (image := upright(frame, pixel_ratio(stream, first))) is not None:
                     wanted.remove(number)
                     yield Frame(number, frame.time, image)
         for number in sorted(wanted):
@@ -145,16 +152,24 @@ def _decode(
 
 
 def _decode_from(
-    container: "InputContainer", stream: "VideoStream", packets: _Packets, start: int, last: int
+    container: "InputContainer",
+    stream: "VideoStream",
+    packets: _Packets,
+    start: int,
+    last: int,
+    earlier: int,
 ) -> Iterator[tuple[int, "VideoFrame"]]:
-    """Frames with their numbers from the key frame `start` up to `last`, without damaged ones."""
+    """Frames with their numbers from the key frame `start` up to `last`, without damaged ones. The file is
+    searched for what is `earlier` than that by so many seconds.
+    """
     import av
 
     if last < 0:
         return
     places = {time: number for number, time in enumerate(packets.times)}
     number = start - 1
-    for packet in read_packets(container, stream, packets.times[start] if packets.times else 0):
+    time = packets.times[start] if packets.times else 0
+    for packet in read_packets(container, stream, time - round(earlier / (stream.time_base or 1))):
         try:
             frames = [] if packet.is_corrupt else packet.decode()
         except av.FFmpegError:

@@ -149,7 +149,7 @@ def read_photo(path: str | Path, *, data: bytes | None = None, max_pixels: int =
     with opened(path, content) as image:
         _check_size(image, path, content, max_pixels)
         _load(image, content)
-        return pixels(image, path, _hdr(image, content))
+        return pixels(image, path, hdr_transfer(image, content))
 
 
 def read_image(path: str | Path) -> bytes:
@@ -187,7 +187,7 @@ def read_pages(
             with opened(path, content) as image:
                 image.seek(number)
                 image.load()
-                page = Page(pixels(image, path, _hdr(image, content)), place, total, remarks)
+                page = Page(pixels(image, path, hdr_transfer(image, content)), place, total, remarks)
         except MediaError as error:
             failed = failed or MediaError(path, f"page {place} of {total}: {error.reason}")
             continue
@@ -370,7 +370,7 @@ def _first_page(image: ImageFile, path: str | Path, content: bytes, max_pixels: 
         image.draft(image.mode, (max(1, width // 2), max(1, height // 2)))
         remarks.append(f"it has {width} x {height} pixels and was judged at half that size")
     _check_size(image, path, content, max_pixels)
-    hdr = _hdr(image, content)
+    hdr = hdr_transfer(image, content)
     if hdr is not None:
         remarks.append(f"its HDR ({hdr}) was tone-mapped to BT.709")
     remarks += _further(image, content)
@@ -438,7 +438,7 @@ def _end(name: str, content: bytes) -> int:
     return max((at + size + 4 for _, at, size in png_chunks(content)), default=len(content))
 
 
-def _hdr(image: ImageFile, content: bytes) -> Transfer | None:
+def hdr_transfer(image: ImageFile, content: bytes) -> Transfer | None:
     """The transfer of an image that is HDR, by what its file says of its colours."""
     code = None
     if image.format == "PNG":

@@ -21,6 +21,10 @@ _SPARE_BLOCKS, _BYTES_PER_BLOCK = 10_000, 48  # of a GIF's data, which has block
 _MAX_BOXES = 2_000  # of AVIF and HEIF, at the top
 _MAX_PAGES = 2_000  # directories of a TIFF
 _MAX_ENTRIES = 40_000  # of all of them: 20 of each describe a page
+_MAX_VALUES = 800_000  # of those entries: places and sizes of 16 x 16 tiles of 80 million pixels are 625,000
+# Bytes of a value, by its type; bytes and texts cost nothing.
+_VALUE_BYTES = {**dict.fromkeys((3, 8), 2), **dict.fromkeys((4, 9, 11, 13), 4)}
+_VALUE_BYTES |= dict.fromkeys((5, 10, 12, 16, 17, 18), 8)
 _ENTRIES_OF_CODING = 1_000  # of a directory, that are looked at for the coding of its pixels
 JPEG_SCAN, JPEG_CODES, JPEG_END = 0xDA, 0xC4, 0xD9  # markers of segments
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
@@ -258,13 +262,17 @@ def _tiff(content: bytes) -> tuple[Callable[[int, int], int], int, tuple[int, in
 
 def _walk_tiff(content: bytes) -> None:
     number, at, (offset, entries, entry) = _tiff(content)
-    pages = held = 0
+    pages = held = values = 0
     while at and at + entries <= len(content):
         pages += 1
         _limit(pages, _MAX_PAGES, "directories in a TIFF")
         count = number(at, entries)
         held += min(count, (len(content) - at) // entry)
         _limit(held, _MAX_ENTRIES, "entries in the directories of a TIFF")
+        for place in range(at + entries, min(at + entries + entry * count, len(content) - entry + 1), entry):
+            if (size := _VALUE_BYTES.get(number(place + 2, 2))) is not None:
+                values += min(number(place + 4, offset), len(content) // size)
+        _limit(values, _MAX_VALUES, "values in the directories of a TIFF")
         at = number(at + entries + entry * count, offset)
 
 

@@ -12,7 +12,9 @@ from forgerank.media.containers import (
     clock_was_reset,
     open_container,
     overflows,
+    pixel_ratio,
     read_packets,
+    square_pixels,
     states_no_times,
     upright,
 )
@@ -95,6 +97,7 @@ class Video:
         self.codec: str = stream.codec_context.codec.canonical_name
         self.size = (0, 0)  # width and height in pixels of an upright frame, once one was decoded
         self.hdr: str | None = None  # "HLG" or "PQ" where a frame was tone-mapped
+        self.interlaced = False  # whether one field of a frame was taken for it
         self.askew = False  # whether the file turns a frame by no multiple of 90 degrees
         self._container, self._stream = container, stream
         self._unit = float(stream.time_base or 0)  # seconds per unit of the stream's times
@@ -107,7 +110,8 @@ class Video:
         self._number = -1  # of the last decoded frame
         self._last: float | None = None  # its time
         self._seconds, self._lost = 0.0, 0
-        self._stored_size: tuple[int, int] | None = None  # before the rotation
+        self._pixels = stream.codec_context.sample_aspect_ratio  # as the coded video says at its start
+        self._whole: tuple[int, int] | None = None  # the size of the first frame before it is turned
 
     @property
     def progress(self) -> Progress:
@@ -140,12 +144,14 @@ class Video:
             waiting = self._count_frame(frame, rate) or waiting
             if not waiting or frame.is_corrupt:
                 continue
-            self._stored_size = self._stored_size or (frame.width, frame.height)
-            image = upright(frame, self._stream, self._stored_size)
+            ratio = pixel_ratio(self._stream, self._pixels)
+            self._whole = self._whole or square_pixels(ratio, frame.width, frame.height)
+            image = upright(frame, ratio, self._whole)
             if image is not None:
                 waiting = False
                 self.size = (image.shape[1], image.shape[0])
                 self.hdr = self.hdr or TRANSFERS.get(frame.color_trc)
+                self.interlaced |= frame.interlaced_frame
                 self.askew |= 1 < frame.rotation % 90 < 89  # PyAV cuts off the fraction
                 yield Sample(self._number, self._last or 0.0, image)
         self._lost += _lost(self._pending)
