@@ -11,7 +11,7 @@ import videos
 from forgerank.detect import Detector, Report, VideoReport
 from forgerank.judging import judge_file
 from forgerank.media.files import MediaError
-from forgerank.media.images import TooManyPixelsError
+from forgerank.media.opening import TooManyPixelsError
 
 Pixels = NDArray[np.uint8]
 

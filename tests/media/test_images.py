@@ -13,7 +13,8 @@ from PIL import ImageCms, PngImagePlugin
 from forgerank.media import images
 from forgerank.media.files import MediaError
 from forgerank.media.hdr import Transfer, tone_map
-from forgerank.media.images import read_pages, read_photo, with_remedy
+from forgerank.media.images import read_pages, read_photo
+from forgerank.media.opening import with_remedy
 from forgerank.types import InputError
 
 

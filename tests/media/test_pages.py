@@ -18,7 +18,8 @@ from forgerank.judging import judge_file
 from forgerank.media.animations import is_animation, open_animation
 from forgerank.media.files import MediaError
 from forgerank.media.hdr import tone_map
-from forgerank.media.images import TooManyPixelsError, read_pages, read_photo
+from forgerank.media.images import read_pages, read_photo
+from forgerank.media.opening import TooManyPixelsError
 from forgerank.media.structure import JPEG_SCAN, jpeg_scans
 
 
@@ -610,7 +611,7 @@ def gif_with(blocks: bytes) -> bytes:
 def test_metadata_is_bounded_before_it_is_parsed(
     content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forgerank.media.images._DECODERS", {})  # none is asked
+    monkeypatch.setattr("forgerank.media.opening._DECODERS", {})  # none is asked
     with pytest.raises(MediaError, match=f"more than [0-9]+ {reason}") as refusal:
         read_photo("bomb", data=content)
     assert "\n" not in str(refusal.value)

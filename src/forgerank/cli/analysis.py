@@ -110,7 +110,7 @@ def faces(
     from forgerank.detect.detector import load_image
     from forgerank.faces.analyze import FaceAnalyzer
     from forgerank.files import check_outputs, write_atomic
-    from forgerank.media.images import with_remedy
+    from forgerank.media.opening import with_remedy
 
     check_outputs([draw], [photo, detector_weights])
     if draw is not None and draw.is_file() and draw.stat().st_size:

@@ -32,7 +32,8 @@ from forgerank.files import (
 )
 from forgerank.media.animations import is_animation
 from forgerank.media.files import MediaError, by_kind, counted, edit_lists_left_out, find_media
-from forgerank.media.images import MAX_PIXELS, with_remedy
+from forgerank.media.images import MAX_PIXELS
+from forgerank.media.opening import with_remedy
 from forgerank.media.suffixes import EDIT_LISTS, is_litter_file, kind_by_content, media_kind
 from forgerank.processes import clear_partial_folder, move_out, partial_folder
 from forgerank.report.builder import ReportBuilder

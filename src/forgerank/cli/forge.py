@@ -62,7 +62,7 @@ def forge(
     from forgerank.files import check_outputs
     from forgerank.forge.dataset import LeftOut, Recipe, forge_dataset
     from forgerank.media.files import counted
-    from forgerank.media.images import with_remedy
+    from forgerank.media.opening import with_remedy
 
     check_outputs([], [photos, landmarks, split_csv], folders=[out])
     left_out, err = LeftOut(), Console(stderr=True)

@@ -8,15 +8,9 @@ from pathlib import Path
 from PIL.ImageFile import ImageFile
 
 from forgerank.media.files import MediaError, read_file
-from forgerank.media.images import (
-    MAX_PIXELS,
-    OverMaxPixelsError,
-    TooManyPixelsError,
-    hdr_transfer,
-    open_image,
-    opened,
-    pixels,
-)
+from forgerank.media.images import MAX_PIXELS
+from forgerank.media.opening import OverMaxPixelsError, TooManyPixelsError, open_image, opened
+from forgerank.media.rendering import hdr_transfer, pixels
 from forgerank.media.structure import StructureError, read_structure
 from forgerank.media.suffixes import kind_by_content
 from forgerank.media.videos import Progress, Sample

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from forgerank.extras import require
 from forgerank.media.files import MediaError
 from forgerank.media.hdr import TRANSFERS, tone_map
-from forgerank.media.images import MAX_PIXELS, OverMaxPixelsError
+from forgerank.media.images import MAX_PIXELS
+from forgerank.media.opening import OverMaxPixelsError
 from forgerank.types import Image
 
 if TYPE_CHECKING:

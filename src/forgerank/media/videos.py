@@ -20,7 +20,8 @@ from forgerank.media.containers import (
 )
 from forgerank.media.files import MediaError, read_head
 from forgerank.media.hdr import TRANSFERS
-from forgerank.media.images import MAX_PIXELS, unread
+from forgerank.media.images import MAX_PIXELS
+from forgerank.media.opening import unread
 from forgerank.media.suffixes import kind_of_head
 from forgerank.types import Image
 

@@ -17,7 +17,8 @@ from PIL import Image
 
 from forgerank.detect.result import LoadedImage
 from forgerank.media.files import MediaError
-from forgerank.media.images import TooManyPixelsError, UnknownFormatError, read_photo
+from forgerank.media.images import read_photo
+from forgerank.media.opening import TooManyPixelsError, UnknownFormatError
 from forgerank.serving.service import decoders
 from forgerank.serving.service.decoders import Decoded, DecoderDiedError, Decoders
 

@@ -16,7 +16,7 @@ from forgerank.detect.detector import Detector
 from forgerank.files import os_reason
 from forgerank.limits import lacking
 from forgerank.media.files import MediaError, check_file
-from forgerank.media.images import with_remedy
+from forgerank.media.opening import with_remedy
 from forgerank.media.suffixes import MEDIA_SUFFIXES
 from forgerank.serving.judge import FileJudge
 from forgerank.serving.scan.parquet_file import answer_of, no_answer

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from forgerank.detect.result import Report
 from forgerank.detect.runtime import usable_cores
 from forgerank.media.files import MediaError
-from forgerank.media.images import TooManyPixelsError, UnknownFormatError
+from forgerank.media.opening import TooManyPixelsError, UnknownFormatError
 from forgerank.media.suffixes import HEAD_BYTES
 from forgerank.serving.receiving import ProblemError, busy, label, receive
 from forgerank.serving.service.batching import Batcher

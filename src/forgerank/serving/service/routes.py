@@ -16,7 +16,7 @@ from forgerank import __version__
 from forgerank.detect.result import Report
 from forgerank.detect.runtime import runtime_version
 from forgerank.media.files import read_head
-from forgerank.media.images import unread
+from forgerank.media.opening import unread
 from forgerank.media.suffixes import archive_format
 from forgerank.report.builder import ReportBuilder
 from forgerank.report.schema import ReportFile
