@@ -116,6 +116,7 @@ def test_own_rate() -> None:
     assert own_rate(np.full(200, 0.85), 0.9, 0.4) == REAL_RATE
     assert own_rate([*low, 0.95], 0.9, 0.4) == 2 / 82
     assert own_rate([], 0.9, 0.4) == 1
+    assert own_rate(low, 0.9, 1.0) == 1 / 81  # moments of one time
 
 
 def test_a_face_that_reaches_the_threshold_again_and_again_is_tested_at_its_own_rate() -> None:

@@ -22,7 +22,7 @@ from forgerank.detect.verdict import logit
 
 FALSE_ALARMS = 0.01  # of tracks of real faces that get a stretch, at most
 REAL_RATE = 0.01  # of real faces at or above the threshold of "forged"
-# A face is not called real where it shows as much as 5 % of real ones do, at the threshold of "forged" or at
+# A face is not called real where it shows what at most 5 % of real ones do, at the threshold of "forged" or at
 # this probability, which 5 % of real faces reach.
 DOUBTS, SUSPICIOUS, SUSPICIOUS_RATE = 0.05, 0.8, 0.05
 CORRELATION_TIME = 0.55  # seconds in which the correlation of two moments falls to 1 / e
@@ -105,7 +105,7 @@ def own_rate(
     if seen or not count:
         return rate
     odds = logit(scores)
-    independent = count * (1 - correlation) / (1 + correlation)
+    independent = max(count * (1 - correlation) / (1 + correlation), 1e-9)
     spread = max(SPREAD, float(odds.std())) * math.sqrt(1 + 1 / independent)
     distance = float(logit(threshold) - np.median(odds)) / spread
     square = distance**2 / (4 + distance**2)
