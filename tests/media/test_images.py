@@ -14,7 +14,7 @@ from forgerank.media import images
 from forgerank.media.files import MediaError
 from forgerank.media.hdr import Transfer, tone_map
 from forgerank.media.images import read_pages, read_photo
-from forgerank.media.opening import with_remedy
+from forgerank.media.opening import TooManyPixelsError, with_remedy
 from forgerank.types import InputError
 
 
@@ -419,3 +419,21 @@ def test_the_gamma_of_a_png(tmp_path: Path, gamma: int, exponent: float) -> None
     PILImage.fromarray(gradient()).save(tmp_path / "a.png", pnginfo=chunk)
     shown = np.rint((gradient() / 255) ** exponent * 255)
     assert (read_photo(tmp_path / "a.png") == shown).all()
+
+
+def test_a_run_length_coded_bmp_is_read_up_to_a_limit_of_pixels(tmp_path: Path) -> None:
+    """Pillow fills in what a line leaves out pixel by pixel: a few bytes of such lines would take seconds."""
+
+    def coded(width: int, height: int) -> bytes:
+        pixels = b"\x01\x01\x00\x00" * height  # a pixel, then the end of its line
+        header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(pixels), 0, 0, 2, 0)
+        start = 14 + len(header) + 8
+        return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + bytes(8) + pixels
+
+    path = tmp_path / "a.bmp"
+    path.write_bytes(coded(100, 50))
+    assert read_photo(path).shape == (50, 100, 3)
+    path.write_bytes(coded(4000, 1001))
+    limit = "a run-length coded BMP of 4000 x 1001 pixels, over the limit of 4000000: save it as PNG"
+    with pytest.raises(TooManyPixelsError, match=limit):
+        read_photo(path)

@@ -22,8 +22,8 @@ from forgerank.detect.verdict import logit
 
 FALSE_ALARMS = 0.01  # of tracks of real faces that get a stretch, at most
 REAL_RATE = 0.01  # of real faces at or above the threshold of "forged"
-# A face is not called real where it shows what at most 5 % of real ones do, at the threshold of "forged" or at
-# this probability, which 5 % of real faces reach.
+# A face is not called real where it shows what at most 5 % of real ones do, at the threshold of "forged" or
+# at this probability, which 5 % of real faces reach.
 DOUBTS, SUSPICIOUS, SUSPICIOUS_RATE = 0.05, 0.8, 0.05
 CORRELATION_TIME = 0.55  # seconds in which the correlation of two moments falls to 1 / e
 UNSEEN = 1.0  # forged moments that a real face shows besides those seen: few say little of its own rate

@@ -53,6 +53,7 @@ MAX_PAGES = 100  # of one file
 # What a hostile file may cost. An image is at most as large as its pixels without compression.
 _MAX_SIDE = 1 << 24  # pixels; of some modes, Pillow cannot hold a longer row
 _MAX_SCANNED = 4_000_000_000  # pixels times scans of a JPEG: seconds
+_MAX_RUN_LENGTH_CODED = 4_000_000  # pixels of a BMP: what a line leaves out Pillow fills in one by one
 _HALVED = 4  # a JPEG of so many times the pixels allowed is decoded at half its size
 _MAX_PROGRESSIVE = 2 * MAX_PIXELS  # where it is progressive: its coefficients are all held in memory
 _MAX_PIXELS_PER_BYTE = 10_000  # of a damaged file; PNG stores up to 8,256 of one colour in a byte
@@ -155,6 +156,9 @@ def _check_size(image: ImageFile, path: str | Path, content: bytes, max_pixels: 
     if width * height > max_pixels:
         raise OverMaxPixelsError(path, f"{width} x {height} pixels, over the limit of {max_pixels}")
     _check_scans(image, path, content)
+    if width * height > _MAX_RUN_LENGTH_CODED and any(tile.codec_name == "bmp_rle" for tile in image.tile):
+        what = f"a run-length coded BMP of {width} x {height} pixels"
+        raise TooManyPixelsError(path, f"{what}, over the limit of {_MAX_RUN_LENGTH_CODED}: save it as PNG")
 
 
 def _check_scans(image: ImageFile, path: str | Path, content: bytes) -> None:
