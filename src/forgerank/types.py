@@ -74,6 +74,7 @@ class Quality:
     # how far the lines of a square grid stand out, >= 0: by their gradients, or by the spectrum of these
     blocks: float = 0.0
     reduced: float = 0.0  # log-odds that one of these was done to it, from more measures together
+    torn: float = 0.0  # how much more neighbouring lines differ than every second one, >= 0
     shade: float = 1.0  # share of the contrast that is light and shade of more than a feature's size, >= 0
     eyes: float = 0.0  # how much lighter the eyes are than the cheeks, in deviations of the luma
     colours: float = 255.0  # deviation of the colours that luma does not tell, grey levels, >= 0

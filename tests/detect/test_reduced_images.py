@@ -125,10 +125,34 @@ def test_it_is_so_on_the_whole_way(portraits: list[Portrait]) -> None:
     assert (unusable(face.quality) or "").startswith("too little left to judge")
 
 
+def torn(image: Photo, shift: int) -> Photo:
+    """Every second line of a moment at which what is seen had moved by so many pixels."""
+    pixels = np.asarray(image).copy()
+    pixels[1::2] = np.roll(pixels, shift, axis=1)[1::2]
+    return PILImage.fromarray(pixels)
+
+
+@pytest.mark.parametrize("shift", [2, -3, 6])
+def test_torn_faces_are_not_judged(shift: int, portraits: list[Portrait]) -> None:
+    for number, portrait in enumerate(portraits):
+        reason = refusal(lambda image: torn(image, shift), portrait)
+        assert "torn into lines, as of interlaced video" in (reason or ""), number
+
+
+def test_a_face_smeared_in_one_direction_is_not_torn(portraits: list[Portrait]) -> None:
+    def smeared(image: Photo) -> Photo:
+        pixels = np.asarray(image, np.float64)
+        moved = [np.roll(pixels, shift, axis=1) for shift in range(7)]
+        return PILImage.fromarray(np.mean(moved, axis=0).astype(np.uint8))
+
+    for portrait in portraits[::3]:
+        assert changed_quality(smeared, portrait).torn < 1
+
+
 def test_what_is_left_is_measured_alike_whichever_way_an_image_is_turned(portraits: list[Portrait]) -> None:
     image = np.asarray(LAUNDERED["pixelated, then blurred", "24 blocks, 1.5 px"](portraits[1][0]))
     analyzer = FaceAnalyzer()
-    names = ("grain", "noise", "flat", "steps", "blocks", "reduced")
+    names = ("grain", "noise", "flat", "steps", "blocks", "reduced", "torn")
     measured = []
     for turn in range(4):
         turned = np.ascontiguousarray(np.rot90(image, turn))

@@ -29,6 +29,7 @@ QUALITY = {
     "steps": 0.0,
     "blocks": 0.0,
     "reduced": 0.0,
+    "torn": 0.0,
     "shade": 1.0,
     "eyes": 0.0,
     "colours": 255.0,

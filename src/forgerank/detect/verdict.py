@@ -26,6 +26,7 @@ MAX_FLAT = 0.55
 MAX_STEPS = 0.3
 MAX_BLOCKS = 2.6
 MAX_REDUCED = 2.2  # log-odds
+MAX_TORN = 1.3
 # Nor does one that only holds edges, or a negative: of 1,662 real faces one is beyond these two.
 MIN_SHADE = 0.35
 MAX_EYES = 0.3
@@ -82,6 +83,7 @@ def unusable(quality: Quality) -> str | None:
         (quality.flat > MAX_FLAT, "most of the face is flat"),
         (quality.steps > MAX_STEPS, "few grey levels"),
         (quality.blocks > MAX_BLOCKS, "the face is made of blocks"),
+        (quality.torn > MAX_TORN, "torn into lines, as of interlaced video"),
         (quality.shade < MIN_SHADE, "light and shade are gone"),
         (quality.eyes > MAX_EYES, "a negative, or edges alone"),
         (quality.tone > max(MAX_TONE, MAX_TONE_RATIO * (quality.colours + 0.5)), "two colours are left"),

@@ -32,6 +32,7 @@ _CALM = 0.4  # of the pixels are those that differ least from the ones about the
 _ANGLES = np.pi * np.arange(129) / 256  # half of the angular frequencies of a histogram
 _EDGE = 40.0  # grey levels: a stronger gradient counts as so much
 _FREQUENCIES = 1024  # of the spectrum of gradients, up to that of the pixels
+_LEAST = 0.3  # grey levels: smaller differences are of rounding
 _RINGS = 24  # of the spectrum, up to half of the pixels' frequency
 
 # A logistic regression on real faces of sixteen sources after up to four ordinary changes, on faces out of
@@ -56,7 +57,7 @@ _TRACES: dict[str, tuple[float, float, float]] = {
 
 def reduction(image: Image, landmarks: Points) -> dict[str, float]:
     """What tells a photograph from one that was reduced to dots, few levels or blocks: the fields `grain`,
-    `noise`, `flat`, `steps`, `blocks` and `reduced` of `Quality`.
+    `noise`, `flat`, `steps`, `blocks`, `reduced` and `torn` of `Quality`.
 
     Measured in the middle of the face (468, 2) on the pixels of the image (H, W, 3) itself, because a crop
     averages dots away; grain also at every half of that size, as dots may be large.
@@ -72,7 +73,7 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
     luma = region.astype(np.float32) @ LUMA
     scales = [(window, laplacian(window)) for window in _scales(luma, side, x, y)]
     if not scales:
-        return dict.fromkeys(("grain", "noise", "flat", "steps", "blocks", "reduced"), 0.0)
+        return dict.fromkeys(("grain", "noise", "flat", "steps", "blocks", "reduced", "torn"), 0.0)
     window, edges = scales[0]
     finest = float(np.median(np.abs(edges)))
     columns = _sorted_columns(window)
@@ -83,6 +84,7 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
         "steps": _steps(columns),
         "blocks": max(_blocks(window), _lines(_square(luma, x, y, wide), side) / _LINES),
         "reduced": _reduced(_square(region, x, y, _half_of(side)), window, finest),
+        "torn": _torn(window),
     }
 
 
@@ -221,6 +223,24 @@ def _lines(luma: NDArray[np.float32], side: float) -> float:
     if not sought.any():
         return 0.0
     return float(amplitudes[sought].max() / (np.median(amplitudes[all_lines]) + 1e-3))
+
+
+def _torn(luma: NDArray[np.float32]) -> float:
+    """How far every second line is of another moment, as in the frames of interlaced video.
+
+    The ratio of the differences between a line and those beside it to the difference between these two; no
+    more than its ratio to that of the other direction, which noise and sharpening raise alike. Of lines and
+    of columns the higher one.
+    """
+    down, across = (
+        float(np.abs(np.diff(luma, 2, axis=axis)).mean() / (np.abs(_two_apart(luma, axis)).mean() + _LEAST))
+        for axis in (0, 1)
+    )
+    return max(min(down, down / (across + 0.05)), min(across, across / (down + 0.05)))
+
+
+def _two_apart(luma: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    return np.asarray(luma[2:] - luma[:-2] if axis == 0 else luma[:, 2:] - luma[:, :-2])
 
 
 @cache

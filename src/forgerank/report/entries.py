@@ -51,6 +51,11 @@ class QualityEntry(Entry):
         description="log-odds that the face was reduced to dots, few levels or blocks, and then saved, "
         "scaled or blurred",
     )
+    torn: float = Field(
+        default=0.0,
+        description="how much more neighbouring lines differ than every second one, as of interlaced video; "
+        "about 0.5 in photographs",
+    )
     shade: float = Field(
         default=1.0,
         description="share of the contrast that is light and shade over the face, and not edges, >= 0",
