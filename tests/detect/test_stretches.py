@@ -29,6 +29,15 @@ def probabilities(letters: str) -> list[float]:
     return [0.98 if letter == "f" else 0.4 for letter in letters]
 
 
+def wandering(rng: np.random.Generator, count: int, people: int, step: float) -> np.ndarray:
+    """(count, people) of deviation 1, whose correlation falls to 0.67 in half a second."""
+    kept = 0.67 ** (step / 0.5)
+    wander = rng.normal(size=(count, people))
+    for number in range(1, count):
+        wander[number] = kept * wander[number - 1] + np.sqrt(1 - kept**2) * wander[number]
+    return wander
+
+
 def spans(letters: str, step: float = 0.5) -> list[tuple[float, float, int]]:
     times = step * np.arange(len(letters))
     found = find_stretches(times, probabilities(letters), THRESHOLD)
@@ -140,10 +149,7 @@ def test_false_alarms_of_real_faces(between: float, within: float, count: int, s
     """
     rng = np.random.default_rng(0)
     people = 1000
-    kept = 0.67 ** (step / 0.5)
-    wander = rng.normal(size=(count, people))
-    for number in range(1, count):
-        wander[number] = kept * wander[number - 1] + np.sqrt(1 - kept**2) * wander[number]
+    wander = wandering(rng, count, people, step)
     scores = (rng.normal(0, between, people) + within * wander).T
     threshold = 2.3263 * np.hypot(between, within)
     assert (scores >= threshold).mean() == pytest.approx(REAL_RATE, abs=0.004)
@@ -162,10 +168,8 @@ def test_false_alarms_of_faces_that_are_mostly_far_below(
 ) -> None:
     """Log-odds with the heavy tails of Student's t with three degrees of freedom about a face's own level."""
     rng = np.random.default_rng(2)
-    people, kept = 1000, 0.67 ** (step / 0.5)
-    wander = rng.normal(size=(count, people))
-    for number in range(1, count):
-        wander[number] = kept * wander[number - 1] + np.sqrt(1 - kept**2) * wander[number]
+    people = 1000
+    wander = wandering(rng, count, people, step)
     scores = (rng.normal(level, between, people) + student.ppf(norm.cdf(wander), 3)).T
     threshold = 2.65
     assert (scores >= threshold).mean() > 0.008

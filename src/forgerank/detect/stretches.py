@@ -60,16 +60,18 @@ def find_stretches(
     step = float(np.median(np.diff(at)))
     correlation = float(np.exp(-step / CORRELATION_TIME))
     forged = scores >= threshold
-    runs = _runs(forged, np.diff(at) > _GAP * step)
+    runs = [
+        (first, last, int(forged[first : last + 1].sum()))
+        for first, last in _runs(forged, np.diff(at) > _GAP * step)
+    ]
     long = shortest_run(len(at), rate, correlation, false_alarms)
     others = np.ones(len(at), dtype=bool)
-    for first, last in runs:
-        if forged[first : last + 1].sum() >= long:
+    for first, last, count in runs:
+        if count >= long:
             others[first : last + 1] = False
     edges = [at[0], *((a + b) / 2 for a, b in pairwise(at)), at[-1]]
     found = []
-    for first, last in runs:
-        count = int(forged[first : last + 1].sum())
+    for first, last, count in runs:
         if count < MIN_USABLE:
             continue
         rest = others.copy()

@@ -82,11 +82,10 @@ def detect_video(
     """Judge every person in a video or in an animated image. Memory does not grow with its length.
 
     `fps` frames per second of video are sampled, of a short one more, of a long one `max_frames`, evenly
-    spread. A video of
-    more than `max_seconds`, and one with more than `max_pixels` in a frame, is refused. `progress(done,
-    total)` is called with seconds of video. Raises Cancelled soon after `cancelled()` turned true, MediaError
-    for a file that is no video or of which no frame can be decoded, InputError for numbers that are not above
-    0, and MissingExtraError without PyAV.
+    spread. A video of more than `max_seconds`, and one with more than `max_pixels` in a frame, is refused.
+    `progress(done, total)` is called with seconds of video. Raises Cancelled soon after `cancelled()` turned
+    true, MediaError for a file that is no video or of which no frame can be decoded, InputError for numbers
+    that are not above 0, and MissingExtraError without PyAV.
     """
     check_limits(fps=fps, max_frames=max_frames, max_seconds=max_seconds)
     # Decoding, finding and judging run side by side, so each takes half of the cores.

@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from forgerank.faces.align import estimate_alignment, five_points, quarter_turns, turned_back
+from forgerank.faces.align import estimate_alignment, five_points, turned_back
 from forgerank.faces.boxes import Box, overlaps
 from forgerank.faces.detect import DETECTORS, BlazeFaceDetector, FaceDetector
-from forgerank.faces.landmarks import LandmarkModel, Mesh, eye_line
+from forgerank.faces.landmarks import LandmarkModel, Mesh, eye_line, upright_turn
 from forgerank.faces.quality import CROP_SIZE, measure_quality
 from forgerank.faces.retinaface import RetinaFaceDetector
 from forgerank.types import Detection, Face, Image, InputError, Points
@@ -116,14 +116,12 @@ class FaceAnalyzer:
         """How often `numpy.rot90` turns the image until its largest face stands upright."""
         if found:
             _, mesh = max(found, key=lambda pair: _side(pair[0]))
-            return _upright_turn(mesh)
+            return upright_turn(five_points(mesh.landmarks))
         best, score = tried, -math.inf
         for turn in sorted({0, 1, 2, 3} - {tried}):
             upright = np.ascontiguousarray(np.rot90(image, turn))
             for _, mesh in self._confirmed(upright, self._glance(upright)):
-                if mesh.score > score and not quarter_turns(
-                    math.degrees(eye_line(five_points(mesh.landmarks)))
-                ):
+                if mesh.score > score and not upright_turn(five_points(mesh.landmarks)):
                     best, score = turn, mesh.score
         return best
 
@@ -164,11 +162,6 @@ class FaceAnalyzer:
 
 
 _Found = tuple[Detection, Mesh]
-
-
-def _upright_turn(mesh: Mesh) -> int:
-    """How often `numpy.rot90` turns an image until this face of it stands upright."""
-    return quarter_turns(math.degrees(eye_line(five_points(mesh.landmarks))))
 
 
 def _agree(detection: Detection, mesh: Mesh) -> bool:

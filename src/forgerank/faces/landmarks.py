@@ -103,6 +103,11 @@ class LandmarkModel:
         return Mesh(landmarks.astype(np.float32), depth, float(logit.reshape(())))
 
 
+def upright_turn(points: Points) -> int:
+    """How often `numpy.rot90` turns an image until a face with these five points (5, 2) stands upright."""
+    return quarter_turns(math.degrees(eye_line(points)))
+
+
 def eye_line(points: Points) -> float:
     """The direction from the first eye of five points (5, 2) to the second, radians, clockwise."""
     across = points[1] - points[0]

@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from forgerank.faces.align import brighter_on_the_left, five_points, quarter_turns
-from forgerank.faces.landmarks import eye_line
+from forgerank.faces.align import brighter_on_the_left, five_points
+from forgerank.faces.landmarks import upright_turn
 from forgerank.types import Image, Points
 
 T = TypeVar("T", bound=np.generic)
@@ -68,8 +68,7 @@ def reduction(image: Image, landmarks: Points) -> dict[str, float]:
     around = max(wide, _INNER * side)
     left, top = max(0, round(x - around)), max(0, round(y - around))
     region = image[top : round(y + around), left : round(x + around)]
-    roll = math.degrees(eye_line(five_points(landmarks)))
-    region, x, y = _upright(region, x - left, y - top, quarter_turns(roll))
+    region, x, y = _upright(region, x - left, y - top, upright_turn(five_points(landmarks)))
     luma = region.astype(np.float32) @ LUMA
     scales = [(window, laplacian(window)) for window in _scales(luma, side, x, y)]
     if not scales:
@@ -233,14 +232,10 @@ def _torn(luma: NDArray[np.float32]) -> float:
     of columns the higher one.
     """
     down, across = (
-        float(np.abs(np.diff(luma, 2, axis=axis)).mean() / (np.abs(_two_apart(luma, axis)).mean() + _LEAST))
-        for axis in (0, 1)
+        float(np.abs(np.diff(lines, 2, axis=0)).mean() / (np.abs(lines[2:] - lines[:-2]).mean() + _LEAST))
+        for lines in (luma, luma.T)
     )
     return max(min(down, down / (across + 0.05)), min(across, across / (down + 0.05)))
-
-
-def _two_apart(luma: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    return np.asarray(luma[2:] - luma[:-2] if axis == 0 else luma[:, 2:] - luma[:, :-2])
 
 
 @cache

@@ -225,10 +225,8 @@ def _further(image: ImageFile, content: bytes) -> list[str]:
         behind = content[_end(image.format, content) :]
         if behind.strip(b"\0"):
             remarks.append(f"not looked at: {counted(len(behind), 'byte')} after its end")
-        damaged = 0
-        if image.format == "PNG":
-            damaged = sum(is_damaged_note(content, *chunk) for chunk in png_chunks(content))
-        if damaged:
+        notes = png_chunks(content) if image.format == "PNG" else ()
+        if damaged := sum(is_damaged_note(content, *note) for note in notes):
             remarks.append(f"damaged: {counted(damaged, 'chunk')} of its metadata, passed over")
         return remarks
     if image.format not in ("JPEG", "MPO"):
