@@ -213,7 +213,7 @@ BLURRED = (
     ("print", "4 px"),
 )
 
-# Hidden from the quality test in some faces, by noise, size or a strong save: docs/troubleshooting.md counts.
+# Hidden from the quality test in some faces, by noise, size or a strong save: docs/results/quality.md counts.
 WEAK = {
     ("halftone, then blurred", "4 px, 45°, 1.5 px"),
     ("posterised", "4 bits"),

@@ -19,7 +19,7 @@ MIN_SHARPNESS = 4.0  # variance of the Laplacian of the aligned grey crop
 MAX_YAW = 60.0  # degrees
 MAX_PITCH = 45.0  # degrees
 # An image reduced to dots, few levels or blocks holds none of the traces that a verdict is read from. Of real
-# faces in ordinary copies, hardly any is above a limit; docs/troubleshooting.md says what was measured.
+# faces in ordinary copies, hardly any is above a limit; docs/results/quality.md says what was measured.
 MAX_GRAIN = 3.5
 MAX_NOISE = 14.0
 MAX_FLAT = 0.55
