@@ -242,6 +242,11 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(
     for path, reason in ((tmp_path / "no/r.json", "its folder does not exist"), (tmp_path, "is a folder")):
         with pytest.raises(InputError, match=reason):
             check_outputs([path])
+    (tmp_path / "r.json.partial").mkdir()
+    with pytest.raises(InputError, match=r"r\.json\.partial: is a folder"):
+        check_outputs([tmp_path / "r.json"])
+    with pytest.raises(InputError, match="cannot be written"):  # it fits into 255 bytes, r….partial does not
+        check_outputs([tmp_path / ("r" * 250)])
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file: is no folder, which the output needs"):
         check_outputs([], folders=[tmp_path / "file/new"])

@@ -34,7 +34,7 @@ from forgerank.judging import judge_file
 from forgerank.media.files import MediaError, counted
 from forgerank.media.images import MAX_PIXELS
 from forgerank.report.builder import ReportBuilder
-from forgerank.report.heatmap import face_maps, image_layer, overlay, save_heatmaps
+from forgerank.report.heatmap import face_maps, heatmap_stem, image_layer, overlay, save_heatmaps
 from forgerank.report.words import percent, verdict_label
 from forgerank.types import Image, InputError, printable
 
@@ -304,7 +304,7 @@ class ImageResult(_Written, Report):
 
         `stem` begins their names, by default the photograph's name.
         """
-        name = stem or (Path(self.path).stem if self.path else "image")
+        name = stem or heatmap_stem(self.path)
         return save_heatmaps(self.origin.image().image, self.faces, Path(folder), name)
 
     def _add_to(self, builder: ReportBuilder) -> None:

@@ -220,7 +220,8 @@ def _files(outputs: Iterable[Path | None]) -> list[Path]:
 
 
 def _check_writable(path: Path) -> None:
-    folder = Path(os.path.realpath(path)).parent
+    target = Path(os.path.realpath(path))
+    folder = target.parent
     if not folder.is_dir():
         raise InputError(f"{path}: its folder does not exist")
     if path.is_dir():
@@ -234,6 +235,10 @@ def _check_writable(path: Path) -> None:
         raise InputError(f"{path}: {_DENIED if not there else f'its folder {folder} takes no file'}")
     if there and _is_kept(path, folder):
         raise InputError(f"{path}: somebody else's, whom alone its folder lets replace it: name another file")
+    partial = _partial_name(target)
+    with writing(path), suppress(FileNotFoundError):  # a name that is just short enough has no room for more
+        if stat.S_ISDIR(os.lstat(partial).st_mode):
+            raise InputError(f"{partial}: is a folder, and the output is written under this name first")
 
 
 def _is_kept(path: Path, folder: Path) -> bool:

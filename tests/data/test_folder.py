@@ -1,3 +1,4 @@
+import os
 import unicodedata
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_what_is_no_image_is_counted_once(tmp_path: Path, capsys: pytest.Capture
         f"{tmp_path}: 1 image or video left out, of kinds that are not read: JPEG XL 1",
         f"{tmp_path}: left out, no images: TXT 1",
     ]
+
+
+def test_names_need_not_be_utf_8(tmp_path: Path) -> None:
+    write_folder(tmp_path, count=1)
+    for name in ("real", "fake"):
+        (tmp_path / name / "00.png").rename(tmp_path / name / os.fsdecode(b"zo\xe9.png"))
+    real, fake = read_folder(tmp_path)
+    assert real.group == fake.group == os.fsdecode(b"zo\xe9")
+    assert real.split == fake.split
 
 
 def test_a_image_more_moves_no_other(images: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +44,8 @@ class FakeAnalyzer:
 def test_points_are_detected_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analyze, "FaceAnalyzer", FakeAnalyzer)
     monkeypatch.setattr(FakeAnalyzer, "calls", 0)
+    tmp_path = tmp_path / os.fsdecode(b"not UTF-8 \xe9")
+    tmp_path.mkdir()
     samples = make_samples(tmp_path)
     for _ in range(2):
         lost, found, known = detect_points(samples, cache=tmp_path / "cache")

@@ -1,5 +1,6 @@
 """Prepared faces as a data set."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Clip(root / "clip", (1,) if method else (), f"g{name}", split, "d", name, method, level)
         for split, name, method, level in table
     ]
-    prepare(clips, root / "out", CutConfig(frames=None, size=128))
-    return root / "out"
+    out = root / os.fsdecode(b"not UTF-8 \xe9")
+    prepare(clips, out, CutConfig(frames=None, size=128))
+    return out
 
 
 def videos(source: Prepared) -> list[str]:

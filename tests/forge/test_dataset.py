@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -128,6 +129,17 @@ def test_a_table_may_spell_accents_in_another_way_than_the_disk(
     left_out = LeftOut()
     collect_photos(photos, landmarks=landmarks, split_csv=splits, left_out=left_out)
     assert (left_out.unnamed, left_out.faceless) == ([], [])
+
+
+def test_names_need_not_be_utf_8(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+    photos, _, _ = photo_folder()
+    only, *others = sorted(photos.iterdir())
+    for path in others:
+        path.unlink()
+    only.rename(photos / os.fsdecode(b"zo\xe9.png"))
+    assert sum(forge_dataset(photos, tmp_path / "out", recipe=Recipe(), per_photo=1).values()) == 1
+    (record,) = (record for path in (tmp_path / "out/records").iterdir() for record in read_records(path))
+    assert record["source"] == os.fsdecode(b"zo\xe9.png")
 
 
 def damage(folder: Path) -> None:

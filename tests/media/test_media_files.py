@@ -1,13 +1,15 @@
 """Folders searched for photographs and videos: what is found, in what order, and what is said of the rest."""
 
+import glob
 import os
 import unicodedata
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from forgerank.media.files import MediaError, by_kind, check_file, find_media, find_photos
+from forgerank.media.files import MediaError, by_kind, check_file, find_media, find_photos, matches
 from forgerank.media.suffixes import is_litter_file
 
 
@@ -28,6 +30,34 @@ def test_find_photos_expands_folders_in_order(tmp_path: Path) -> None:
         "not a valid path",
     ]
     assert [error.path for error in errors[:2]] == [str(tmp_path / "b" / "loop"), str(missing)]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_patterns_match_what_glob_matches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/b/1.jpg", "a/[x]/2.jpg", "a/[x]/b/3.jpg", ".h/4.jpg", "a/.5.jpg", "b/6.png", "7.jpg"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    everything = partial(glob.glob, recursive=True, include_hidden=hidden)
+    patterns = ("**/*.jpg", "a/**/*.jpg", "./**//b/*", "**/b/**/*.jpg", "*/**/[[]x]/*", "a**/*", "no/**/*")
+    for pattern in (*patterns, f"{tmp_path}/**/*.jpg"):
+        found = {os.path.normpath(path) for path in matches(pattern, pytest.fail, hidden=hidden)}
+        assert found == {os.path.normpath(path) for path in everything(pattern)}
+    files = {path for path in everything("**") if os.path.isfile(path)}
+    assert {*matches("**", pytest.fail, hidden=hidden)} == files
+
+
+def test_a_pattern_enters_a_folder_once_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.jpg").touch()
+    for name in ("top", "again", "once/more"):  # glob goes three ways from each, 40 links deep
+        (tmp_path / "a" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "a" / name).symlink_to(tmp_path)
+    loops: list[OSError] = []
+    assert [*matches(f"{tmp_path}/**/*.jpg", loops.append)] == [str(tmp_path / "a/1.jpg")]
+    assert {Path(error.filename).name for error in loops} == {"top", "again", "more"}
 
 
 @pytest.mark.parametrize("kind", [str, Path])

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,15 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from forgerank.detect import Detector
-from forgerank.report.heatmap import crop_layer, face_maps, image_layer, overlay, palette, save_heatmaps
+from forgerank.report.heatmap import (
+    crop_layer,
+    face_maps,
+    heatmap_stem,
+    image_layer,
+    overlay,
+    palette,
+    save_heatmaps,
+)
 
 Pixels = NDArray[np.uint8]
 
@@ -85,3 +94,12 @@ def test_files_per_face_and_map(tiny_detector: Detector, forged_astronaut: Pixel
     assert {path.name for path in paths} >= {"x-face1-nose.png", "x-face1-dissimilarity.png"}
     saved = np.asarray(PILImage.open(tmp_path / "x-face1-hair.png"))
     assert (saved == forged_astronaut).all()  # no heat, so the image as it is
+
+
+@pytest.mark.parametrize("stem", [b"n" * 251, "é".encode() * 125, b"\xe9" * 251])
+def test_names_that_are_as_long_as_can_be_have_heatmaps(tmp_path: Path, stem: bytes) -> None:
+    photo = tmp_path / os.fsdecode(stem + b".jpg")
+    photo.touch()
+    number, rest = "123456-", "-track12-12345.67s-face12-dissimilarity.png.partial"
+    (tmp_path / f"{number}{heatmap_stem(str(photo))}{rest}").touch()
+    assert (heatmap_stem("in/a.b.jpg"), heatmap_stem(None)) == ("a.b", "image")

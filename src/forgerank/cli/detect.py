@@ -24,14 +24,13 @@ from forgerank.detect.videos import FPS, MAX_FRAMES, detect_video
 from forgerank.files import (
     OutputError,
     check_outputs,
-    encodable,
     make_folder,
     os_reason,
     write_atomic,
     writing,
 )
 from forgerank.media.animations import is_animation
-from forgerank.media.files import MediaError, by_kind, counted, edit_lists_left_out, find_media
+from forgerank.media.files import MediaError, by_kind, counted, edit_lists_left_out, find_media, matches
 from forgerank.media.images import MAX_PIXELS
 from forgerank.media.opening import with_remedy
 from forgerank.media.suffixes import EDIT_LISTS, is_litter_file, kind_by_content, media_kind
@@ -271,28 +270,17 @@ def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
         if not glob.has_magic(str(path)) or os.path.exists(path):
             named.append(path)
             continue
-        errors += _unsearched(path)
-        if matches := [
+        denied: list[OSError] = []
+        found = [
             match
-            for match in map(Path, sorted(glob.glob(str(path), recursive=True)))
+            for match in map(Path, sorted(matches(str(path), denied.append)))
             if not is_litter_file(match, partial(kind_by_content, match))
-        ]:
-            named += matches
-        else:
+        ]
+        named += found
+        errors += [MediaError(str(error.filename), os_reason(error)) for error in denied]
+        if not found:
             errors.append(MediaError(path, "no file matches this pattern"))
     return named, errors
-
-
-def _unsearched(pattern: Path) -> list[MediaError]:
-    """The folders that a pattern with ** would search and cannot, which `glob` passes over."""
-    start, anywhere, _ = str(pattern).partition("**")
-    if not anywhere:
-        return []
-    denied: list[OSError] = []
-    for top in glob.glob(start) if start else ["."]:
-        for _, folders, _ in os.walk(top, onerror=denied.append):
-            folders[:] = [folder for folder in folders if not folder.startswith(".")]  # as glob does
-    return [MediaError(str(error.filename), os_reason(error)) for error in denied]
 
 
 def _without_repetitions(paths: Sequence[Path], names: Mapping[Path, str]) -> tuple[list[Path], list[str]]:
@@ -365,10 +353,10 @@ def _reason(path: Path, error: InputError) -> str:
 def _write_heatmaps(
     number: int, result: Report | VideoReport, image: LoadedImage | None, folder: Path
 ) -> None:
-    from forgerank.report.heatmap import save_heatmaps
+    from forgerank.report.heatmap import heatmap_stem, save_heatmaps
 
     # The number keeps files of the same name in different folders apart.
-    stem = f"{number:04d}-{encodable(Path(result.path or 'image').stem)}"
+    stem = f"{number:04d}-{heatmap_stem(result.path)}"
     if isinstance(result, VideoReport):
         for track in result.tracks:
             for key in track.key_frames:

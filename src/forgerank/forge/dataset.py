@@ -321,5 +321,5 @@ def _detect(analyzer: FaceAnalyzer, image: Image) -> Points | None:
 
 
 def _hash_split(name: str) -> str:
-    bucket = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
+    bucket = int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 10
     return "train" if bucket < 8 else SPLITS[bucket - 7]

@@ -1,7 +1,9 @@
 """Files on the disk: checked and read with one-line reasons, and folders searched for media."""
 
 import errno
+import glob
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +27,8 @@ from forgerank.media.suffixes import (
 from forgerank.types import InputError
 
 _MAX_BYTES = 1_000_000_000
+_SLASH = r"[/\\]" if os.name == "nt" else "/"
+_ANY_FOLDERS = re.compile(rf"(^|.*?{_SLASH})\*\*(?:{_SLASH}+|$)", re.DOTALL)
 
 
 class MediaError(InputError):
@@ -130,12 +134,14 @@ def walk(
     suffixes: frozenset[str] | None,
     errors: list[MediaError],
     others: Counter[str] | None = None,
+    passed_over: Callable[[Path], bool] = lambda _: False,
 ) -> Iterator[Path]:
     """Files below a folder, sorted by name, with one of the lower-case suffixes or any (None).
 
     One folder is held in memory at a time. Links are followed, each folder is entered once; what cannot be
     read is appended to `errors`. So are, at the end, the counts of the images that are left out, and of the
-    videos if `suffixes` has some; `others` counts the rest. Litter of operating systems is passed over.
+    videos if `suffixes` has some; `others` counts the rest. Litter of operating systems is passed over, as is
+    what `passed_over` names.
     """
     left_out = LeftOut(suffixes or frozenset())
 
@@ -143,6 +149,8 @@ def walk(
         errors.append(MediaError(str(error.filename), os_reason(error)))
 
     for path in files_below(folder, note):
+        if passed_over(path):
+            continue
         if suffixes is None or path.suffix.lower() in suffixes:
             yield path
         else:
@@ -157,8 +165,41 @@ def files_below(folder: Path, note: Callable[[OSError], None]) -> Iterator[Path]
 
     Links are followed, each folder is entered once. `note` is told what cannot be read.
     """
+    for root, folders, files in _walk_once(folder, note):
+        folders[:] = sorted(name for name in folders if not is_litter(name))
+        for name in sorted(files):
+            path = Path(root, name)
+            if not is_litter_file(name, partial(kind_by_content, path)):
+                yield path
+
+
+def matches(pattern: str, note: Callable[[OSError], None], *, hidden: bool = False) -> Iterator[str]:
+    """What matches a pattern, as `glob` says, and below a last `**` every file.
+
+    In place of `**` each folder is entered once, whatever links lead to it: `glob` goes round their loops.
+    `note` is told which of these folders cannot be read. `hidden`: a name may begin with a dot.
+    """
+    found = _ANY_FOLDERS.search(pattern)
+    if found is None:
+        yield from glob.iglob(pattern, include_hidden=hidden)
+        return
+    start, rest = pattern[: found.end(1)], pattern[found.end() :]
+    for top in glob.iglob(start, include_hidden=hidden) if start else [os.curdir]:
+        for root, folders, files in _walk_once(top, note):
+            folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
+            place = root if start else root.removeprefix(os.curdir).removeprefix(os.sep)
+            if rest:
+                yield from matches(os.path.join(glob.escape(place), rest), note, hidden=hidden)
+            else:
+                yield from (os.path.join(place, name) for name in files if hidden or not name.startswith("."))
+
+
+def _walk_once(
+    top: str | Path, note: Callable[[OSError], None]
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, through links too, but each folder once."""
     visited: set[tuple[int, int]] = set()
-    for root, folders, files in os.walk(folder, followlinks=True, onerror=note):
+    for root, folders, files in os.walk(top, followlinks=True, onerror=note):
         try:
             status = os.stat(root)
         except OSError as error:
@@ -170,11 +211,7 @@ def files_below(folder: Path, note: Callable[[OSError], None]) -> Iterator[Path]
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not is_litter(name))
-        for name in sorted(files):
-            path = Path(root, name)
-            if not is_litter_file(name, partial(kind_by_content, path)):
-                yield path
+        yield root, folders, files
 
 
 class LeftOut:

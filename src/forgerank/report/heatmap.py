@@ -15,10 +15,11 @@ from PIL import Image as PILImage
 
 from forgerank.detect.result import FaceReport, Map
 from forgerank.faces.align import Alignment
-from forgerank.files import make_folder, write_atomic
+from forgerank.files import encodable, make_folder, write_atomic
 from forgerank.types import Image
 
 DISSIMILARITY = "dissimilarity"
+_STEM_BYTES = 160  # of a file's name in those of its heatmaps; most systems take names of 255
 
 # Our own path through OKLab (lightness, a, b): near black, violet, magenta red, orange, pale yellow.
 _ANCHORS = (
@@ -98,6 +99,15 @@ def overlay(image: Image, layer: NDArray[np.uint8], opacity: float = 0.75) -> Im
     alpha = layer[..., 3:].astype(np.float32) * np.float32(opacity / 255.0)
     mixed = image * (1.0 - alpha) + layer[..., :3] * alpha
     return np.round(mixed).astype(np.uint8)
+
+
+def heatmap_stem(path: str | None) -> str:
+    """What the names of a file's heatmaps begin with: its own without the suffix, "image" without one.
+
+    A long one is cut, so that there is room for the rest, and bytes that are no UTF-8 appear escaped.
+    """
+    stem = encodable(Path(path or "image").stem)
+    return stem.encode()[:_STEM_BYTES].decode(errors="ignore")
 
 
 def save_heatmaps(image: Image, faces: Sequence[FaceReport], folder: Path, stem: str) -> list[Path]:

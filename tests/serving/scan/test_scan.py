@@ -1,5 +1,6 @@
 """A scan as a whole: its rows, that they do not depend on how it was run, and resuming."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -193,6 +194,32 @@ def test_no_output_is_a_source(settings: Make, tmp_path: Path, media: Path) -> N
     (tmp_path / "r.parquet.journal").symlink_to(tmp_path / "list.txt")
     with pytest.raises(InputError, match="is an input, too"):
         scan(settings(f"@{tmp_path / 'list.txt'}", out=tmp_path / "r.parquet"))
+
+
+def test_results_in_the_folder_that_is_searched_are_no_part_of_it(
+    immediate: Callable[..., Any], settings: Make, tmp_path: Path
+) -> None:
+    immediate()
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    for number, source in enumerate((tmp_path, tmp_path / "*", tmp_path / "**/*")):
+        out = tmp_path / f"{number}.parquet"
+        done = scan(settings(source, out=out, all_files=True))
+        assert (set(rows_of(out)), done.files, done.others) == ({"a.jpg"}, 1, {})
+        out.unlink()
+        assert scan(settings(source, out=out)).others == {}
+        out.unlink()
+
+
+def test_a_link_as_output_stays(immediate: Callable[..., Any], settings: Make, tmp_path: Path) -> None:
+    immediate()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jpg").write_bytes(b"1")
+    (tmp_path / "elsewhere").mkdir()
+    out = tmp_path / "r.parquet"
+    out.symlink_to("elsewhere/r.parquet")
+    scan(settings(tmp_path / "in", out=out))
+    assert os.readlink(out) == "elsewhere/r.parquet"
+    assert rows_of(out).keys() == {"a.jpg"}
 
 
 def test_files_that_change_while_a_scan_rests(

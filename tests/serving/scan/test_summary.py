@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,7 @@ def results(write: Write) -> Path:
 
 
 def test_counts(results: Path) -> None:
-    summary = summarize(results)
+    summary = summarize(results.rename(results.with_name(os.fsdecode(b"not UTF-8 \xe9"))))
     assert (summary.files, summary.size, summary.duplicates) == (12, 95, 1)
     assert summary.verdicts == {"forged": 3, "no clear evidence": 2, "undetermined": 3, "real": 1}
     assert summary.kinds == {"photograph": 8, "video": 1}

@@ -1,6 +1,7 @@
 """Images of one's own: folders `real/` and `fake/`, or a CSV table."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -271,7 +272,7 @@ def _share(group: str, shares: Sequence[float]) -> str:
     """The split of a group: SPLITS in proportion to `shares`."""
     if len(shares) != len(SPLITS) or min(shares) < 0 or sum(shares) <= 0:
         raise InputError(f"shares must be three numbers >= 0, of {', '.join(SPLITS)}, got {list(shares)}")
-    place = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64 * sum(shares)
+    place = int.from_bytes(hashlib.sha256(os.fsencode(group)).digest()[:8], "big") / 2**64 * sum(shares)
     for split, share in zip(SPLITS, shares, strict=True):
         if place < share:
             return split

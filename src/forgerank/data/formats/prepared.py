@@ -70,15 +70,17 @@ def write_clip_faces(path: Path, asked: int, rows: Sequence[Row], skipped: Seque
     import pyarrow.parquet as pq
 
     described = schema().with_metadata({_REST: json.dumps([asked, skipped])})
-    with partial_file(path) as partial:
-        pq.write_table(pa.Table.from_pylist(list(rows), described), partial, compression="zstd")
+    # Files that Python opened, here and below: Arrow takes no name that is not UTF-8.
+    with partial_file(path) as partial, partial.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(list(rows), described), file, compression="zstd")
 
 
 def read_clip_faces(path: Path) -> ClipFaces:
     """Read the faces of one finished clip."""
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(path).read()
+    with path.open("rb") as file:
+        table = pq.ParquetFile(file).read()
     asked, skipped = json.loads(table.schema.metadata[_REST])
     return ClipFaces(
         asked, table.replace_schema_metadata(None), [(frame, reason) for frame, reason in skipped]
@@ -95,7 +97,8 @@ def write_index(out: Path, parts: Iterable[tuple[str, Path]]) -> Iterator[tuple[
     with (
         partial_file(out / INDEX) as index,
         partial_file(out / SKIPPED) as table,
-        pq.ParquetWriter(index, schema(), compression="zstd") as writer,
+        index.open("wb") as file,
+        pq.ParquetWriter(file, schema(), compression="zstd") as writer,
         table.open("w", newline="", encoding="utf-8") as stream,
     ):
         lines = csv.writer(stream, lineterminator="\n")
@@ -128,7 +131,8 @@ def read_index(root: Path, columns: Sequence[str]) -> list[Row]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; `forgerank data prepare` writes it when it has finished")
     try:
-        rows: list[Row] = pq.read_table(path, columns=list(columns)).to_pylist()
+        with path.open("rb") as file:
+            rows: list[Row] = pq.read_table(file, columns=list(columns)).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     missing = set(columns) - set(rows[0] if rows else columns)
@@ -242,7 +246,8 @@ def _read_meshes(root: Path, places: Sequence[int]) -> NDArray[np.float32]:
     """Landmarks (R, 468, 2) of some rows of the index, in pixels of the crop."""
     import pyarrow.parquet as pq
 
-    column = pq.read_table(root / INDEX, columns=["landmarks"])["landmarks"]
+    with (root / INDEX).open("rb") as file:
+        column = pq.read_table(file, columns=["landmarks"])["landmarks"]
     values = column.take(list(places)).combine_chunks().flatten().to_numpy(zero_copy_only=False)
     meshes: NDArray[np.float32] = values.astype(np.float32).reshape(-1, 468, 2)
     return meshes

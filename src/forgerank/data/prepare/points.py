@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def _detect_all(images: Iterable[Path], cache: Path | None, detector: str) -> di
 def _key(image: Path) -> str:
     status = image.stat()
     text = f"{image.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
 
 
 def _to_array(points: _Coordinates) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:

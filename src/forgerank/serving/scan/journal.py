@@ -21,6 +21,7 @@ from forgerank.types import InputError
 # Path, size, SHA-256, why it could not be read, answer as JSON, first path of the same content.
 Row = tuple[bytes, int | None, bytes | None, str | None, str | None, bytes | None]
 
+SUFFIXES = ("", "-wal", "-shm")  # of the journal's files
 _PAGE = 1000  # rows read or written together
 
 _TABLES = """
@@ -175,7 +176,7 @@ class Journal:
     def remove(self) -> None:
         """Close and delete it: the results are written."""
         self.close()
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in SUFFIXES:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     @contextmanager

@@ -62,13 +62,14 @@ def write_rows(journal: "Journal", out: Path, labels: Sequence[str], facts: Mapp
     """
     metadata = {f"{METADATA_PREFIX}{name}": value for name, value in facts.items()}
     columns = schema(labels).with_metadata(metadata)
-    with partial_file(out) as partial, open(partial, "wb") as file:
+    target = Path(os.path.realpath(out))  # a link stays
+    with partial_file(target) as partial, open(partial, "wb") as file:
         with pq.ParquetWriter(file, columns, compression="zstd") as writer:
             for page in journal.rows(_GROUP):
                 writer.write_table(pa.Table.from_pylist(list(_rows(page)), columns))
         file.flush()
         os.fsync(file.fileno())
-    _sync(out.absolute().parent)
+    _sync(target.parent)
 
 
 def _sync(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """A scan from its sources to its Parquet file: list, hash what may be duplicates, judge, write."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from forgerank.files import check_outputs
-from forgerank.serving.scan.journal import Journal, disk_failures
+from forgerank.serving.scan.journal import SUFFIXES, Journal, disk_failures
 from forgerank.serving.scan.parquet_file import write_rows
 from forgerank.serving.scan.pool import Pool
 from forgerank.serving.scan.scan_settings import Engine, Judging, ScanSettings, describe, weights_of
@@ -52,7 +53,7 @@ def scan(settings: ScanSettings, progress: Progress = lambda stage, done, total:
     journal = Journal(journal_path, facts)
     try:
         others: Counter[str] = Counter()
-        for count in journal.list_files(_items(settings, others)):
+        for count in journal.list_files(_items(settings, others, _own_files(out, journal_path))):
             progress("Listing", count, None)
         judging = settings.judging.model_copy(update={"weights_sha256": sha256})
         judged = _work(journal, judging, settings, progress)
@@ -70,9 +71,24 @@ def scan(settings: ScanSettings, progress: Progress = lambda stage, done, total:
         journal.close()
 
 
-def _items(settings: ScanSettings, others: Counter[str]) -> Iterator[Item]:
+def _items(
+    settings: ScanSettings, others: Counter[str], passed_over: Callable[[Path], bool]
+) -> Iterator[Item]:
     for source in settings.sources:
-        yield from list_items(source, settings.judging.storage, all_files=settings.all_files, others=others)
+        yield from list_items(
+            source,
+            settings.judging.storage,
+            all_files=settings.all_files,
+            others=others,
+            passed_over=passed_over,
+        )
+
+
+def _own_files(out: Path, journal: Path) -> Callable[[Path], bool]:
+    """Whether a file is one that this scan writes: they may lie in the folder that it searches."""
+    names = {out.name, *(f"{journal.name}{suffix}" for suffix in SUFFIXES)}
+    folder = os.path.realpath(out.parent)
+    return lambda path: path.name in names and os.path.realpath(path.parent) == folder
 
 
 def _work(journal: Journal, judging: Judging, settings: ScanSettings, progress: Progress) -> int:

@@ -3,10 +3,10 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from glob import has_magic, iglob
+from glob import has_magic
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 import fsspec  # type: ignore[import-untyped]
 
 from forgerank.files import as_on_disk, os_reason, text_encoding
-from forgerank.media.files import LeftOut, MediaError, walk
+from forgerank.media.files import LeftOut, MediaError, matches, walk
 from forgerank.media.suffixes import (
     HEAD_BYTES,
     MEDIA_SUFFIXES,
@@ -46,17 +46,19 @@ def list_items(
     *,
     all_files: bool = False,
     others: Counter[str] | None = None,
+    passed_over: Callable[[Path], bool] = lambda _: False,
 ) -> Iterator[Item]:
     """The files of one source. A file, and what a list names, is taken whatever its name.
 
     The images and videos of a folder that are left out are counted in an item of its own, which is an error;
-    `others` counts the rest by kind. Litter of operating systems is passed over. In a remote store the name
+    `others` counts the rest by kind. Litter of operating systems is passed over, as is what `passed_over`
+    names. In a remote store the name
     alone decides, as nothing is read there. Raises InputError, one line, for a source that does not exist or
     holds no file to scan.
     """
     empty = True
     left_out = LeftOut(MEDIA_SUFFIXES)
-    for item in _items(source, storage, None if all_files else MEDIA_SUFFIXES, left_out):
+    for item in _items(source, storage, None if all_files else MEDIA_SUFFIXES, left_out, passed_over):
         empty = False
         yield item
     if empty:
@@ -81,18 +83,22 @@ def open_storage(url: str, storage: dict[str, Any]) -> tuple[Any, str]:
 
 
 def _items(
-    source: str, storage: dict[str, Any], extensions: frozenset[str] | None, left_out: LeftOut
+    source: str,
+    storage: dict[str, Any],
+    extensions: frozenset[str] | None,
+    left_out: LeftOut,
+    passed_over: Callable[[Path], bool],
 ) -> Iterator[Item]:
     if source.startswith("@"):
         return _from_list(Path(source[1:]))
     if is_url(source):
         return _from_storage(source, storage, extensions, left_out)
     if os.path.isdir(source):
-        return _from_folder(Path(source), extensions, left_out)
+        return _from_folder(Path(source), extensions, left_out, passed_over)
     if os.path.lexists(source):
         return iter([_local(source)])
     if has_magic(source):
-        return _from_glob(source, extensions, left_out)
+        return _from_glob(source, extensions, left_out, passed_over)
     raise InputError(f"{source}: no such file or folder")
 
 
@@ -146,9 +152,11 @@ def _listed(line: str, folder: Path) -> str:
     return next((place for place in chain(places, spelt) if os.path.lexists(place)), name)
 
 
-def _from_folder(folder: Path, extensions: frozenset[str] | None, left_out: LeftOut) -> Iterator[Item]:
+def _from_folder(
+    folder: Path, extensions: frozenset[str] | None, left_out: LeftOut, passed_over: Callable[[Path], bool]
+) -> Iterator[Item]:
     errors: list[MediaError] = []
-    for path in walk(folder, extensions, errors, left_out.others):
+    for path in walk(folder, extensions, errors, left_out.others, passed_over):
         yield _local(str(path))
         yield from _broken(errors)
     yield from _broken(errors)
@@ -161,15 +169,21 @@ def _broken(errors: list[MediaError]) -> Iterator[Item]:
         yield Item(error.path, error=error.reason)
 
 
-def _from_glob(pattern: str, extensions: frozenset[str] | None, left_out: LeftOut) -> Iterator[Item]:
-    for path in iglob(pattern, recursive=True, include_hidden=True):
+def _from_glob(
+    pattern: str, extensions: frozenset[str] | None, left_out: LeftOut, passed_over: Callable[[Path], bool]
+) -> Iterator[Item]:
+    denied: list[OSError] = []
+    for path in matches(pattern, denied.append, hidden=True):
         if is_litter_file(path, partial(kind_by_content, path)) or os.path.isdir(path):
+            continue
+        if passed_over(Path(path)):
             continue
         if _is_wanted(path, extensions):
             yield _local(path)
         else:
             left_out.add(Path(path))
-    yield from _broken(left_out.errors(pattern))
+    errors = [MediaError(str(error.filename), os_reason(error)) for error in denied]
+    yield from _broken([*errors, *left_out.errors(pattern)])
 
 
 def _local(path: str) -> Item:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from markupsafe import Markup
 
 from forgerank.detect.result import NO_EVIDENCE, likelihood_ratio
-from forgerank.files import os_reason
+from forgerank.files import check_regular, os_reason
 from forgerank.media.animations import is_animation, open_animation
 from forgerank.media.files import MediaError, check_file, counted
 from forgerank.media.frame_access import read_frame
@@ -72,7 +72,8 @@ def summarize(path: Path, worst: int = 20) -> Summary:
     Raises InputError for what is no Parquet file of a scan.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        check_regular(path)
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:  # Arrow takes no name but UTF-8
             metadata = file.schema_arrow.metadata or {}
             prefix = METADATA_PREFIX.encode()
             facts = {
