@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forgerank.files import partial_file
+from forgerank.files import partial_file, write_atomic
 from forgerank.processes import (
     clear_partial_folder,
     move_out,
@@ -141,6 +141,36 @@ def test_a_folder_that_a_killed_process_filled_is_cleared_away(tmp_path: Path, d
     with pytest.raises(KeyError), partial_folder(tmp_path / "out"):
         raise KeyError
     assert not left.exists()
+
+
+@pytest.mark.parametrize("last", range(4))
+def test_a_removal_that_is_stopped_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_process: str, last: int
+) -> None:
+    unlink, removed = os.unlink, []
+
+    def stopped(path: Any, **options: Any) -> None:
+        if len(removed) == last:
+            raise KeyboardInterrupt  # Ctrl-C for the second time
+        removed.append(path)
+        unlink(path, **options)
+
+    def fill() -> None:
+        with partial_folder(tmp_path / "out") as content:
+            for name in ("1.png", "2.png"):
+                (content / name).touch()
+            write_atomic(content.parent / "moved.json", b"[]")
+            patch.setattr(os, "unlink", stopped)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        fill()
+    assert len(removed) == last
+    owner = tmp_path / "out.partial" / "process"
+    if owner.exists():
+        owner.write_text(dead_process)
+    clear_partial_folder(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_was_moved_out_stays_only_where_all_went_well(tmp_path: Path, dead_process: str) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -32,7 +32,7 @@ from forgerank.limits import lacking
 from forgerank.types import InputError
 
 _SPAWN = get_context("spawn")
-_OWNER, _MOVED = "process", "moved.json"  # files of a partial folder
+_OWNER, _MOVED, _CONTENT = "process", "moved.json", "content"  # what is in a partial folder
 _held: set[int] = set()  # open folders of `sole_writer`
 _LOCKS = 32  # more than a few processes and their queues take
 _CLEARING = 3.0  # seconds that the processes of a pool have to clear away what they are writing
@@ -228,13 +228,14 @@ def partial_folder(path: Path) -> Iterator[Path]:
         raise _is_filled(outer) from None
     try:
         (outer / _OWNER).write_text(this_process(), encoding="utf-8")
-        (outer / "content").mkdir()
-        yield outer / "content"
+        (outer / _CONTENT).mkdir()
+        yield outer / _CONTENT
     except BaseException:
         _take_back(outer)
         raise
     finally:
-        shutil.rmtree(outer, ignore_errors=True)
+        with suppress(OSError):  # the next one that fills it clears it away
+            _remove(outer)
 
 
 def clear_partial_folder(path: Path) -> None:
@@ -251,7 +252,7 @@ def clear_partial_folder(path: Path) -> None:
     if not (is_dead(process) if process else just_begun):
         raise _is_filled(outer)
     _take_back(outer)
-    shutil.rmtree(outer)
+    _remove(outer)
 
 
 def _is_filled(outer: Path) -> InputError:
@@ -265,6 +266,16 @@ def move_out(content: Path) -> None:
     write_atomic(outer / _MOVED, json.dumps(names).encode())
     for name in names:
         (content / name).replace(outer.parent / name)
+
+
+def _remove(outer: Path) -> None:
+    """The name of its process goes last: without it nobody could tell what is left by a removal that is
+    stopped, by a second Ctrl-C say, from what another process is filling.
+    """
+    if (outer / _CONTENT).exists():
+        shutil.rmtree(outer / _CONTENT)
+    (outer / _MOVED).unlink(missing_ok=True)
+    shutil.rmtree(outer)
 
 
 def _take_back(outer: Path) -> None:
