@@ -1,7 +1,9 @@
 """The Python interface: every form of a source, and what its reports can do."""
 
+import gzip
 import io
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -125,6 +127,7 @@ def test_pil_images_are_turned_upright_and_laid_on_white(detector: Detector, ast
         (np.zeros((0, 4, 3), np.uint8), "C 1, 3 or 4"),
         (7, "a source is a path, bytes"),
         (io.StringIO("text"), "open for reading bytes"),
+        (gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(b"cut off")[:-9])), "cannot be read"),
         ("https://example.com/a.jpg", "addresses are not fetched"),
         ("nowhere.jpg", "no such file"),
         (b"no image", "not an image"),
@@ -152,6 +155,27 @@ def test_one_bad_source_costs_nothing_of_the_rest(detector: Detector, photo: Pat
 def test_unknown_options_are_refused(detector: Detector, photo: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         detector.detect(photo, **options)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_order_of_bytes_changes_no_answer(
+    detector: Detector, forged_astronaut: Pixels, order: str
+) -> None:
+    report = detector.detect((forged_astronaut.astype(np.uint16) * 257).astype(f"{order}u2"))
+    assert report.sha256 == detector.detect(forged_astronaut).sha256
+
+
+def test_one_source_is_no_stream_and_a_generator_no_source(
+    detector: Detector, photo: Path, astronaut: Pixels
+) -> None:
+    one: Any
+    content, image = photo.read_bytes(), PILImage.fromarray(astronaut)
+    for one in (photo, str(photo), content, io.BytesIO(content), image, astronaut):
+        with pytest.raises(InputError, match=r"^stream takes several sources, got one .*: use detect$"):
+            next(detector.stream(one))
+    assert len(list(detector.stream(np.stack([astronaut, astronaut])))) == 2
+    with pytest.raises(InputError, match=r"got generator; give a list, or use stream$"):
+        detector.detect(source for source in [photo])
 
 
 def test_a_stream_reads_a_source_when_it_is_asked_for(detector: Detector, astronaut: Pixels) -> None:
@@ -234,6 +258,26 @@ def test_a_photograph_that_changed_is_not_shown_for_the_one_that_was_judged(
     PILImage.fromarray(astronaut).save(path)
     with pytest.raises(InputError, match="changed since it was judged"):
         report.faces[0].heatmap("nose")
+
+
+def test_an_array_that_changed_is_shown_as_it_was_judged(
+    detector: Detector, forged_astronaut: Pixels
+) -> None:
+    frame = forged_astronaut.copy()
+    report = detector.detect(frame)
+    shown = report.faces[0].heatmap("nose").tobytes()
+    frame[:] = 0
+    assert report.faces[0].heatmap("nose").tobytes() == shown
+
+
+def test_reports_go_from_one_process_to_another(detector: Detector, photo: Path, clip: Path) -> None:
+    for source in (photo, photo.read_bytes(), PILImage.open(photo), clip):
+        report = detector.detect(source)
+        copy = pickle.loads(pickle.dumps(report))
+        assert repr(copy) == repr(report)
+        assert {**copy.to_dict(), "created": None} == {**report.to_dict(), "created": None}
+        assert copy.to_html().startswith("<!doctype html>")
+    assert len(pickle.dumps(detector.detect(photo))) < 500_000, "the network went along"
 
 
 def test_bytes_are_decoded_once(detector: Detector, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

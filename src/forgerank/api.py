@@ -37,6 +37,7 @@ from forgerank.report.builder import ReportBuilder
 from forgerank.report.heatmap import face_maps, heatmap_stem, image_layer, overlay, save_heatmaps
 from forgerank.report.words import percent, verdict_label
 from forgerank.types import Image, InputError, printable
+from forgerank.weights.description import WeightsMetadata
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | PILImage.Image | NDArray[Any] | LoadedImage
 ChannelOrder = Literal["rgb", "bgr"]
@@ -53,6 +54,8 @@ class Detector:
     (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or bool over their whole range, or of floats in
     [0, 1]. Colours are RGB unless `channel_order` is "bgr", as OpenCV reads them; what is transparent is laid
     on white. Whether a file is a photograph or a video its content decides. Nothing is fetched.
+
+    Threads may share a detector. Of several processes each makes its own; reports can be sent between them.
 
     `weights`, `detector`, `detector_weights`, `threads`, `batch_size` and `thorough` as for
     `forgerank.detect.Detector`, which is `engine` here and judges images in batches, for programs of many
@@ -148,6 +151,8 @@ class Detector:
         if unknown := sampling.keys() - {"fps", "max_frames", "max_seconds"}:
             raise InputError(f"unknown option {', '.join(sorted(unknown))}")
         check_limits(max_pixels=max_pixels, **sampling)
+        if _is_one(sources):
+            raise InputError(f"stream takes several sources, got one {type(sources).__name__}: use detect")
         for source in sources:
             try:
                 yield self._judge(source, channel_order, max_pixels, sampling)
@@ -177,8 +182,11 @@ class Detector:
         """The content of a file goes through a temporary one: videos are read at many places."""
         try:
             content = source.read() if hasattr(source, "read") else bytes(source)
-        except (OSError, ValueError) as error:  # the latter of a file that was closed
-            raise MediaError(_name(source) or _UNNAMED, f"cannot be read ({error})") from None
+        except MemoryError:
+            raise
+        except Exception as error:  # of a closed file, an archive that was cut off, a connection that broke
+            reason = printable(str(error)) or type(error).__name__
+            raise MediaError(_name(source) or _UNNAMED, f"cannot be read ({reason})") from None
         if not isinstance(content, bytes):
             raise InputError(f"a file must be open for reading bytes, got {type(content).__name__}")
         with tempfile.TemporaryDirectory() as folder:
@@ -192,18 +200,28 @@ class Detector:
         self, answer: Report | VideoReport, origin: Path | bytes | LoadedImage | None, max_pixels: int
     ) -> "ImageResult | VideoResult":
         page = answer.page if isinstance(answer, Report) else 1
-        source = _Origin(self.engine, origin, answer.sha256, page, max_pixels)
+        judged_by = _Engine(self.engine.metadata, self.engine.sha256, self.engine.thorough)
+        source = _Origin(judged_by, origin, answer.sha256, page, max_pixels)
         if isinstance(answer, VideoReport):
             return VideoResult(**_values(answer), origin=source)
         faces = tuple(FaceResult(**_values(face), origin=source) for face in answer.faces)
         return ImageResult(**{**_values(answer), "faces": faces}, origin=source)
 
 
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """What reports say of the detector: they keep no network, and go from one process to another."""
+
+    metadata: WeightsMetadata
+    sha256: str
+    thorough: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Origin:
     """Who judged, and where the pixels can be had again: decoded anew, so that reports stay small."""
 
-    engine: engine.Detector
+    engine: _Engine
     source: Path | bytes | LoadedImage | None  # bytes: of a file; None: frames of a video are in its report
     sha256: str
     page: int  # of a file of several images
@@ -231,7 +249,7 @@ class _Written:
 
     @property
     @abstractmethod
-    def _engine(self) -> engine.Detector: ...
+    def _engine(self) -> _Engine: ...
 
     def to_json(self) -> str:
         """The JSON report."""
@@ -312,7 +330,7 @@ class ImageResult(_Written, Report):
         builder.add(self, file, self.origin.image() if builder.page else None)
 
     @property
-    def _engine(self) -> engine.Detector:
+    def _engine(self) -> _Engine:
         return self.origin.engine
 
     def __repr__(self) -> str:
@@ -330,7 +348,7 @@ class VideoResult(_Written, VideoReport):
         builder.add(self, self.origin.source if isinstance(self.origin.source, Path) else None)
 
     @property
-    def _engine(self) -> engine.Detector:
+    def _engine(self) -> _Engine:
         return self.origin.engine
 
     def __repr__(self) -> str:
@@ -356,6 +374,14 @@ class Failure:
         return cls(name, error.reason if isinstance(error, MediaError) else str(error))
 
 
+def _is_one(sources: Any) -> bool:
+    """Whether this is a single source, and no iterable of them: of a path it would be the letters."""
+    if isinstance(sources, np.ndarray):
+        return sources.ndim < 3 or (sources.ndim == 3 and sources.shape[2] in (1, 3, 4))
+    single = (str, os.PathLike, bytes, bytearray, memoryview, PILImage.Image, LoadedImage)
+    return isinstance(sources, single) or hasattr(sources, "read")
+
+
 def _from_memory(source: Any, channel_order: ChannelOrder) -> LoadedImage:
     """A PIL image or an array as pixels; its hash is that of the pixels."""
     name = None
@@ -366,8 +392,10 @@ def _from_memory(source: Any, channel_order: ChannelOrder) -> LoadedImage:
         except (OSError, SyntaxError, ValueError) as error:  # closed, cut off, or of a mode without colours
             raise MediaError(name or "image", f"cannot be decoded ({error})") from None
     if not isinstance(source, np.ndarray):
+        many = "; give a list, or use stream" if isinstance(source, Iterable) else ""
         raise InputError(
-            f"a source is a path, bytes, an open file, a PIL image or an array, got {type(source).__name__}"
+            "a source is a path, bytes, an open file, a PIL image or an array, "
+            f"got {type(source).__name__}{many}"
         )
     image = _to_rgb(source, channel_order)
     return LoadedImage(name, hashlib.sha256(image.tobytes()).hexdigest(), image)
@@ -383,7 +411,8 @@ def _pixels_of_pil(image: PILImage.Image) -> NDArray[Any]:
 
 
 def _to_rgb(array: NDArray[Any], channel_order: ChannelOrder) -> Image:
-    """(H, W, 3) uint8 RGB of any array that says what its values mean."""
+    """(H, W, 3) uint8 RGB of any array that says what its values mean: a copy, which stays as judged."""
+    array = np.asarray(array)  # a matrix has two axes whatever is done to it
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
@@ -396,7 +425,7 @@ def _to_rgb(array: NDArray[Any], channel_order: ChannelOrder) -> Image:
     if pixels.shape[2] == 4:
         alpha = pixels[..., 3:].astype(np.float32) / 255
         pixels = np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return np.ascontiguousarray(pixels)
+    return np.array(pixels, order="C")
 
 
 def _to_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -404,7 +433,7 @@ def _to_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
         return array
     if array.dtype == np.bool_:
         return np.asarray(array * 255, dtype=np.uint8)
-    if array.dtype == np.uint16:
+    if array.dtype.newbyteorder("=") == np.uint16:
         return np.asarray(np.rint(array.astype(np.float32) / 257), dtype=np.uint8)  # 65535 / 257 = 255
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
@@ -424,7 +453,8 @@ def _name(source: Any) -> str | None:
         return os.fspath(source)
     if isinstance(source, LoadedImage):
         return source.path
-    name = getattr(source, "name", getattr(source, "filename", None))
+    attribute = "name" if hasattr(source, "name") else "filename"  # a gzip file has both, one deprecated
+    name = getattr(source, attribute, None)
     return name if isinstance(name, str) and name else None
 
 

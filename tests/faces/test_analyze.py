@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -206,7 +207,9 @@ def test_faces_measured_side_by_side_are_the_same(analyzer: FaceAnalyzer, portra
         portrait[:, ::-1],
         shrunk,
     )
+    threads = threading.enumerate()
     alone, beside = analyzer.analyze(scene), FaceAnalyzer(threads=3).analyze(scene)
+    assert threading.enumerate() == threads, "a process that is forked would wait for them for ever"
     assert len(alone) == 3
     for one, other in zip(alone, beside, strict=True):
         np.testing.assert_allclose(one.landmarks, other.landmarks, atol=1e-3)

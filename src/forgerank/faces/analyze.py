@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,11 +59,10 @@ class FaceAnalyzer:
         """What `work` returns for each of the items, in their order; on several threads, side by side."""
         if self._threads == 1 or len(items) < 2:
             return [work(item) for item in items]
-        return list(self._pool.map(work, items))
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads, "faces")
+        # Made anew each time, in a fraction of a millisecond: a process that is forked has none of the
+        # threads of one that was kept, and would wait for them for ever.
+        with ThreadPoolExecutor(self._threads, "faces") as pool:
+            return list(pool.map(work, items))
 
     def analyze(self, image: Image) -> list[Face]:
         """Faces of an RGB image (H, W, 3), biggest first; only those that the mesh model confirms.

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from forgerank.detect.detector import Detector, load_page
+from forgerank.detect.detector import load_page
 from forgerank.detect.result import (
     LoadedImage,
     Report,
@@ -24,12 +25,26 @@ from forgerank.report.credentials import read_credentials
 from forgerank.report.entries import Credentials, ErrorEntry
 from forgerank.report.html import html_page, section
 from forgerank.report.schema import report_file
+from forgerank.weights.description import WeightsMetadata
 
 CSV_COLUMNS = (
     *("file", "sha256", "face", "start_seconds", "end_seconds", "verdict", "reason", "forged_probability"),
     *("likelihood_ratio", "sequence"),
 )
 _NO_IMAGE = np.zeros((1, 1, 3), dtype=np.uint8)
+
+
+class Engine(Protocol):
+    """What reports say of the detector that answered, which is one of these."""
+
+    @property
+    def metadata(self) -> WeightsMetadata: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def thorough(self) -> bool: ...
 
 
 class ReportBuilder:
@@ -44,7 +59,7 @@ class ReportBuilder:
         builder.json(), builder.html()
     """
 
-    def __init__(self, detector: Detector, *, page: bool = True, case: str | None = None) -> None:
+    def __init__(self, detector: Engine, *, page: bool = True, case: str | None = None) -> None:
         """Without `page` no section is rendered, and `html` must not be called. `case` is a reference, such
         as a file number, that the reports repeat.
         """
