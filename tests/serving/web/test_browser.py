@@ -156,6 +156,16 @@ def test_two_images_are_compared(page: Page, photos: tuple[Path, Path]) -> None:
     expect(table).to_be_hidden()
 
 
+def test_who_comes_back_to_the_page_finds_what_the_choice_says(page: Page) -> None:
+    page.get_by_role("radio", name="Compare two").check()
+    page.goto("about:blank")
+    page.go_back()
+    second = slot(page, "Second file")
+    expect(second).to_be_visible(visible=page.get_by_role("radio", name="Compare two").is_checked())
+    page.get_by_role("radio", name="Judge one").check()
+    expect(second).to_be_hidden()
+
+
 def test_two_files_given_at_once_are_compared_and_three_refused(
     page: Page, photos: tuple[Path, Path]
 ) -> None:

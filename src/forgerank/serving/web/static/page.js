@@ -241,3 +241,5 @@ window.addEventListener("message", ({ source, data }) => {
 });
 for (const input of document.querySelectorAll("[name=mode]")) input.addEventListener("change", () => setMode(input.value));
 setMode("one");
+// Where somebody comes back to the page, the browser sets the choice again, after this script and without a change.
+window.addEventListener("pageshow", () => setMode(document.querySelector("[name=mode]:checked").value));
