@@ -98,9 +98,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         return work(options)
-    rates: dict[str, list[float]] = {name: [] for name in variants(options)}
+    runs = variants(options)
+    rates: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.rounds):
-        for name, settings in variants(options).items():
+        for name, settings in runs.items():
             rates[name].append(measure(name, settings, options))
     console = Console()
     table = Table("run", "crops/s, median", "lowest, highest", "against before", title="whole training runs")

@@ -252,9 +252,8 @@ def _is_kept(path: Path, folder: Path) -> bool:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file atomically: readers see its old content or all of the new one.
 
-    A link stays, the file that it leads to is replaced; of an output that `check_outputs` saw, the one that
-    it led to then. A name in STREAMS is written to as it stands. Raises OutputError, one line, where that
-    fails, for want of room say: the file is then as it was.
+    It is the one of `led_to`. A name in STREAMS is written to as it stands. Raises OutputError, one line,
+    where that fails, for want of room say: the file is then as it was.
     """
     write_together({path: content})
 
@@ -274,8 +273,14 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 with os.fdopen(_open_pipe(path), "wb") as pipe:
                     pipe.write(content)
             else:
-                target = Path(_led_to.get(os.path.abspath(path)) or os.path.realpath(path))
-                files.enter_context(partial_file(target)).write_bytes(content)
+                files.enter_context(partial_file(led_to(path))).write_bytes(content)
+
+
+def led_to(path: Path) -> Path:
+    """Where an output is written: a link stays, and the file that it leads to is replaced; of an output that
+    `check_outputs` saw, the one that it led to then.
+    """
+    return Path(_led_to.get(os.path.abspath(path)) or os.path.realpath(path))
 
 
 def _open_pipe(path: Path) -> int:

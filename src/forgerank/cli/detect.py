@@ -25,12 +25,19 @@ from forgerank.files import (
     OutputError,
     check_outputs,
     make_folder,
-    os_reason,
     write_atomic,
     writing,
 )
 from forgerank.media.animations import is_animation
-from forgerank.media.files import MediaError, by_kind, counted, edit_lists_left_out, find_media, matches
+from forgerank.media.files import (
+    MediaError,
+    by_kind,
+    counted,
+    edit_lists_left_out,
+    find_media,
+    matches,
+    unreadable,
+)
 from forgerank.media.images import MAX_PIXELS
 from forgerank.media.opening import with_remedy
 from forgerank.media.suffixes import EDIT_LISTS, is_litter_file, kind_by_content, media_kind
@@ -277,7 +284,7 @@ def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[MediaError]]:
             if not is_litter_file(match, partial(kind_by_content, match))
         ]
         named += found
-        errors += [MediaError(str(error.filename), os_reason(error)) for error in denied]
+        errors += map(unreadable, denied)
         if not found:
             errors.append(MediaError(path, "no file matches this pattern"))
     return named, errors

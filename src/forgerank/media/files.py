@@ -129,6 +129,11 @@ def _find(
     return found, errors
 
 
+def unreadable(error: OSError) -> MediaError:
+    """What a search notes of the folder or link that it could not read."""
+    return MediaError(str(error.filename), os_reason(error))
+
+
 def walk(
     folder: Path,
     suffixes: frozenset[str] | None,
@@ -146,7 +151,7 @@ def walk(
     left_out = LeftOut(suffixes or frozenset())
 
     def note(error: OSError) -> None:
-        errors.append(MediaError(str(error.filename), os_reason(error)))
+        errors.append(unreadable(error))
 
     for path in files_below(folder, note):
         if passed_over(path):

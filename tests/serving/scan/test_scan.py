@@ -222,6 +222,24 @@ def test_a_link_as_output_stays(immediate: Callable[..., Any], settings: Make, t
     assert rows_of(out).keys() == {"a.jpg"}
 
 
+def test_a_link_that_comes_into_the_place_of_the_output_is_not_followed(
+    immediate: Callable[..., Any], settings: Make, tmp_path: Path
+) -> None:
+    immediate()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jpg").write_bytes(b"1")
+    (tmp_path / "other").write_bytes(b"somebody's")
+    out = tmp_path / "r.parquet"
+
+    def plant(*_: object) -> None:
+        if not out.is_symlink():
+            out.symlink_to("other")
+
+    scan(settings(tmp_path / "in", out=out), plant)
+    assert (tmp_path / "other").read_bytes() == b"somebody's"
+    assert rows_of(out).keys() == {"a.jpg"}
+
+
 def test_files_that_change_while_a_scan_rests(
     immediate: Callable[..., Any], settings: Make, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forgerank.files import encodable, partial_file
+from forgerank.files import encodable, led_to, partial_file
 
 if TYPE_CHECKING:
     from forgerank.serving.scan.journal import Journal, Row
@@ -62,7 +62,7 @@ def write_rows(journal: "Journal", out: Path, labels: Sequence[str], facts: Mapp
     """
     metadata = {f"{METADATA_PREFIX}{name}": value for name, value in facts.items()}
     columns = schema(labels).with_metadata(metadata)
-    target = Path(os.path.realpath(out))  # a link stays
+    target = led_to(out)
     with partial_file(target) as partial, open(partial, "wb") as file:
         with pq.ParquetWriter(file, columns, compression="zstd") as writer:
             for page in journal.rows(_GROUP):

@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 import fsspec  # type: ignore[import-untyped]
 
 from forgerank.files import as_on_disk, os_reason, text_encoding
-from forgerank.media.files import LeftOut, MediaError, matches, walk
+from forgerank.media.files import LeftOut, MediaError, matches, unreadable, walk
 from forgerank.media.suffixes import (
     HEAD_BYTES,
     MEDIA_SUFFIXES,
@@ -52,9 +52,8 @@ def list_items(
 
     The images and videos of a folder that are left out are counted in an item of its own, which is an error;
     `others` counts the rest by kind. Litter of operating systems is passed over, as is what `passed_over`
-    names. In a remote store the name
-    alone decides, as nothing is read there. Raises InputError, one line, for a source that does not exist or
-    holds no file to scan.
+    names. In a remote store the name alone decides, as nothing is read there. Raises InputError, one line,
+    for a source that does not exist or holds no file to scan.
     """
     empty = True
     left_out = LeftOut(MEDIA_SUFFIXES)
@@ -182,8 +181,7 @@ def _from_glob(
             yield _local(path)
         else:
             left_out.add(Path(path))
-    errors = [MediaError(str(error.filename), os_reason(error)) for error in denied]
-    yield from _broken([*errors, *left_out.errors(pattern)])
+    yield from _broken([*map(unreadable, denied), *left_out.errors(pattern)])
 
 
 def _local(path: str) -> Item:
