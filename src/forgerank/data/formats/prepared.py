@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 INDEX, SKIPPED, SETTINGS = "index.parquet", "skipped.csv", "prepare.json"
 SELF_BLEND = "self_blend"  # as in forge.whole_faces.FORGERIES
+# How Arrow reads a file that Python opened: a thread of its own could hold it yet as Python ends, and abort.
+_ALONE: dict[str, Any] = {"use_threads": False, "pre_buffer": False}
 _REST = b"forgerank"  # key of a part's metadata: [asked, [[frame or null, reason], ...]] as JSON
 
 Row = dict[str, Any]
@@ -80,7 +82,7 @@ def read_clip_faces(path: Path) -> ClipFaces:
     import pyarrow.parquet as pq
 
     with path.open("rb") as file:
-        table = pq.ParquetFile(file).read()
+        table = pq.ParquetFile(file).read(use_threads=False)
     asked, skipped = json.loads(table.schema.metadata[_REST])
     return ClipFaces(
         asked, table.replace_schema_metadata(None), [(frame, reason) for frame, reason in skipped]
@@ -132,7 +134,7 @@ def read_index(root: Path, columns: Sequence[str]) -> list[Row]:
         raise InputError(f"{path}: no such file; `forgerank data prepare` writes it when it has finished")
     try:
         with path.open("rb") as file:
-            rows: list[Row] = pq.read_table(file, columns=list(columns)).to_pylist()
+            rows: list[Row] = pq.read_table(file, columns=list(columns), **_ALONE).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     missing = set(columns) - set(rows[0] if rows else columns)
@@ -247,7 +249,7 @@ def _read_meshes(root: Path, places: Sequence[int]) -> NDArray[np.float32]:
     import pyarrow.parquet as pq
 
     with (root / INDEX).open("rb") as file:
-        column = pq.read_table(file, columns=["landmarks"])["landmarks"]
+        column = pq.read_table(file, columns=["landmarks"], **_ALONE)["landmarks"]
     values = column.take(list(places)).combine_chunks().flatten().to_numpy(zero_copy_only=False)
     meshes: NDArray[np.float32] = values.astype(np.float32).reshape(-1, 468, 2)
     return meshes

@@ -84,7 +84,7 @@ def summarize(path: Path, worst: int = 20) -> Summary:
             if "thresholds" not in facts:
                 raise InputError(f"{path}: not the results of a scan")
             summary = Summary(facts)
-            for batch in file.iter_batches(_BATCH):
+            for batch in file.iter_batches(_BATCH, use_threads=False):  # none holds the file as Python ends
                 _add(summary, pa.Table.from_batches([batch]), worst)
             return summary
     except OSError as error:
