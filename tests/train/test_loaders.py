@@ -1,7 +1,9 @@
 import os
+import pickle
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from forgerank.train.loaders import (
     _worker_options,
     crop_size,
     limited,
+    open_crops,
     open_mixture,
     open_source,
     open_validation,
@@ -125,6 +128,19 @@ def test_validation_is_levelled_where_training_is(mixed_config: Callable[..., Tr
 def test_validation_without_sources_has_no_name(tiny_config: Callable[..., TrainConfig]) -> None:
     ((name, source),) = open_validation(tiny_config(data={"val_images": 9}).data).items()
     assert (name, len(source)) == ("", 9)
+
+
+def test_workers_of_processes_that_train_together_are_not_forked_from_among_their_threads(
+    mixed_config: Callable[..., TrainConfig],
+) -> None:
+    assert "multiprocessing_context" not in _worker_options(1, (0, 1))
+    assert _worker_options(1, (1, 2))["multiprocessing_context"].get_start_method() == "forkserver"
+    # What such workers are given is pickled.
+    config = mixed_config(batch_size=16, images_per_epoch=32)
+    crops = open_crops(config, open_mixture(config.data), masks=True, augment=config.data.augment)
+    given = pickle.loads(ForkingPickler.dumps(crops))
+    for index in range(len(crops)):
+        assert torch.equal(given[index]["image"], crops[index]["image"])
 
 
 def test_workers_that_could_pass_nothing_on_are_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +234,7 @@ def train_loader(
     else:
         groups = [source.sample(index).group for index in range(len(source))]
         batches = StreamBatches(groups, together=data.together, **stream)
-    return StreamLoader(crops, batch_sampler=batches, **_worker_options(data.workers))
+    return StreamLoader(crops, batch_sampler=batches, **_worker_options(data.workers, share))
 
 
 def open_crops(
@@ -288,17 +290,28 @@ def plain_loader(
     """Each image once, in order, or this process's share of them; augmented only where `augment` is given."""
     crops = open_crops(config, source, masks=masks, augment=augment, judgeable=judgeable)
     batches = EvenBatches(len(source), batch_size=config.batch_size // config.accumulate, share=share)
-    return DataLoader(crops, batch_sampler=batches, **_worker_options(config.data.workers))
+    return DataLoader(crops, batch_sampler=batches, **_worker_options(config.data.workers, share))
 
 
-def _worker_options(workers: int) -> dict[str, Any]:
+def _worker_options(workers: int, share: Share = ALONE) -> dict[str, Any]:
     # A generator of its own: drawing the workers' seeds must not advance the generator of training.
     options: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator().manual_seed(0)}
     if workers:
         check_shared_memory()
         _check_temporary_folder()
         options |= {"persistent_workers": True, "worker_init_fn": _start_worker, "prefetch_factor": 4}
+        if share != ALONE and "forkserver" in get_all_start_methods():
+            options["multiprocessing_context"] = _fork_server()
     return options
+
+
+def _fork_server() -> ForkServerContext:
+    """Forks workers from a process of one thread. Gloo's threads, in processes that train together, take the
+    lock of CPython's thread states: a worker that is forked from among them may wait for it for ever.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # imported once, not by each worker
+    return context
 
 
 def _check_temporary_folder() -> None:
