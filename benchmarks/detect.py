@@ -10,8 +10,6 @@ Runtime, same threads; the warm runs take turns.
 """
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from measuring import median_seconds, processor
+from measuring import machine, median_seconds
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -109,11 +107,7 @@ def report(cold: float, further: float, warm: dict[str, float]) -> None:
         table.add_row(name, f"{seconds * 1e3:.0f}", f"{seconds / plain:.2f}", allowed)
     console = Console()
     console.print(table)
-    load = os.getloadavg()[0]
-    console.print(
-        f"{usable_cores()} cores, {processor()}, load {load:.1f}, Python {platform.python_version()}, "
-        f"onnxruntime {ort.__version__}"
-    )
+    console.print(machine("onnxruntime"))
 
 
 if __name__ == "__main__":

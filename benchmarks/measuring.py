@@ -1,10 +1,14 @@
-"""What several benchmarks need: times of actions that take turns, peak memory, the name of the processor."""
+"""What several benchmarks need: times of actions that take turns, peak memory, and what they ran on."""
 
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
+
+from forgerank.detect.runtime import usable_cores
 
 
 def median_seconds(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -33,8 +37,17 @@ def _resident_peak() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def processor() -> str:
-    """The processor's name under Linux, else its architecture."""
+def machine(*packages: str) -> str:
+    """What a benchmark ran on: processor, cores, load, versions of Python and of the packages that count."""
+    versions = "".join(f", {name} {version(name)}" for name in packages)
+    return (
+        f"{_processor()}, {usable_cores()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}{versions}"
+    )
+
+
+def _processor() -> str:
+    """Its name under Linux, else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -7,7 +7,6 @@ a fresh process for each, or on a GPU that of its peak memory in this one. --dev
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from measuring import peak_growth, processor
+from measuring import machine, peak_growth
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -131,7 +130,7 @@ def main() -> int:
         row = [f"{times['exact']:.1f}", f"{times['literal']:.1f}", f"{ratio:.1f}x"]
         table.add_row(str(count), *row, f"{memory['exact']:.1f}", f"{memory['literal']:.1f}")
     console.print(table)
-    console.print(f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}", highlight=False)
+    console.print(machine("torch"), highlight=False)
     console.print(f"at least {REQUIRED_SPEEDUP:g}x as fast in no more memory: {'yes' if passed else 'NO'}")
     return 0 if passed else 1
 

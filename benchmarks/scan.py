@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import math
 import os
-import platform
 import random
 import shutil
 import signal
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from measuring import machine
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -261,8 +261,7 @@ def speed(folder: Path, options: argparse.Namespace, console: Console) -> None:
     rate = (options.photos - 1) / (seconds - begun) / options.workers
     console.print(
         f"{options.photos} photographs of 2 megapixels with a face, {size / options.photos / 1e3:.0f} kB: "
-        f"{rate:.2f} files/s per core, {options.workers} workers, {usable_cores()} cores, {processor()}, "
-        f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+        f"{rate:.2f} files/s per core, {options.workers} workers; {machine()}"
     )
     listing, recording, size_per_file = journal_cost(folder / "cost.journal", options.journal)
     console.print(
@@ -320,15 +319,6 @@ def journal_cost(path: Path, files: int) -> tuple[float, float, float]:
     journal.close()
     scale = 1e6 / files
     return (listed - begun) * scale, (recorded - listed) * scale, path.stat().st_size / files
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ fairer on a busy machine.
 """
 
 import argparse
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -38,7 +36,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from measuring import median_seconds, peak_growth
+from measuring import machine, median_seconds, peak_growth
 from rich.console import Console
 from rich.table import Table
 from timm.layers.padding import pad_same
@@ -468,22 +466,19 @@ def main() -> None:
         for wanted, section in ((options.parts, measure_parts), (options.speed, measure_speed)):
             if wanted:
                 console.print(section(config, options))
-        console.print(machine(options))
+        console.print(conditions(options))
         return
     console.print(f"{options.backbone}, {options.size} px, batch {options.batch}, median of {options.rounds}")
     for section, variants in sections.items():
         console.print(measure(section, variants, options))
-    console.print(machine(options))
+    console.print(conditions(options))
 
 
-def machine(options: argparse.Namespace) -> str:
+def conditions(options: argparse.Namespace) -> str:
     name = (
         torch.cuda.get_device_name() if options.device == "cuda" else torch.backends.cpu.get_cpu_capability()
     )
-    return (
-        f"{platform.machine()} ({name}), {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"{options.threads} threads, torch {torch.__version__}"
-    )
+    return f"{name}, {options.threads} threads; {machine('torch')}"
 
 
 if __name__ == "__main__":

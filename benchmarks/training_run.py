@@ -21,8 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from measuring import processor
+from measuring import machine
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -114,8 +113,8 @@ def main() -> None:
     console.print(table)
     console.print(
         f"{options.config}, {options.crops} crops a run, {options.rounds} rounds in turns, {options.size} px "
-        f"and, now, {options.early:.0%} of the steps at {EARLY_SIZE} px, {options.precision}; {processor()}, "
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}"
+        f"and, now, {options.early:.0%} of the steps at {EARLY_SIZE} px, {options.precision}; "
+        f"{machine('torch')}"
     )
 
 

@@ -10,8 +10,6 @@ memory is measured in a fresh process per clip.
 """
 
 import argparse
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -21,7 +19,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from measuring import median_seconds, processor
+from measuring import machine, median_seconds
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -29,7 +27,6 @@ from rich.table import Table
 from skimage import data
 
 from forgerank.detect import Detector
-from forgerank.detect.runtime import usable_cores
 from forgerank.detect.videos import detect_video
 
 WIDTH, HEIGHT = 1280, 720
@@ -128,10 +125,7 @@ def report(times: dict[str, float], size: int, moments: int, options: argparse.N
         f"{WIDTH} x {HEIGHT}, H.264, {options.rate} frames/s, {options.seconds} s, "
         f"{size * 8e-6 / options.seconds:.1f} Mbit/s, one face in {moments} sampled frames"
     )
-    console.print(
-        f"{usable_cores()} cores, {processor()}, load {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}, PyAV {av.__version__}"
-    )
+    console.print(machine("av"))
 
 
 if __name__ == "__main__":
