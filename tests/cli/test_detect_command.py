@@ -163,6 +163,25 @@ def test_a_folder_that_a_pattern_cannot_search_is_said(
     assert "1 image: 1 real" in result.stdout
 
 
+def test_heatmaps_of_earlier_reports_are_no_photographs(
+    photos: Path, weights: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "trip").mkdir()
+    photo = tmp_path / "trip/me-face1-nose.png"
+    shutil.copy(photos / "real.png", photo)
+    assert detect(tmp_path / "trip", *weights, "--heatmaps", tmp_path / "trip/maps").exit_code == 0
+    result = detect(tmp_path / "trip", *weights)
+    line = "forgerank: left out 6 heatmaps of earlier reports\n"
+    assert (result.exit_code, result.stderr) == (0, line)
+    assert "1 image: 1 real" in result.stdout
+    assert len(list((tmp_path / "trip/maps").iterdir())) == 6
+    mixed = Counter(heatmap=1, TXT=1)
+    with io.StringIO() as text:
+        print_left_out(Console(file=text), mixed)
+        assert text.getvalue().splitlines()[0] == "forgerank: left out 1 heatmap of earlier reports"
+    assert mixed["heatmap"] == 1
+
+
 def test_what_is_left_out_of_a_folder_is_said_by_kind() -> None:
     with io.StringIO() as text:
         print_left_out(Console(file=text), Counter(AAE=2, TXT=1, XMP=1))

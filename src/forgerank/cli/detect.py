@@ -30,6 +30,7 @@ from forgerank.files import (
 )
 from forgerank.media.animations import is_animation
 from forgerank.media.files import (
+    HEATMAP,
     MediaError,
     by_kind,
     counted,
@@ -389,7 +390,10 @@ def _print(text: str) -> None:
 
 
 def print_left_out(err: Console, others: Counter[str]) -> None:
-    """A line on the edit lists of a folder and one on its other files that are no image or video, if any."""
+    """Lines on what a folder holds beside photographs and videos: heatmaps, edit lists, other files."""
+    others = others.copy()
+    if heatmaps := others.pop(HEATMAP, 0):
+        print_error(err, f"left out {counted(heatmaps, 'heatmap')} of earlier reports")
     edit_lists = Counter({kind: others[kind] for kind in EDIT_LISTS if kind in others})
     if edit_lists:
         print_error(err, edit_lists_left_out(edit_lists))

@@ -26,7 +26,10 @@ from forgerank.media.suffixes import (
 )
 from forgerank.types import InputError
 
+HEATMAP = "heatmap"  # what a search counts those as that the package has written
+HEATMAP_MARK = "forgerank heatmap"  # the text under "Software" in them
 _MAX_BYTES = 1_000_000_000
+_HEATMAP_NAME = re.compile(r"-face\d+-.+\.png$")
 _SLASH = r"[/\\]" if os.name == "nt" else "/"
 _ANY_FOLDERS = re.compile(rf"(^|.*?{_SLASH})\*\*(?:{_SLASH}+|$)", re.DOTALL)
 
@@ -145,8 +148,8 @@ def walk(
 
     One folder is held in memory at a time. Links are followed, each folder is entered once; what cannot be
     read is appended to `errors`. So are, at the end, the counts of the images that are left out, and of the
-    videos if `suffixes` has some; `others` counts the rest. Litter of operating systems is passed over, as is
-    what `passed_over` names.
+    videos if `suffixes` has some; `others` counts the rest and own heatmaps. Litter of operating
+    systems is passed over, as is what `passed_over` names.
     """
     left_out = LeftOut(suffixes or frozenset())
 
@@ -156,13 +159,25 @@ def walk(
     for path in files_below(folder, note):
         if passed_over(path):
             continue
-        if suffixes is None or path.suffix.lower() in suffixes:
+        if _is_heatmap(path):
+            left_out.others[HEATMAP] += 1
+        elif suffixes is None or path.suffix.lower() in suffixes:
             yield path
         else:
             left_out.add(path)
     errors += left_out.errors(folder)
     if others is not None:
         others.update(left_out.others)
+
+
+def _is_heatmap(path: Path) -> bool:
+    """Whether the package wrote this image; only where the name is such a one is its head read."""
+    if _HEATMAP_NAME.search(path.name) is None:
+        return False
+    try:
+        return HEATMAP_MARK.encode() in read_head(path)
+    except MediaError:
+        return False
 
 
 def files_below(folder: Path, note: Callable[[OSError], None]) -> Iterator[Path]:

@@ -12,10 +12,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image as PILImage
+from PIL.PngImagePlugin import PngInfo
 
 from forgerank.detect.result import FaceReport, Map
 from forgerank.faces.align import Alignment
 from forgerank.files import encodable, make_folder, write_atomic
+from forgerank.media.files import HEATMAP_MARK
 from forgerank.types import Image
 
 DISSIMILARITY = "dissimilarity"
@@ -113,16 +115,19 @@ def heatmap_stem(path: str | None) -> str:
 def save_heatmaps(image: Image, faces: Sequence[FaceReport], folder: Path, stem: str) -> list[Path]:
     """One PNG per face and map, `{stem}-face1-nose.png`, in a folder that is made; returns the paths.
 
+    They bear a mark, by which a search of a folder for photographs leaves them out.
     Raises InputError where one cannot be written.
     """
     make_folder(folder)
+    mark = PngInfo()
+    mark.add_text("Software", HEATMAP_MARK)
     paths = []
     for number, face in enumerate(faces, start=1):
         for name, values in face_maps(face).items():
             path = folder / f"{stem}-face{number}-{name}.png"
             content = io.BytesIO()
             layer = image_layer(face, values, image.shape[:2])
-            PILImage.fromarray(overlay(image, layer)).save(content, "PNG")
+            PILImage.fromarray(overlay(image, layer)).save(content, "PNG", pnginfo=mark)
             write_atomic(path, content.getvalue())
             paths.append(path)
     return paths
