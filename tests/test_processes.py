@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,27 @@ def test_a_pool_that_is_broken_off_clears_away_what_it_writes(tmp_path: Path) ->
     with pytest.raises(KeyError):
         break_off(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
+
+
+def break_off_many(path: Path, futures: list[Future[None]]) -> None:
+    with process_pool(1) as pool:
+        futures += [pool.submit(write_and_wait, path) for _ in range(9)]
+        wait_for_existence(path.with_name(f"{path.name}.partial"), exists=True)
+        for future in futures:  # as `map` does where an exception comes
+            future.cancel()
+        raise KeyError
+
+
+def test_a_pool_that_is_broken_off_with_work_left_ends_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[object] = []  # of threads
+    futures: list[Future[None]] = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    with pytest.raises(KeyError):
+        break_off_many(tmp_path / "file", futures)
+    assert failures == []
+    assert {type(future.exception()) for future in futures} == {BrokenProcessPool}
 
 
 def test_a_pool_whose_process_dies_says_so() -> None:

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children, get_context, parent_process
@@ -51,7 +51,7 @@ def process_pool(
     check_shared_memory()
     before = active_children()
     packed: Any = _Packed(start, arguments)
-    with ProcessPoolExecutor(workers, _SPAWN, _begin, (packed,)) as pool:
+    with _Pool(workers, _SPAWN, _begin, (packed,)) as pool:
         try:
             yield pool
         except BrokenProcessPool:
@@ -59,6 +59,17 @@ def process_pool(
         except BaseException:
             _end([process for process in active_children() if process not in before])
             raise
+
+
+class _Pool(ProcessPoolExecutor):
+    """Its futures cannot be cancelled, as `map` does with those that are left when it is broken off: of one
+    that was, Python 3.11 says a traceback when a process ends, and clears nothing up.
+    """
+
+    def submit(self, *call: Any, **options: Any) -> Future[Any]:
+        future = super().submit(*call, **options)
+        future.cancel = lambda: False  # type: ignore[method-assign]
+        return future
 
 
 def check_shared_memory() -> None:

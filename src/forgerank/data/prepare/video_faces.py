@@ -116,12 +116,8 @@ def _spread(clips: Sequence[Clip], out: Path, config: CutConfig, workers: int) -
         return
     with process_pool(workers, _open_analyzer, config) as pool:
         futures: list[Future[int]] = [pool.submit(_prepare_in_worker, task, out, config) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+        for future in as_completed(futures):
+            yield future.result()
 
 
 # A worker process holds its models here, set once by its initializer.
