@@ -196,6 +196,88 @@ def test_errors_end_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "forgerank: a.jpg: [bold]bad\\x1b\n"
 
 
+def test_ctrl_c_is_one_line_wherever_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Typer makes an exit code of it, unless it has ended."""
+    with pytest.raises(SystemExit, match="130"), one_line_errors():
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "forgerank: stopped by Ctrl-C\n"
+
+
+AS_IT_IMPORTS = """if True:
+    import os, signal, sys
+    from forgerank.__main__ import main
+
+    class Finder:
+        def find_spec(self, name, *_):
+            if name == "{0}":
+                os.kill(os.getpid(), signal.{1})
+                print("imported", flush=True)
+
+    def importing(*_):
+        import wave
+        signal.pause()
+
+    sys.meta_path.insert(0, Finder())
+    sys.argv = ["forgerank", "--version"]
+    if "{0}" == "wave":
+        import forgerank.cli.main
+        forgerank.cli.main.app = importing
+    main()
+"""
+AS_IT_ENDS = """if True:
+    import atexit, os, signal, sys
+    from forgerank.__main__ import main
+
+    atexit.register(os.kill, os.getpid(), signal.{})
+    sys.argv = ["forgerank", *{}]
+    main()
+"""
+AS_IT_WAITS = """if True:
+    import os, signal, sys, threading, time
+    from forgerank.__main__ import main
+
+    def hold():
+        threading.main_thread().join()
+        while True:  # as it begins to wait for a lock, Python misses a signal
+            os.kill(os.getpid(), signal.{})
+            time.sleep(0.1)
+
+    threading.Thread(target=hold).start()
+    sys.argv = ["forgerank", *{}]
+    main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+@pytest.mark.parametrize(
+    ("module", "name", "code"),
+    [("typer", "SIGINT", 130), ("wave", "SIGINT", 130), ("wave", "SIGTERM", -15), ("wave", "SIGHUP", -15)],
+)
+def test_a_signal_while_modules_are_imported_is_one_line_after_that(
+    module: str, name: str, code: int
+) -> None:
+    """Of the command line itself, and by a command."""
+    program = AS_IT_IMPORTS.format(module, name)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (code, "imported\n")
+    assert ended.stderr.strip() == f"forgerank: stopped by {'Ctrl-C' if code == 130 else 'SIGTERM'}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+@pytest.mark.parametrize("program", [AS_IT_ENDS, AS_IT_WAITS])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["detect", "/none.jpg"], 2)])
+def test_a_signal_as_a_command_ends_changes_nothing(
+    program: str, name: str, arguments: list[str], code: int
+) -> None:
+    command = [sys.executable, "-c", program.format(name, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == code
+    assert len(ended.stderr.splitlines()) == (code == 2), ended.stderr
+
+
 def wrapped(behind: Exception) -> RuntimeError:
     """An error that was raised from another one."""
     error = RuntimeError("Failed to export the model")

@@ -4,7 +4,6 @@ import os
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
@@ -16,6 +15,7 @@ from typer.core import TyperGroup
 from forgerank import __version__
 from forgerank.cli import analysis, data, forge, reproduce, scan, serve, training, weights
 from forgerank.cli.options import EXIT_CODES, STANDARD_OUTPUT, drop_output, local
+from forgerank.cli.stopping import CTRL_C, STOPPED_BY_CTRL_C, heed, leave_at_once, left_alone_at_end
 from forgerank.limits import lacking
 from forgerank.types import InputError, Terminated, printable
 
@@ -40,29 +40,32 @@ app = typer.Typer(
 
 
 _TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"  # which PyTorch sets, too
-_CTRL_C = 130  # the exit code that Typer makes of a KeyboardInterrupt
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """The command: reads its arguments and ends with its exit code."""
     _open_closed_streams()
     if sys.__stdout__ is not None and not sys.__stdout__.isatty():
         sys.stdout = _named_output()
     # A console or a code page that lacks a letter shows it escaped, and costs no answer.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no nohup
-            signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    heed(signal.SIGINT, _interrupt)
+    heed(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP"):
+        heed(signal.SIGHUP, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    code = 1
     try:
-        with one_line_errors(), _no_empty_folders(), _no_cache_of_torch():
+        with one_line_errors(), left_alone_at_end(), _no_empty_folders(), _no_cache_of_torch():
             _check_working_directory()
             app()
     except SystemExit as error:
-        if error.code not in (0, None):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if code:
             sys.unraisablehook = lambda _: None  # what was left half made complains when it goes
         raise
+    finally:
+        leave_at_once(code)
 
 
 def _check_working_directory() -> None:
@@ -99,7 +102,11 @@ def _named_output() -> TextIOWrapper:
     return TextIOWrapper(BufferedWriter(raw), encoding=sys.stdout.encoding)
 
 
-def _terminate(*_: Any) -> NoReturn:
+def _interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _terminate() -> NoReturn:
     raise Terminated("stopped by SIGTERM")
 
 
@@ -114,9 +121,12 @@ def one_line_errors() -> Iterator[None]:
         _print_error(str(error))
         sys.exit(2)
     except SystemExit as error:
-        if error.code == _CTRL_C:
-            _print_error("stopped by Ctrl-C")
+        if error.code == CTRL_C:
+            _print_error(STOPPED_BY_CTRL_C)
         raise
+    except KeyboardInterrupt:  # where Typer did not see to it
+        _print_error(STOPPED_BY_CTRL_C)
+        sys.exit(CTRL_C)
     except Terminated as error:
         if os.environ.get("RANK", "0") == "0":  # one of several processes that torchrun started
             _print_error(str(error))
