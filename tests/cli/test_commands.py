@@ -1,6 +1,7 @@
 """The commands beside `detect`."""
 
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -203,26 +204,37 @@ def test_ctrl_c_is_one_line_wherever_it_comes(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "forgerank: stopped by Ctrl-C\n"
 
 
-AS_IT_IMPORTS = """if True:
+AS_IT_LOADS = """if True:
     import os, signal, sys
     from forgerank.__main__ import main
 
     class Finder:
         def find_spec(self, name, *_):
-            if name == "{0}":
-                os.kill(os.getpid(), signal.{1})
+            if name == "typer":
+                os.kill(os.getpid(), signal.{})
+
+    sys.meta_path.insert(0, Finder())
+    sys.argv = ["forgerank", "--version"]
+    main()
+"""
+AS_IT_IMPORTS = """if True:
+    import os, signal, sys
+    import forgerank.cli.main
+
+    class Finder:
+        def find_spec(self, name, *_):
+            if name == "wave":
+                for name in {}:
+                    os.kill(os.getpid(), name)
                 print("imported", flush=True)
 
-    def importing(*_):
+    def run():
         import wave
         signal.pause()
 
     sys.meta_path.insert(0, Finder())
-    sys.argv = ["forgerank", "--version"]
-    if "{0}" == "wave":
-        import forgerank.cli.main
-        forgerank.cli.main.app = importing
-    main()
+    forgerank.cli.main.app = run
+    forgerank.cli.main.main()
 """
 AS_IT_ENDS = """if True:
     import atexit, os, signal, sys
@@ -248,21 +260,34 @@ AS_IT_WAITS = """if True:
 """
 
 
+BY = {
+    "SIGINT": (130, "Ctrl-C"),
+    "SIGTERM": (-signal.SIGTERM, "SIGTERM"),
+    "SIGHUP": (-signal.SIGTERM, "SIGTERM"),
+}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
-@pytest.mark.parametrize(
-    ("module", "name", "code"),
-    [("typer", "SIGINT", 130), ("wave", "SIGINT", 130), ("wave", "SIGTERM", -15), ("wave", "SIGHUP", -15)],
-)
-def test_a_signal_while_modules_are_imported_is_one_line_after_that(
-    module: str, name: str, code: int
+@pytest.mark.parametrize("name", BY)
+def test_a_signal_while_the_command_loads_is_one_line(name: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", AS_IT_LOADS.format(name)], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (BY[name][0], f"forgerank: stopped by {BY[name][1]}\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+@pytest.mark.parametrize("name", BY)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_while_modules_are_imported_waits_for_that_unless_it_comes_twice(
+    name: str, times: int
 ) -> None:
-    """Of the command line itself, and by a command."""
-    program = AS_IT_IMPORTS.format(module, name)
+    program = AS_IT_IMPORTS.format([int(getattr(signal, name))] * times)
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
-    assert (ended.returncode, ended.stdout) == (code, "imported\n")
-    assert ended.stderr.strip() == f"forgerank: stopped by {'Ctrl-C' if code == 130 else 'SIGTERM'}"
+    assert (ended.returncode, ended.stdout) == (BY[name][0], "imported\n" if times == 1 else "")
+    assert ended.stderr == f"forgerank: stopped by {BY[name][1]}\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")

@@ -15,7 +15,14 @@ from typer.core import TyperGroup
 from forgerank import __version__
 from forgerank.cli import analysis, data, forge, reproduce, scan, serve, training, weights
 from forgerank.cli.options import EXIT_CODES, STANDARD_OUTPUT, drop_output, local
-from forgerank.cli.stopping import CTRL_C, STOPPED_BY_CTRL_C, heed, leave_at_once, left_alone_at_end
+from forgerank.cli.stopping import (
+    CTRL_C,
+    STOPPED_BY_CTRL_C,
+    STOPPED_BY_SIGTERM,
+    heed,
+    leave_at_once,
+    left_alone_at_end,
+)
 from forgerank.limits import lacking
 from forgerank.types import InputError, Terminated, printable
 
@@ -107,7 +114,7 @@ def _interrupt() -> NoReturn:
 
 
 def _terminate() -> NoReturn:
-    raise Terminated("stopped by SIGTERM")
+    raise Terminated(STOPPED_BY_SIGTERM)
 
 
 @contextmanager

@@ -6,40 +6,70 @@ Nothing here takes time to import: Ctrl-C may come at any moment.
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 CTRL_C = 130  # the exit code, which Typer gives, too
-STOPPED_BY_CTRL_C = "stopped by Ctrl-C"
+STOPPED_BY_CTRL_C, STOPPED_BY_SIGTERM = "stopped by Ctrl-C", "stopped by SIGTERM"
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # where the system has them
 _IMPORT = "<frozen importlib._bootstrap>"  # the file of Python's import
 _AGAIN = 0.05  # seconds
 _LONGEST = 20.0  # seconds
-_heeded: set[int] = set()  # signals
+_heeded: set[int] = set()
+_first: list[float] = []  # when signals came, by time.monotonic()
+
+
+def end_at_signals() -> None:
+    """As long as nothing has begun that were to be cleared away: the line, and the end."""
+    for name in _NAMES:
+        if hasattr(signal, name):
+            _set(getattr(signal, name), _end)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    by_ctrl_c = number == signal.SIGINT
+    with suppress(AttributeError, OSError):  # closed
+        sys.stderr.write(f"forgerank: {STOPPED_BY_CTRL_C if by_ctrl_c else STOPPED_BY_SIGTERM}\n")
+    if by_ctrl_c:
+        os._exit(CTRL_C)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def heed(number: int, act: Callable[[], object]) -> None:
-    """Call `act`, which may raise, in the main thread when a signal comes, unless it is ignored (nohup).
+    """Call `act`, which may raise, in the main thread when a signal comes.
 
-    While modules are imported it is put off, for `_LONGEST` at most: an exception in the midst of one makes
-    some abort, raise an ImportError in its place, or leave temporary files.
+    While modules are imported it is put off, until the second signal or for `_LONGEST`: an exception in the
+    midst of one makes some abort, raise an ImportError in its place, or leave temporary files.
     """
-    first = 0.0
 
-    def handle(_: int, frame: FrameType | None) -> None:
-        nonlocal first
-        first = first or time.monotonic()
-        if hasattr(signal, "setitimer") and _is_importing(frame) and time.monotonic() < first + _LONGEST:
-            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), number))
+    def handle(_: int, frame: FrameType | None, *, again: bool = False) -> None:
+        wait = hasattr(signal, "setitimer") and (again or not _first)
+        _first.append(time.monotonic())
+        if wait and _is_importing(frame) and _first[-1] < _first[0] + _LONGEST:
+            signal.signal(signal.SIGALRM, repeat)
             signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         else:
             act()
 
+    def repeat(_: int, frame: FrameType | None) -> None:
+        if signal.getsignal(number) is handle:
+            handle(number, frame, again=True)
+        else:
+            os.kill(os.getpid(), number)
+
+    _set(number, handle)
+
+
+def _set(number: int, handler: Any) -> None:
+    """Of a signal that is not ignored, as SIGHUP is under nohup."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, handle)
+        signal.signal(number, handler)
         _heeded.add(number)
 
 
@@ -59,6 +89,8 @@ def left_alone_at_end() -> Iterator[None]:
         yield
     finally:
         _handle(signal.SIG_IGN)
+        if _first and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def leave_at_once(code: int) -> None:
