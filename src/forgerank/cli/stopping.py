@@ -21,7 +21,7 @@ _IMPORT = "<frozen importlib._bootstrap>"  # the file of Python's import
 _AGAIN = 0.05  # seconds
 _LONGEST = 20.0  # seconds
 _heeded: set[int] = set()
-_first: list[float] = []  # when signals came, by time.monotonic()
+_came: list[float] = []  # when signals came, by time.monotonic()
 
 
 def end_at_signals() -> None:
@@ -48,18 +48,21 @@ def heed(number: int, act: Callable[[], object]) -> None:
     midst of one makes some abort, raise an ImportError in its place, or leave temporary files.
     """
 
-    def handle(_: int, frame: FrameType | None, *, again: bool = False) -> None:
-        wait = hasattr(signal, "setitimer") and (again or not _first)
-        _first.append(time.monotonic())
-        if wait and _is_importing(frame) and _first[-1] < _first[0] + _LONGEST:
+    def act_or_wait(frame: FrameType | None, *, wait: bool) -> None:
+        _came.append(time.monotonic())
+        wait &= hasattr(signal, "setitimer") and _came[-1] < _came[0] + _LONGEST
+        if wait and _is_importing(frame):
             signal.signal(signal.SIGALRM, repeat)
             signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         else:
             act()
 
+    def handle(_: int, frame: FrameType | None) -> None:
+        act_or_wait(frame, wait=not _came)
+
     def repeat(_: int, frame: FrameType | None) -> None:
         if signal.getsignal(number) is handle:
-            handle(number, frame, again=True)
+            act_or_wait(frame, wait=True)
         else:
             os.kill(os.getpid(), number)
 
@@ -89,7 +92,7 @@ def left_alone_at_end() -> Iterator[None]:
         yield
     finally:
         _handle(signal.SIG_IGN)
-        if _first and hasattr(signal, "setitimer"):
+        if _came and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
