@@ -242,8 +242,8 @@ def test_one_process_at_a_time_writes_into_a_folder(tmp_path: Path) -> None:
         from pathlib import Path
         from forgerank.processes import sole_writer
         with sole_writer(Path({str(tmp_path)!r})):
-            if os.fork():
-                print("held", flush=True)
+            if not os.fork():
+                print("held", flush=True)  # by its parent; what it held itself it has let go of
             time.sleep(60)
     """
     holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, start_new_session=True)

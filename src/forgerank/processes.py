@@ -146,14 +146,21 @@ def _run_child(packed: bytes, orphaned: Callable[[], object] | None) -> None:
 def _run(packed: bytes, orphaned: Callable[[], object] | None) -> None:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes sends it to the whole group
-    Thread(target=_end_with_parent, args=(orphaned,), daemon=True).start()
+    end_with_parent(orphaned)
     function, arguments = pickle.loads(packed)
     if function is not None:
         function(*arguments)
 
 
+def end_with_parent(orphaned: Callable[[], object] | None = None) -> None:
+    """End this process when the one that asked for it is gone, after a call of `orphaned()`.
+
+    A killed parent would leave its children behind, writing into what a new run writes.
+    """
+    Thread(target=_end_with_parent, args=(orphaned,), daemon=True).start()
+
+
 def _end_with_parent(orphaned: Callable[[], object] | None) -> None:
-    """A killed parent would leave its children behind, writing into what a new run writes."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -131,7 +131,10 @@ def test_two_processes_one_of_them_killed_give_what_one_gives(
 ) -> None:
     data = {**EQUAL["data"], "workers": 1}
     config = write_config(squares, tmp_path, strategy=strategy, accumulate=2, data=data)
-    done = torchrun(tmp_path, config, KILLED, ("on_train_batch_start", "fit", DEATH))
+    name, value = "FORGERANK_TEST", uuid4().hex
+    where = ("on_train_batch_start", "fit", DEATH)
+    done = torchrun(tmp_path, config, KILLED, where, **{name: value})
+    assert left(lambda: marked(f"{name}={value}")) == {}
     assert done.returncode == 0, [*said(tmp_path).items(), done.stderr]
     assert (tmp_path / "died").read_text() == str(DEATH)
 

@@ -143,12 +143,19 @@ def test_workers_of_processes_that_train_together_are_not_forked_from_among_thei
         assert torch.equal(given[index]["image"], crops[index]["image"])
 
 
-def test_workers_that_could_pass_nothing_on_are_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_could_pass_nothing_on_are_not_begun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (deep := tmp_path / ("d" * 100)).mkdir()
     assert _worker_options(1)["num_workers"] == 1
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
     with pytest.raises(InputError, match=r"data\.workers: no folder for temporary files can be"):
         _worker_options(1)
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(InputError, match=rf"^data\.workers: {deep}: no sockets can be made .* too long\)"):
+        _worker_options(1)
+    assert not list(deep.iterdir())
     monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", lambda _: os.open("/dev/null/shm", 0))
     with pytest.raises(InputError, match=r"shared memory, /dev/shm cannot be used \(not a directory\)"):
         _worker_options(1)

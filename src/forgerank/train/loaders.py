@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from forgerank.data.sample import LabelledImage, Sample, Samples, Source
 from forgerank.files import os_reason
 from forgerank.media.files import counted
 from forgerank.metrics.detection import lacking_class
-from forgerank.processes import check_shared_memory
+from forgerank.processes import check_shared_memory, end_with_parent
 from forgerank.train.config import DataConfig, SourceConfig, TrainConfig
 from forgerank.types import InputError
 
@@ -315,14 +316,25 @@ def _fork_server() -> ForkServerContext:
 
 
 def _check_temporary_folder() -> None:
-    """Raises InputError where there is none: workers pass batches on through sockets in it, or hang."""
+    """Raises InputError where no socket can be in it: workers pass batches on through these, or hang."""
     try:
-        tempfile.gettempdir()
+        place = tempfile.gettempdir()
     except FileNotFoundError as error:
         raise InputError(f"data.workers: {os_reason(error)}") from None
+    if not hasattr(socket, "AF_UNIX"):
+        return
+    try:  # under names as long as multiprocessing's
+        with tempfile.TemporaryDirectory(prefix="pymp-") as folder, socket.socket(socket.AF_UNIX) as trial:
+            trial.bind(os.path.join(folder, "listener-01234567"))
+    except OSError as error:
+        raise InputError(
+            f"data.workers: {place}: no sockets can be made in this folder for temporary files "
+            f"({os_reason(error)}): set TMPDIR to another"
+        ) from None
 
 
 def _start_worker(worker: int) -> None:
+    end_with_parent()  # PyTorch looks at the process that forked it, which lives on where that is a server
     torch.set_num_threads(1)
     # Where a whole group of processes is told to end, the main one decides when: it wants a checkpoint first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
