@@ -219,7 +219,7 @@ AS_IT_LOADS = """if True:
 """
 AS_IT_IMPORTS = """if True:
     import os, signal, sys
-    import forgerank.cli.main
+    from forgerank.cli.main import app, main
 
     class Finder:
         def find_spec(self, name, *_):
@@ -228,13 +228,31 @@ AS_IT_IMPORTS = """if True:
                     os.kill(os.getpid(), name)
                 print("imported", flush=True)
 
-    def run():
+    def work():
         import wave
         signal.pause()
 
     sys.meta_path.insert(0, Finder())
-    forgerank.cli.main.app = run
-    forgerank.cli.main.main()
+    app.command("run")({})
+    sys.argv = ["forgerank", "run"]
+    main()
+"""
+AS_IT_BEGINS = """if True:
+    import os, signal, sys
+    from forgerank.cli.main import main
+
+    class Finder:
+        def find_spec(self, name, *_):
+            if name == "forgerank.data.formats.pack":
+                os.mkdir(os.path.join(os.environ["TMPDIR"], "torch"))
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(os.environ["TMPDIR"], "torch")
+                os.kill(os.getpid(), signal.{})
+                print("imported", flush=True)
+
+    sys.meta_path.insert(0, Finder())
+    sys.modules["torch"] = sys  # is there
+    sys.argv = ["forgerank", "data", "reconstruct", "pack", "--out", "out", "--autoencoder", "a"]
+    main()
 """
 AS_IT_ENDS = """if True:
     import atexit, os, signal, sys
@@ -282,12 +300,27 @@ def test_a_signal_while_the_command_loads_is_one_line(name: str) -> None:
 def test_a_signal_while_modules_are_imported_waits_for_that_unless_it_comes_twice(
     name: str, times: int
 ) -> None:
-    program = AS_IT_IMPORTS.format([int(getattr(signal, name))] * times)
+    program = AS_IT_IMPORTS.format([int(getattr(signal, name))] * times, "work")
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
     assert (ended.returncode, ended.stdout) == (BY[name][0], "imported\n" if times == 1 else "")
+    assert ended.stderr.strip() == f"forgerank: stopped by {BY[name][1]}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+@pytest.mark.parametrize("name", BY)
+def test_a_signal_while_a_command_begins_with_imports_ends_it_at_once(name: str, tmp_path: Path) -> None:
+    """Also where PyTorch has made its folder already."""
+    program = AS_IT_BEGINS.format(name)
+    environment = {key: value for key, value in os.environ.items() if key != "TORCHINDUCTOR_CACHE_DIR"}
+    environment["TMPDIR"] = str(tmp_path)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (ended.returncode, ended.stdout) == (BY[name][0], "")
     assert ended.stderr == f"forgerank: stopped by {BY[name][1]}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
