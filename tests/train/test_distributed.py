@@ -31,6 +31,7 @@ EQUAL: dict[str, Any] = {
     "loss": {"direct": "none"},
     "optim": {"lr": 1e-3, "backbone_lr": 1e-3},
 }
+WORKERS = {**EQUAL["data"], "workers": 1}
 STEPS, DEATH = 10, 7
 TOLERANCE = 1e-3  # of each metric and of each weight; measured: see the docs
 
@@ -110,7 +111,8 @@ def test_sigterm_ends_two_processes_with_one_checkpoint(
     squares: Path, tmp_path: Path, where: tuple[str, str, int], step: int
 ) -> None:
     name, value = "FORGERANK_TEST", uuid4().hex
-    done = torchrun(tmp_path, write_config(squares, tmp_path), ENDED, where, **{name: value})
+    config = write_config(squares, tmp_path, data=WORKERS)
+    done = torchrun(tmp_path, config, ENDED, where, **{name: value})
     assert done.returncode != 0
     assert left(lambda: marked(f"{name}={value}")) == {}
     run = tmp_path / "run"
@@ -129,8 +131,7 @@ def test_sigterm_ends_two_processes_with_one_checkpoint(
 def test_two_processes_one_of_them_killed_give_what_one_gives(
     squares: Path, alone: Path, tmp_path: Path, strategy: str
 ) -> None:
-    data = {**EQUAL["data"], "workers": 1}
-    config = write_config(squares, tmp_path, strategy=strategy, accumulate=2, data=data)
+    config = write_config(squares, tmp_path, strategy=strategy, accumulate=2, data=WORKERS)
     name, value = "FORGERANK_TEST", uuid4().hex
     where = ("on_train_batch_start", "fit", DEATH)
     done = torchrun(tmp_path, config, KILLED, where, **{name: value})
