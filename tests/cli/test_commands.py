@@ -237,23 +237,6 @@ AS_IT_IMPORTS = """if True:
     sys.argv = ["forgerank", "run"]
     main()
 """
-AS_IT_BEGINS = """if True:
-    import os, signal, sys
-    from forgerank.cli.main import main
-
-    class Finder:
-        def find_spec(self, name, *_):
-            if name == "forgerank.data.formats.pack":
-                os.mkdir(os.path.join(os.environ["TMPDIR"], "torch"))
-                os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(os.environ["TMPDIR"], "torch")
-                os.kill(os.getpid(), signal.{})
-                print("imported", flush=True)
-
-    sys.meta_path.insert(0, Finder())
-    sys.modules["torch"] = sys  # is there
-    sys.argv = ["forgerank", "data", "reconstruct", "pack", "--out", "out", "--autoencoder", "a"]
-    main()
-"""
 AS_IT_ENDS = """if True:
     import atexit, os, signal, sys
     from forgerank.__main__ import main
@@ -306,21 +289,6 @@ def test_a_signal_while_modules_are_imported_waits_for_that_unless_it_comes_twic
     )
     assert (ended.returncode, ended.stdout) == (BY[name][0], "imported\n" if times == 1 else "")
     assert ended.stderr.strip() == f"forgerank: stopped by {BY[name][1]}"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
-@pytest.mark.parametrize("name", BY)
-def test_a_signal_while_a_command_begins_with_imports_ends_it_at_once(name: str, tmp_path: Path) -> None:
-    """Also where PyTorch has made its folder already."""
-    program = AS_IT_BEGINS.format(name)
-    environment = {key: value for key, value in os.environ.items() if key != "TORCHINDUCTOR_CACHE_DIR"}
-    environment["TMPDIR"] = str(tmp_path)
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
-    )
-    assert (ended.returncode, ended.stdout) == (BY[name][0], "")
-    assert ended.stderr == f"forgerank: stopped by {BY[name][1]}\n"
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")

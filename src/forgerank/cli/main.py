@@ -19,10 +19,10 @@ from forgerank.cli.stopping import (
     CTRL_C,
     STOPPED_BY_CTRL_C,
     STOPPED_BY_SIGTERM,
-    end,
     heed,
     leave_at_once,
     left_alone_at_end,
+    pass_on,
 )
 from forgerank.files import remove_empty_folders
 from forgerank.limits import lacking
@@ -59,20 +59,13 @@ def main() -> None:
     # A console or a code page that lacks a letter shows it escaped, and costs no answer.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    given = _TORCH_CACHE in os.environ
-
-    def end_before_work(number: int) -> None:
-        remove_empty_folders()
-        _remove_cache_of_torch(given)
-        end(number)
-
-    heed(signal.SIGINT, _interrupt, end_before_work)
-    heed(signal.SIGTERM, _terminate, end_before_work)
+    heed(signal.SIGINT, _interrupt)
+    heed(signal.SIGTERM, _terminate)
     if hasattr(signal, "SIGHUP"):
-        heed(signal.SIGHUP, lambda: os.kill(os.getpid(), signal.SIGTERM), end_before_work)
+        pass_on(signal.SIGHUP, signal.SIGTERM)
     code = 1
     try:
-        with one_line_errors(), left_alone_at_end(), _no_empty_folders(), _no_cache_of_torch(given):
+        with one_line_errors(), left_alone_at_end(), _no_empty_folders(), _no_cache_of_torch():
             _check_working_directory()
             app()
     except SystemExit as error:
@@ -176,20 +169,17 @@ def _no_empty_folders() -> Iterator[None]:
 
 
 @contextmanager
-def _no_cache_of_torch(given: bool) -> Iterator[None]:
+def _no_cache_of_torch() -> Iterator[None]:
     """PyTorch makes a folder for compiled code as it is imported, and leaves it empty in that for temporary
-    files, unless its place is given.
+    files, unless its place is set.
     """
+    given = _TORCH_CACHE in os.environ
     try:
         yield
     finally:
-        _remove_cache_of_torch(given)
-
-
-def _remove_cache_of_torch(given: bool) -> None:
-    if not given and _TORCH_CACHE in os.environ:
-        with suppress(OSError):  # it is not empty
-            os.rmdir(os.environ[_TORCH_CACHE])
+        if not given and _TORCH_CACHE in os.environ:
+            with suppress(OSError):  # it is not empty
+                os.rmdir(os.environ[_TORCH_CACHE])
 
 
 def _print_error(message: str) -> None:
