@@ -237,6 +237,20 @@ AS_IT_IMPORTS = """if True:
     sys.argv = ["forgerank", "run"]
     main()
 """
+AS_IT_FORKS = """if True:
+    import os, signal, sys
+    from forgerank.cli.main import app, main
+
+    def work():
+        os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.{}))
+        if os.fork() == 0:
+            os._exit(0)
+        signal.pause()  # until it comes again
+
+    app.command("run")(work)
+    sys.argv = ["forgerank", "run"]
+    main()
+"""
 AS_IT_ENDS = """if True:
     import atexit, os, signal, sys
     from forgerank.__main__ import main
@@ -288,6 +302,21 @@ def test_a_signal_while_modules_are_imported_waits_for_that_unless_it_comes_twic
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
     assert (ended.returncode, ended.stdout) == (BY[name][0], "imported\n" if times == 1 else "")
+    assert ended.stderr.strip() == f"forgerank: stopped by {BY[name][1]}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.parametrize("name", BY)
+def test_a_signal_at_a_fork_is_heeded_after_it(name: str) -> None:
+    """What is raised there is ignored: training that started its loaders' workers went on to its end."""
+    ended = subprocess.run(
+        [sys.executable, "-c", AS_IT_FORKS.format(name)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == BY[name][0]
     assert ended.stderr.strip() == f"forgerank: stopped by {BY[name][1]}"
 
 

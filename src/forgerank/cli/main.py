@@ -20,6 +20,7 @@ from forgerank.cli.stopping import (
     STOPPED_BY_CTRL_C,
     STOPPED_BY_SIGTERM,
     heed,
+    heed_what_is_ignored,
     leave_at_once,
     left_alone_at_end,
     pass_on,
@@ -63,6 +64,7 @@ def main() -> None:
     heed(signal.SIGTERM, _terminate)
     if hasattr(signal, "SIGHUP"):
         pass_on(signal.SIGHUP, signal.SIGTERM)
+    heed_what_is_ignored()
     code = 1
     try:
         with one_line_errors(), left_alone_at_end(), _no_empty_folders(), _no_cache_of_torch():

@@ -21,6 +21,8 @@ _IMPORT = "<frozen importlib._bootstrap>"  # the file of Python's import
 _AGAIN = 0.05  # seconds
 _LONGEST = 20.0  # seconds
 _heeded: set[int] = set()
+_Handler = Callable[[int, FrameType | None], None]
+_raised: dict[BaseException, _Handler] = {}
 
 
 def end_at_signals() -> None:
@@ -55,19 +57,44 @@ def heed(number: int, act: Callable[[], object]) -> None:
             first = time.monotonic()
             act_or_wait(number, frame)
         else:
-            act()
+            act_now()
 
     def act_or_wait(_: int, frame: FrameType | None) -> None:
         assert first is not None
         if signal.getsignal(number) is not handle:  # another one has come to heed it since
             os.kill(os.getpid(), number)
         elif _is_importing(frame) and hasattr(signal, "setitimer") and time.monotonic() < first + _LONGEST:
-            signal.signal(signal.SIGALRM, act_or_wait)
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            _wait(act_or_wait)
         else:
+            act_now()
+
+    def act_now() -> None:
+        try:
             act()
+        except BaseException as error:
+            _raised[error] = act_or_wait
+            raise
 
     _set(number, handle)
+
+
+def _wait(handler: _Handler) -> None:
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+
+
+def heed_what_is_ignored() -> None:
+    """Python ignores what is raised at a fork and in `__del__`: a signal that came there comes again."""
+    shown = sys.unraisablehook
+
+    def hook(ignored: "sys.UnraisableHookArgs") -> None:
+        error = ignored.exc_value
+        if error is not None and error in _raised and hasattr(signal, "setitimer"):
+            _wait(_raised[error])
+        else:
+            shown(ignored)
+
+    sys.unraisablehook = hook
 
 
 def pass_on(number: int, other: int) -> None:
