@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 import yaml
@@ -110,6 +111,21 @@ def test_a_run_describes_itself(uninterrupted: tuple[Path, Path]) -> None:
         waited = [float(row["time/waited"]) for row in csv.DictReader(stream) if row.get("time/waited")]
     assert waited[0] == 0  # the first batch is no waiting
     assert 0 < waited[-1] < 1
+
+
+def test_the_last_step_is_validated_once(
+    uninterrupted: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many sources take minutes; what a finished run that is resumed validates is the same."""
+    settings = yaml.safe_load(uninterrupted[0].read_text()) | {"output": str(tmp_path / "run")}
+    with monkeypatch.context() as patch:
+        patch.setattr(lightning.Trainer, "validate", lambda *_, **__: pytest.fail("validated twice"))
+        fit.run(parse_config(settings, "run"), progress=False)
+    description = tmp_path / "run" / "weights.json"
+    first = json.loads(description.read_text())["metrics"]
+    description.unlink()
+    fit.run(parse_config(settings, "run"), resume=True, progress=False)
+    assert first == json.loads(description.read_text())["metrics"]
 
 
 def test_an_existing_run_is_not_overwritten(uninterrupted: tuple[Path, Path]) -> None:

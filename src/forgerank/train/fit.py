@@ -141,7 +141,7 @@ def _run(config: TrainConfig, *, resume: bool, progress: bool, unread: list[str]
         trainer.fit(module, training, checking, ckpt_path=last if last.exists() else None, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        (metrics,) = trainer.validate(module, checking, verbose=False)
+        metrics = _validate_end(trainer, module, checking)
     reasons: list[str] = []
     for part, lost in zip((source, validation), module.unread, strict=True):
         reasons += why_unread(part, _of_all_processes(lost, trainer.world_size))
@@ -155,6 +155,14 @@ def _run(config: TrainConfig, *, resume: bool, progress: bool, unread: list[str]
         save_weights(load_network(last)[0], config, config.output / WEIGHTS, metrics)
     trainer.strategy.barrier()
     return config.output / WEIGHTS
+
+
+def _validate_end(trainer: L.Trainer, module: ForgeryModule, checking: Any) -> Mapping[str, float]:
+    """The metrics of the final weights; where the last step was validated already, they are known."""
+    step, metrics = module.validated
+    if step != trainer.global_step:
+        (metrics,) = trainer.validate(module, checking, verbose=False)
+    return metrics
 
 
 def _check_settings(config: TrainConfig, last: Path) -> None:

@@ -84,6 +84,7 @@ class ForgeryModule(L.LightningModule):
         self._row: tuple[int, dict[str, Tensor | float]] = (0, {})  # step and metrics of the last batch
         self.resumed_row: tuple[int, dict[str, float]] = (0, {})  # that of the checkpoint, where there is one
         self.curve: list[dict[str, float | str]] = []  # of the last validation, a row for each source
+        self.validated: tuple[int, Mapping[str, float]] = (-1, {})  # step and metrics of the last validation
 
     def configure_model(self) -> None:
         """Shard both networks over the processes, in the same way, where the strategy is FSDP."""
@@ -217,6 +218,14 @@ class ForgeryModule(L.LightningModule):
         if self.val_sources:
             known |= self._validate_sources()
         self.log_dict(known, prog_bar=True, sync_dist=True)
+
+    def on_validation_end(self) -> None:
+        """Keep the metrics, which Lightning has averaged over the batches and the processes by now."""
+        metrics = self.trainer.callback_metrics
+        self.validated = (
+            self.global_step,
+            {name: float(value) for name, value in metrics.items() if name.startswith("val/")},
+        )
 
     def _validate_sources(self) -> dict[str, Tensor]:
         self.curve = []
