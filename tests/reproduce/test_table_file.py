@@ -194,7 +194,7 @@ def test_the_paper_s_settings_write_down_every_choice() -> None:
     for group, keys in (
         ("model", ModelConfig.model_fields.keys() - PASSIVE),
         ("loss", LossConfig.model_fields.keys() - PASSIVE),
-        ("optim", OptimConfig.model_fields.keys() - {"min_lr_factor", "frozen_stride"}),
+        ("optim", OptimConfig.model_fields.keys() - {"min_lr_factor", "frozen_stride", "sharpness"}),
     ):
         assert written[group].keys() == keys
     augment = written["data"]["augment"]

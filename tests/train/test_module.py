@@ -20,6 +20,7 @@ from forgerank.train import fit
 from forgerank.train.config import OptimConfig, TrainConfig
 from forgerank.train.loaders import open_source, plain_loader, train_loader
 from forgerank.train.module import ForgeryModule, learning_rate_factor, to_images
+from forgerank.train.sharpness import Ascent
 
 COSINE = OptimConfig(schedule="cosine", warmup=0.1, min_lr_factor=0.02)
 STEP = OptimConfig(schedule="step", warmup=0.1, milestones=(0.4, 0.7), gamma=0.1)
@@ -37,6 +38,57 @@ def test_cosine_schedule(progress: float, factor: float) -> None:
 )
 def test_step_schedule(progress: float, factor: float) -> None:
     assert learning_rate_factor(progress, STEP) == pytest.approx(factor)
+
+
+def test_an_ascent_goes_the_radius_along_the_gradient_and_back() -> None:
+    first, second, unused = (nn.Parameter(torch.tensor(v)) for v in ([1.0, 2.0], [[3.0]], [5.0]))
+    fixed = nn.Parameter(torch.ones(2), requires_grad=False)
+    before = [weight.detach().clone() for weight in (first, second, unused, fixed)]
+    ascent = Ascent([first, second, unused, fixed], radius=0.5)
+    ascent.climb((first * fixed).sum() * 2 + second.sum())  # its gradient: 2, 2, 1; norm 3
+    torch.testing.assert_close(first.detach(), torch.tensor([1 + 1 / 3, 2 + 1 / 3]))
+    torch.testing.assert_close(second.detach(), torch.tensor([[3 + 1 / 6]]))
+    assert first.grad is None
+    ascent.return_()
+    for weight, place in zip((first, second, unused, fixed), before, strict=True):
+        assert torch.equal(weight, place)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_sharpness_aware_steps_take_the_gradient_elsewhere(
+    tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step's loss is that of climbed weights, which are where the optimiser left them again afterwards."""
+    losses: dict[float, list[float]] = {}
+    step, ended = ForgeryModule.training_step, ForgeryModule.on_train_batch_end
+    weights: list[torch.Tensor] = []
+
+    def seen(self: ForgeryModule, batch: Item, batch_idx: int) -> torch.Tensor:
+        total = step(self, batch, batch_idx)
+        losses.setdefault(self.config.optim.sharpness, []).append(float(total.detach()))
+        weights.append(_all(self))
+        return total
+
+    def _all(self: ForgeryModule) -> torch.Tensor:
+        return torch.cat([weight.detach().flatten() for weight in self.network.parameters()])
+
+    distances = []
+
+    def end(self: ForgeryModule, *arguments: Any) -> None:
+        distances.append(float((weights[-1] - _all(self)).norm()))
+        ended(self, *arguments)
+
+    monkeypatch.setattr(ForgeryModule, "training_step", seen)
+    monkeypatch.setattr(ForgeryModule, "on_train_batch_end", end)
+    config = tiny_config(optim={"lr": 1e-9, "backbone_lr": 1e-9}, data={"train_images": 16, "val_images": 8})
+    for radius in (0.0, 0.5):
+        optim = config.optim.model_copy(update={"sharpness": radius})
+        changed = config.model_copy(update={"optim": optim, "output": config.output / str(radius)})
+        fit.run(changed, progress=False)
+    assert losses[0.5][0] > losses[0.0][0]
+    half = len(distances) // 2
+    assert max(distances[:half]) < 1e-4
+    assert distances[half:] == pytest.approx([0.5] * half, abs=1e-3)
 
 
 def test_every_kind_of_network_has_its_loss() -> None:

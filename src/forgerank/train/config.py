@@ -99,6 +99,7 @@ class OptimConfig(_Strict):
     backbone_lr: float = Field(default=1e-4, ge=0)
     frozen_stride: int | None = None  # the backbone's layers up to its maps at this stride stay as they are
     weight_decay: float = Field(default=1e-4, ge=0)
+    sharpness: float = Field(default=0.0, ge=0)  # radius of sharpness-aware minimisation; 0: none
     clip: float | None = Field(default=1.0, gt=0)  # largest norm of the gradient
     schedule: Literal["cosine", "step"] = "cosine"
     warmup: float = Field(default=0.02, ge=0, lt=1)  # linear from 0 over this share of the run
@@ -159,6 +160,8 @@ class TrainConfig(_Strict):
             raise ValueError("optim.frozen_stride needs model.fold_norm: running statistics would change")
         if self.strategy == "fsdp" and self.precision == "16-mixed":
             raise ValueError("strategy fsdp takes precision 32-true or bf16-mixed")
+        if self.optim.sharpness and (self.strategy == "fsdp" or self.precision == "16-mixed"):
+            raise ValueError("optim.sharpness goes neither with strategy fsdp nor with precision 16-mixed")
         if self.compile and (self.checkpoint_activations or self.strategy == "fsdp"):
             raise ValueError("compile goes neither with checkpoint_activations nor with strategy fsdp")
         return self

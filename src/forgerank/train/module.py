@@ -18,7 +18,9 @@ from forgerank.metrics.torchmetric import SequenceMetrics
 from forgerank.model.baselines import TEACHER_FORCED
 from forgerank.train.config import OptimConfig, TrainConfig
 from forgerank.train.sharding import own_tensors, shard_blocks
+from forgerank.train.sharpness import Ascent
 
+ASCENT_SHARE = 4  # of a batch every so many images choose the way up: fewer do as well, at less cost
 VALIDATED = ("auc", "map", "accuracy", "fixed", "adaptive", "order")  # metrics that are logged under val/
 
 
@@ -73,6 +75,8 @@ class ForgeryModule(L.LightningModule):
         self._batch_ended: float | None = None
         self._waited = 0.0  # seconds without a batch, since the session began
         self.losses = LOSSES[config.model.kind]
+        radius = config.optim.sharpness
+        self._ascent = Ascent(self.network.parameters(), radius) if radius else None
         self.metrics = SequenceMetrics(config.model.components, config.loss.order)
         self.val_sources = dict(val_sources or {})
         self._ends = torch.tensor(list(self.val_sources.values())).cumsum(0)
@@ -139,13 +143,28 @@ class ForgeryModule(L.LightningModule):
         factor = learning_rate_factor(min(1.0, self.progress + 0.5 / self.max_steps), self.config.optim)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["full_lr"] * factor
+        if self._ascent is not None:
+            # The first images: pairs of both classes, in random order. Processes climb each by its own.
+            count = max(2, len(batch["index"]) // ASCENT_SHARE)
+            some = Item(**{name: value[:count] for name, value in batch.items()})  # type: ignore[typeddict-item, index]
+            with self.trainer.precision_plugin.train_step_context():
+                loss = self._losses_of(some)["total"]
+            self._ascent.climb(loss)
 
-    def training_step(self, batch: Item, batch_idx: int) -> Tensor:
-        """The loss on one batch, Eq. 15 or a baseline's. Raises FloatingPointError where it is not finite."""
+    def on_after_backward(self) -> None:
+        """Take the step from where the weights were, with the gradient of where they are."""
+        if self._ascent is not None:
+            self._ascent.return_()
+
+    def _losses_of(self, batch: Item) -> dict[str, Tensor]:
         inputs = [to_images(batch, channels_last=self.config.channels_last)]
         if self.config.model.kind in TEACHER_FORCED:
             inputs.append(largest_first(batch["sequence"], self.config.loss.order))
-        losses = self.losses(self.network(*inputs), to_targets(batch), self.config.loss)
+        return self.losses(self.network(*inputs), to_targets(batch), self.config.loss)
+
+    def training_step(self, batch: Item, batch_idx: int) -> Tensor:
+        """The loss on one batch, Eq. 15 or a baseline's. Raises FloatingPointError where it is not finite."""
+        losses = self._losses_of(batch)
         total = losses["total"]
         if not torch.isfinite(total):
             terms = {name: float(value.detach()) for name, value in losses.items()}
