@@ -24,7 +24,7 @@ class Ascent:
                 if slope is not None:
                     weight.add_(slope * (self.radius / norm.clamp(min=1e-12)))
 
-    def return_(self) -> None:
+    def descend(self) -> None:
         """Back to exactly where the weights were before `climb`."""
         with torch.no_grad():
             for weight, place in zip(self._weights, self._places, strict=True):
