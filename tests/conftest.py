@@ -1,5 +1,6 @@
 """Weights of a tiny network and images for every test."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,12 @@ from priority import ordinary_priority
 from tiny import tiny_network, write_weights
 
 pytest_plugins = ["trained"]
+
+
+def pytest_configure() -> None:
+    # A shell ignores Ctrl-C in what it runs in the background, and so would the commands under test.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -96,7 +96,7 @@ def _upright(region: Image, x: float, y: float, turn: int) -> tuple[Image, float
         region = np.rot90(region)
     if brighter_on_the_left(region):
         x, region = region.shape[1] - x, region[:, ::-1]
-    return region, x, y
+    return np.ascontiguousarray(region), x, y  # sums of views are rounded otherwise on some processors
 
 
 def _scales(luma: NDArray[np.float32], side: float, x: float, y: float) -> Iterator[NDArray[np.float32]]:
