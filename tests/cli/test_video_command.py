@@ -141,8 +141,7 @@ def test_the_same_photograph_twice_is_answered_once(files: Path, weights: list[s
 
 
 SLOW = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit that it is ignored
+import sys, time
 import forgerank.detect.videos as video
 open_people = video.People.add
 def slow(*arguments):

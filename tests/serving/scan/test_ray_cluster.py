@@ -51,11 +51,9 @@ def test_a_signal_ends_all_of_it(
     mark = f"FORGERANK_TEST={uuid4().hex}"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= dict([mark.split("=")])
-    # As from a terminal: tests in the background inherit that Ctrl-C is ignored.
-    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN}"
     command = ["scan", str(media), "--out", str(tmp_path / "r.parquet"), "--engine", "ray", "--workers", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *command, "--weights", str(tiny_weights)],
+        [sys.executable, "-c", RUN, *command, "--weights", str(tiny_weights)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
